@@ -1,0 +1,1 @@
+//! Open documents, files on disk and recent edits, seen through an immutable [`Snapshot`].
