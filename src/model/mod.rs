@@ -1,1 +1,8 @@
-//! model
+//! The network: configuration, weights, a differentiable forward for training and an inference
+//! engine with a KV cache over the same weights.
+
+pub mod config;
+pub mod ops;
+pub mod rope;
+pub(crate) mod simd;
+pub mod transformer;
