@@ -4,5 +4,6 @@
 pub mod config;
 pub mod ops;
 pub mod rope;
+pub mod safetensors;
 pub(crate) mod simd;
 pub mod transformer;
