@@ -34,10 +34,10 @@ fn read<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> Result<R>) -> Result<R> {
 }
 
 /// A strided view for [`gemm`]: (pointer, row stride, column stride).
-type View<'a> = (&'a [f32], usize, usize);
+pub(super) type View<'a> = (&'a [f32], usize, usize);
 
 /// dst (m, n) = β·dst + α·lhs (m, k) · rhs (k, n), all with arbitrary strides.
-fn gemm(
+pub(super) fn gemm(
     (m, n, k): (usize, usize, usize),
     dst: (&mut [f32], usize, usize),
     lhs: View<'_>,
@@ -78,8 +78,25 @@ fn gemm(
     }
 }
 
-const ALL_CORES: gemm::Parallelism = gemm::Parallelism::Rayon(0);
-const ONE_CORE: gemm::Parallelism = gemm::Parallelism::None;
+pub(super) const ALL_CORES: gemm::Parallelism = gemm::Parallelism::Rayon(0);
+pub(super) const ONE_CORE: gemm::Parallelism = gemm::Parallelism::None;
+
+/// y (rows, out) = x (rows, in) · Wᵀ on all cores.
+pub(super) fn matmul_transposed(
+    x: &[f32],
+    weight: &[f32],
+    y: &mut [f32],
+    (rows, outputs, inputs): (usize, usize, usize),
+) {
+    gemm(
+        (rows, outputs, inputs),
+        (y, outputs, 1),
+        (x, inputs, 1),
+        (weight, 1, inputs),
+        (1.0, false),
+        ALL_CORES,
+    );
+}
 
 fn tensor(data: Vec<f32>, like: &Tensor) -> Result<Tensor> {
     Tensor::from_vec(data, like.shape(), like.device())
@@ -112,14 +129,7 @@ impl CustomOp2 for Linear {
         }
         let mut y = vec![0f32; rows * outputs];
         let (x, w) = (slice(x, xl)?, slice(w, wl)?);
-        gemm(
-            (rows, outputs, inputs),
-            (&mut y, outputs, 1),
-            (x, inputs, 1),
-            (w, 1, inputs),
-            (1.0, false),
-            ALL_CORES,
-        );
+        matmul_transposed(x, w, &mut y, (rows, outputs, inputs));
         Ok((CpuStorage::F32(y), (rows, outputs).into()))
     }
 

@@ -1,4 +1,20 @@
 //! The language table, parse trees, scopes and outlines. The only user of tree-sitter.
-pub struct Language { pub name: &'static str }
-static L: [(&str, Language); 22] = [("rs", Language{name:"rust"}),("py", Language{name:"python"}),("pyi", Language{name:"python"}),("js", Language{name:"javascript"}),("mjs", Language{name:"javascript"}),("jsx", Language{name:"javascript"}),("ts", Language{name:"typescript"}),("tsx", Language{name:"tsx"}),("go", Language{name:"go"}),("c", Language{name:"c"}),("h", Language{name:"c"}),("cc", Language{name:"cpp"}),("cpp", Language{name:"cpp"}),("hpp", Language{name:"cpp"}),("cxx", Language{name:"cpp"}),("java", Language{name:"java"}),("toml", Language{name:"toml"}),("sh", Language{name:"bash"}),("md", Language{name:"markdown"}),("json", Language{name:"json"}),("bash", Language{name:"bash"}),("hh", Language{name:"cpp"})];
-impl Language { pub fn by_path(p: &std::path::Path) -> Option<&'static Language> { let e = p.extension()?.to_str()?; L.iter().find(|x| x.0 == e).map(|x| &x.1) } }
+//! A language is one row of the table in `table.rs` and a folder of queries beside it.
+
+mod language;
+mod lines;
+mod place;
+mod query;
+mod scope;
+mod table;
+mod tree;
+
+pub use language::{BlockStyle, Language};
+pub use place::Place;
+pub use scope::{Scope, ScopeKind};
+pub use tree::SyntaxTree;
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
