@@ -1,0 +1,1 @@
+(command name: (command_name) @callee (#any-of? @callee "source" ".")) @import

@@ -1,0 +1,1 @@
+; Markdown has no imports.

@@ -1,0 +1,145 @@
+//! Parse trees: made within limits, kept up to date edit by edit, asked about errors and ends.
+
+use std::cell::RefCell;
+use std::ops::{ControlFlow, Range};
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
+use tree_sitter::{InputEdit, Node, ParseOptions, Parser, Point, Tree};
+
+use super::Language;
+use crate::text::AppliedEdit;
+
+/// A first parse may take its time: it happens once, when a file is opened.
+const PARSE_LIMIT: Duration = Duration::from_millis(500);
+/// An update stands between two keystrokes.
+const UPDATE_LIMIT: Duration = Duration::from_millis(20);
+
+/// The parse tree of one version of a text. A clone is cheap and never changes afterwards.
+///
+/// The methods that take `text` want the one that the tree was made from; with another one the
+/// answers are wrong, but nothing panics. Offsets are bytes, those past the end are harmless.
+#[derive(Clone, Debug)]
+pub struct SyntaxTree {
+    pub(super) language: &'static Language,
+    pub(super) tree: Tree,
+}
+
+impl SyntaxTree {
+    /// Larger texts get no tree: error recovery in them can outlast any patience.
+    pub const MAX_BYTES: usize = 1 << 20;
+
+    /// Parses a whole text; nothing if it is larger than [`SyntaxTree::MAX_BYTES`] or takes longer than
+    /// half a second.
+    pub fn parse(language: &'static Language, text: &str) -> Option<SyntaxTree> {
+        let tree = parse_within(PARSE_LIMIT, language, text, None)?;
+        Some(SyntaxTree { language, tree })
+    }
+
+    /// Follows an edit that led to `text`, reusing all that it left alone.
+    ///
+    /// `false` if the text has grown too large or 20 ms were not enough: drop the tree then, it fits no
+    /// text any more.
+    #[must_use]
+    pub fn update(&mut self, edit: &AppliedEdit, text: &str) -> bool {
+        self.update_within(UPDATE_LIMIT, edit, text)
+    }
+
+    pub(super) fn update_within(
+        &mut self,
+        limit: Duration,
+        edit: &AppliedEdit,
+        text: &str,
+    ) -> bool {
+        let point = |(row, column)| Point { row, column };
+        self.tree.edit(&InputEdit {
+            start_byte: edit.start,
+            old_end_byte: edit.old_end,
+            new_end_byte: edit.new_end,
+            start_position: point(edit.start_point),
+            old_end_position: point(edit.old_end_point),
+            new_end_position: point(edit.new_end_point),
+        });
+        match parse_within(limit, self.language, text, Some(&self.tree)) {
+            Some(tree) => self.tree = tree,
+            None => return false,
+        }
+        true
+    }
+
+    /// The language that the text was parsed as.
+    pub fn language(&self) -> &'static Language {
+        self.language
+    }
+
+    /// How many errors and missing pieces touch `range`.
+    pub fn error_count(&self, range: Range<usize>) -> usize {
+        let mut count = 0;
+        let mut open = vec![self.tree.root_node()];
+        while let Some(node) = open.pop() {
+            let apart = node.end_byte() < range.start || node.start_byte() > range.end;
+            if apart || !node.has_error() {
+                continue;
+            }
+            count += usize::from(node.is_error() || node.is_missing());
+            open.extend(node.children(&mut node.walk()));
+        }
+        count
+    }
+
+    /// The end of the smallest statement, item or block that starts at or before `offset`, goes on
+    /// after it and parsed without error. Nothing at the top level between items.
+    pub fn node_end_after(&self, offset: usize) -> Option<usize> {
+        let mut node = self.tree.root_node().descendant_for_byte_range(offset, offset + 1)?;
+        loop {
+            let parent = node.parent()?;
+            let inside = node.start_byte() <= offset && offset < node.end_byte();
+            if inside && self.is_statement(node, parent) {
+                return (!node.has_error()).then(|| node.end_byte());
+            }
+            node = parent;
+        }
+    }
+
+    fn is_statement(&self, node: Node, parent: Node) -> bool {
+        let containers = self.language.containers;
+        let entry = node.is_named() && !node.is_extra() && containers.contains(&parent.kind());
+        entry || containers.contains(&node.kind())
+    }
+}
+
+thread_local! {
+    /// One parser per language and thread: making one is slow, sharing one is not allowed.
+    static PARSERS: RefCell<FxHashMap<&'static str, Parser>> = RefCell::default();
+}
+
+fn parse_within(
+    limit: Duration,
+    language: &'static Language,
+    text: &str,
+    old: Option<&Tree>,
+) -> Option<Tree> {
+    if text.len() > SyntaxTree::MAX_BYTES {
+        return None;
+    }
+    PARSERS.with_borrow_mut(|parsers| {
+        let parser = parsers.entry(language.name).or_insert_with(|| {
+            let mut parser = Parser::new();
+            // A grammar that does not fit fails every parse below; a test parses every language.
+            let _ = parser.set_language(&(language.grammar)());
+            parser
+        });
+        let started = Instant::now();
+        let mut progress = |_: &_| match started.elapsed() > limit {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        };
+        let mut read = |byte: usize, _| text.as_bytes().get(byte..).unwrap_or_default();
+        let options = ParseOptions::new().progress_callback(&mut progress);
+        let tree = parser.parse_with_options(&mut read, old, Some(options));
+        if tree.is_none() {
+            parser.reset();
+        }
+        tree
+    })
+}
