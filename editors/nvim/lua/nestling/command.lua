@@ -33,8 +33,8 @@ local commands = {
   status = function()
     local client = server.client(0) or server.client()
     if not client then
-      local off = not require('nestling').is_enabled()
-      local why = off and 'switched off; :Nestling enable' or 'no buffer of a served file type is open'
+      local off = not require('nestling').is_enabled() and 'switched off (:Nestling enable)'
+      local why = require('nestling.config').problem() or off or 'no buffer of a served file type is open'
       return vim.notify('nestling: not running, ' .. why, vim.log.levels.WARN)
     end
     local status, problem = server.ask(client, 1000)
