@@ -24,7 +24,7 @@ return {
   -- A file outside of any repository is served too, without a root.
   root_markers = { 'nestling.toml', '.git', '.hg', '.jj' },
   -- Neovim waits 200 ms after a keystroke before it asks; a second wait in the server would only add to that.
-  init_options = { debounce = 0 },
+  settings = { nestling = { debounce = 0 } },
   get_language_id = function(_, filetype)
     return (filetype == 'sh' or filetype == 'bash') and 'shellscript' or filetype
   end,
