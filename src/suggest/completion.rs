@@ -157,4 +157,7 @@ pub trait Completer: Send {
         progress: &Progress,
         cancel: &CancelToken,
     ) -> Completion;
+
+    /// Frees what is kept for a document that was closed.
+    fn forget(&mut self, _uri: &str) {}
 }

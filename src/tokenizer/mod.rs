@@ -112,6 +112,12 @@ impl Tokenizer {
         ids
     }
 
+    /// The tokens that name a file at the start of a document, in training and in prompts.
+    pub fn file_header(&self, path: &str) -> Vec<TokenId> {
+        let marker = self.fim().and_then(FimLayout::file);
+        marker.into_iter().chain(self.encode(&format!("{path}\n"))).collect()
+    }
+
     /// The bytes of one token; empty for special tokens and unknown ids.
     pub fn bytes(&self, id: TokenId) -> &[u8] {
         self.bytes.get(id as usize).map_or(&[], |b| b)

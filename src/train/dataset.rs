@@ -48,7 +48,7 @@ impl Dataset {
     pub fn new(files: Vec<SourceFile>, tokenizer: &Tokenizer, config: ExampleConfig) -> Dataset {
         let documents: Vec<Document> = files
             .into_iter()
-            .map(|file| Document { header: header(tokenizer, &file.path), text: file.text })
+            .map(|file| Document { header: tokenizer.file_header(&file.path), text: file.text })
             .collect();
         let totals = documents
             .iter()
@@ -151,12 +151,6 @@ impl Dataset {
         row.extend(layout.assemble(&prompt));
         row.extend(layout.end());
     }
-}
-
-/// The header that names a file's path; serving prepends the same.
-pub fn header(tokenizer: &Tokenizer, path: &str) -> Vec<TokenId> {
-    let marker = tokenizer.fim().and_then(FimLayout::file);
-    marker.into_iter().chain(tokenizer.encode(&format!("{path}\n"))).collect()
 }
 
 /// Where the middle lies: 40 % anywhere, 30 % the rest of a line, 30 % whole following lines.
