@@ -93,7 +93,7 @@ impl Client {
     }
 
     /// The next request or notification with this method.
-    pub(super) async fn from_server(&mut self, method: &str) -> Value {
+    pub(super) async fn server_sends(&mut self, method: &str) -> Value {
         self.wait_for(|message| message["method"] == method).await
     }
 

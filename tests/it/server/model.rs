@@ -40,13 +40,13 @@ async fn loading_shows_progress_to_clients_that_can() {
     });
     let params = json!({"capabilities": {"window": {"workDoneProgress": true}}});
     let (mut client, _) = Client::start_with(options, params).await;
-    let create = client.from_server("window/workDoneProgress/create").await;
+    let create = client.server_sends("window/workDoneProgress/create").await;
     client.send(json!({"jsonrpc": "2.0", "id": create["id"], "result": null})).await;
-    let begin = client.from_server("$/progress").await;
+    let begin = client.server_sends("$/progress").await;
     assert_eq!(begin["params"]["token"], create["params"]["token"]);
     assert_eq!(begin["params"]["value"]["kind"], "begin");
     gate.open();
-    assert_eq!(client.from_server("$/progress").await["params"]["value"]["kind"], "end");
+    assert_eq!(client.server_sends("$/progress").await["params"]["value"]["kind"], "end");
 }
 
 #[tokio::test]
@@ -62,7 +62,7 @@ async fn a_client_that_never_answers_the_progress_request_is_served() {
 #[tokio::test]
 async fn a_model_that_cannot_be_loaded_is_named_with_its_reason() {
     let mut client = Client::start(options(|| anyhow::bail!("no.gguf: no such file"))).await;
-    let message = client.from_server("window/showMessage").await;
+    let message = client.server_sends("window/showMessage").await;
     assert!(message["params"]["message"].as_str().is_some_and(|text| text.contains("no.gguf")));
     let at = client.open("F|").await;
     assert_eq!(client.invoke(&at).await, ["allback"]);
@@ -74,13 +74,17 @@ async fn a_model_that_cannot_be_loaded_is_named_with_its_reason() {
 async fn a_panic_is_answered_with_nothing_and_the_engine_comes_back() {
     let builds = Arc::new(AtomicUsize::new(0));
     let counter = builds.clone();
+    let gate = Gate::default();
+    let door = gate.clone();
     let script = Script::new(|request, _, _| {
         let text = request.snapshot.document.text.as_str();
         assert!(!text.contains("panic"), "a scripted panic");
         insertions(request, &["fine"])
     });
     let mut client = Client::start(options(move || {
-        counter.fetch_add(1, Ordering::SeqCst);
+        if counter.fetch_add(1, Ordering::SeqCst) > 0 {
+            door.wait();
+        }
         Ok(Box::new(script.clone()))
     }))
     .await;
@@ -91,6 +95,7 @@ async fn a_panic_is_answered_with_nothing_and_the_engine_comes_back() {
     assert_eq!(status["lastSilence"]["kind"], "EngineFailed");
     assert_eq!(status["model"]["state"], "restarting");
     assert!(status["model"]["reason"].as_str().is_some_and(|text| text.contains("scripted")));
+    gate.open();
     client.wait_for_model("ready").await;
     let at = client.open("calm|").await;
     assert_eq!(client.invoke(&at).await, ["fine"]);
@@ -130,7 +135,7 @@ async fn settings_that_are_not_understood_are_reported() {
     let settings = json!({"settings": {"nestling": {"enabel": true, "maxItems": 99}}});
     client.notify("workspace/didChangeConfiguration", settings).await;
     for expected in ["nestling.enabel is not a setting", "nestling.maxItems must be"] {
-        let log = client.from_server("window/logMessage").await;
+        let log = client.server_sends("window/logMessage").await;
         let text = log["params"]["message"].as_str().expect("a text").to_string();
         assert!(text.contains(expected), "{text}");
     }
@@ -144,7 +149,7 @@ async fn settings_are_fetched_from_clients_that_only_say_that_they_changed() {
     let params = json!({"capabilities": capabilities});
     let (mut client, _) = Client::start_with(Script::inserts(&["x"]).options(), params).await;
     client.notify("workspace/didChangeConfiguration", json!({"settings": null})).await;
-    let pull = client.from_server("workspace/configuration").await;
+    let pull = client.server_sends("workspace/configuration").await;
     assert_eq!(pull["params"]["items"][0]["section"], "nestling");
     let settings = json!([{"enable": false}]);
     client.send(json!({"jsonrpc": "2.0", "id": pull["id"], "result": settings})).await;
