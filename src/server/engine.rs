@@ -109,7 +109,6 @@ impl Engine {
             self.state.send_replace(ModelState::Ready);
             let Some(reason) = self.serve(completer.as_mut(), &mut pause) else { return };
             tracing::error!("the engine panicked: {reason}; it is rebuilt after {pause:?}");
-            self.state.send_replace(ModelState::Restarting(reason));
             // What is broken may well break again while it is being dropped.
             let _ = catch_unwind(AssertUnwindSafe(|| drop(completer)));
             self.mailbox.clear();
@@ -151,13 +150,12 @@ impl Engine {
             }));
             self.is_running.store(false, Ordering::Relaxed);
             self.mailbox.done();
-            let (mut completion, panic) = match answer {
-                Ok(completion) => (completion, None),
-                Err(panic) => {
-                    let reason = panic_text(panic.as_ref());
-                    (Completion::silent(Silence::EngineFailed), Some(reason))
-                }
-            };
+            let panic = answer.as_ref().err().map(|panic| panic_text(panic.as_ref()));
+            if let Some(reason) = &panic {
+                // Before the answer, so that nobody hopes for the engine after it.
+                self.state.send_replace(ModelState::Restarting(reason.clone()));
+            }
+            let mut completion = answer.unwrap_or(Completion::silent(Silence::EngineFailed));
             completion.timing.total = start.elapsed();
             job.outcome.send_replace(Some(Arc::new(completion)));
             if panic.is_some() {

@@ -273,7 +273,8 @@ mod tests {
                 input.extend(frame(&json!({"last": true})).expect("valid JSON"));
             }
             let last = json!({"last": true}).to_string();
-            prop_assert_eq!(read(&input).last(), Some(&last));
+            let messages = read(&input);
+            prop_assert_eq!(messages.last(), Some(&last));
         }
     }
 }

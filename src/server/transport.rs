@@ -134,10 +134,18 @@ fn repair_params(message: &mut Value) {
     }
 }
 
-/// A running handler. A panic in it becomes an error response.
+/// A running handler. Whatever becomes of it, a request gets a response: a panic is an internal
+/// error, and `$/` methods that nobody knows, on which the library is silent, are not found.
 struct Reply<F> {
     id: Option<Id>,
     future: F,
+}
+
+impl<F> Reply<F> {
+    /// An error for a request, nothing for a notification.
+    fn fail(&mut self, error: Error) -> Option<Response> {
+        self.id.take().map(|id| Response::from_error(id, error))
+    }
 }
 
 impl<F, E> Future for Reply<F>
@@ -149,11 +157,12 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Response>> {
         let future = Pin::new(&mut self.future);
         match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
-            Ok(poll) => poll.map(|result| result.ok().flatten()),
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(Ok(Some(response)))) => Poll::Ready(Some(response)),
+            Ok(Poll::Ready(_)) => Poll::Ready(self.fail(Error::method_not_found())),
             Err(_) => {
                 tracing::error!("a handler panicked");
-                let error = Error::internal_error();
-                Poll::Ready(self.id.take().map(|id| Response::from_error(id, error)))
+                Poll::Ready(self.fail(Error::internal_error()))
             }
         }
     }

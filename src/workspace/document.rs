@@ -45,15 +45,12 @@ impl Document {
         let replaces_everything = edit.range.len() == old_bytes;
         let applied = self.text.replace(edit.range.clone(), &edit.new_text);
         self.revision += 1;
-        match &mut self.tree {
-            Some(tree) => {
-                if !tree.update(&applied, self.text.as_str()) {
-                    self.tree = None;
-                }
-            }
-            // Not after every edit: what could not be parsed cost its time limit already.
-            None if replaces_everything || old_bytes > SyntaxTree::MAX_BYTES => self.parse_again(),
-            None => {}
+        if let Some(tree) = &mut self.tree {
+            let is_good = tree.update(&applied, self.text.as_str());
+            self.tree.take_if(|_| !is_good);
+        } else if replaces_everything || old_bytes > SyntaxTree::MAX_BYTES {
+            // Not after every edit: what could not be parsed has cost its time limit already.
+            self.parse_again();
         }
     }
 

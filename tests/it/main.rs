@@ -1,1 +1,3 @@
-fn main() {}
+//! The integration tests: the parts together, as a user or an editor meets them.
+
+mod server;
