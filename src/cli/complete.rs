@@ -109,7 +109,10 @@ fn offset_of(text: &Text, line: usize, column: usize) -> Result<usize, String> {
     }
     let characters = text.line(line - 1).chars().count();
     if column > characters + 1 {
-        return Err(format!("line {line} has {characters} characters; its last column is {}", characters + 1));
+        return Err(format!(
+            "line {line} has {characters} characters; its last column is {}",
+            characters + 1
+        ));
     }
     let position = Position { line: line as u32 - 1, character: column as u32 - 1 };
     Ok(text.offset(position, PositionEncoding::Utf32))

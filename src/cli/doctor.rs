@@ -49,7 +49,16 @@ fn processor() -> Check {
     let (fast, kind) = {
         let fastest = std::arch::is_x86_feature_detected!("avx512vnni");
         let fast = std::arch::is_x86_feature_detected!("avx2");
-        (fast, if fastest { "AVX-512 VNNI" } else if fast { "AVX2" } else { "no AVX2: slow" })
+        (
+            fast,
+            if fastest {
+                "AVX-512 VNNI"
+            } else if fast {
+                "AVX2"
+            } else {
+                "no AVX2: slow"
+            },
+        )
     };
     #[cfg(not(target_arch = "x86_64"))]
     let (fast, kind) = (true, std::env::consts::ARCH);
@@ -98,8 +107,9 @@ fn languages() -> Check {
 /// Editors are never required.
 fn editor(program: &'static str) -> Check {
     let output = Command::new(program).arg("--version").output();
-    let version = output.ok().filter(|o| o.status.success()).map(|o| {
-        String::from_utf8_lossy(&o.stdout).lines().next().unwrap_or_default().to_string()
-    });
+    let version = output
+        .ok()
+        .filter(|o| o.status.success())
+        .map(|o| String::from_utf8_lossy(&o.stdout).lines().next().unwrap_or_default().to_string());
     Check { name: program, ok: true, detail: version.unwrap_or("not found on PATH".into()) }
 }

@@ -43,11 +43,17 @@ pub(super) fn run(args: GenerateArgs, model: &ModelArgs) -> Result<ExitCode> {
     let mut printed = 0;
     let mut broken = Ok(());
     let prompt = Prompt { tokens, healed: Vec::new() };
-    generator.generate("", &prompt, &options, &mut |generated| {
-        broken = print(&generated.text[printed..]);
-        printed = generated.text.len();
-        if broken.is_ok() { Flow::Continue } else { Flow::Stop }
-    }, &CancelToken::new())?;
+    generator.generate(
+        "",
+        &prompt,
+        &options,
+        &mut |generated| {
+            broken = print(&generated.text[printed..]);
+            printed = generated.text.len();
+            if broken.is_ok() { Flow::Continue } else { Flow::Stop }
+        },
+        &CancelToken::new(),
+    )?;
     broken?;
     print("\n")?;
     Ok(ExitCode::SUCCESS)

@@ -78,7 +78,9 @@ pub(super) fn run(args: TrainArgs) -> Result<ExitCode> {
             );
             bar.set_message(text.clone());
             if let Some(held_out) = news.held_out {
-                bar.suspend(|| eprintln!("step {}: {text}, held-out loss {held_out:.3}", news.step));
+                bar.suspend(|| {
+                    eprintln!("step {}: {text}, held-out loss {held_out:.3}", news.step)
+                });
             } else if bar.is_hidden() && logged.elapsed().as_secs() >= 20 {
                 eprintln!("step {}/{steps}: {text}", news.step);
                 logged = Instant::now();

@@ -36,7 +36,11 @@ impl fmt::Display for LineRestReport {
         writeln!(f, "places    {}", self.places)?;
         writeln!(f, "exact     {:.1} % ± {:.1}", percent(self.exact), self.interval)?;
         writeln!(f, "answered  {:.1} %", percent(self.answered))?;
-        writeln!(f, "time      p50 {:.0} ms, p95 {:.0} ms", self.milliseconds.0, self.milliseconds.1)
+        writeln!(
+            f,
+            "time      p50 {:.0} ms, p95 {:.0} ms",
+            self.milliseconds.0, self.milliseconds.1
+        )
     }
 }
 
@@ -90,7 +94,13 @@ pub fn line_rests(
     let at = |share: f64| times.get((times.len() as f64 * share) as usize).copied().unwrap_or(0.0);
     let p = exact as f64 / asked.max(1) as f64;
     let interval = 196.0 * (p * (1.0 - p) / asked.max(1) as f64).sqrt();
-    Ok(LineRestReport { places: asked, exact, answered, milliseconds: (at(0.5), at(0.95)), interval })
+    Ok(LineRestReport {
+        places: asked,
+        exact,
+        answered,
+        milliseconds: (at(0.5), at(0.95)),
+        interval,
+    })
 }
 
 /// A cursor and the end of its line, or nothing if the drawn line does not qualify.

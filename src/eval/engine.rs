@@ -52,5 +52,8 @@ pub fn measure_rounds(
         values.sort_by(f64::total_cmp);
         values[values.len() / 2]
     };
-    Ok(Speed { prefill_tok_s: median(|s| s.prefill_tok_s), decode_tok_s: median(|s| s.decode_tok_s) })
+    Ok(Speed {
+        prefill_tok_s: median(|s| s.prefill_tok_s),
+        decode_tok_s: median(|s| s.decode_tok_s),
+    })
 }

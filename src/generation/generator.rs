@@ -234,7 +234,8 @@ impl<'a> Decoding<'a> {
         } else {
             let fits = tokenizer.compatible(&self.owed);
             // Whether the cursor stands at the end of a token is the model's to say: all that fit compete.
-            let best = fits.iter().copied().max_by(|&a, &b| order(logits[a as usize], logits[b as usize]));
+            let best =
+                fits.iter().copied().max_by(|&a, &b| order(logits[a as usize], logits[b as usize]));
             let token = best?;
             let bytes = tokenizer.bytes(token);
             let reproduced = bytes.len().min(self.owed.len());

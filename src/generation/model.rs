@@ -42,13 +42,16 @@ impl Model {
             ModelSource::Embedded => (Weights::embedded(BASE, "(embedded model)")?, "base".into()),
             ModelSource::Path(path) => (Weights::open(path)?, name_of(path)),
         };
+        let tokenizer = weights.tokenizer()?;
         let engine = Engine::load(&weights, precision, MAX_CONTEXT)?;
         let mut cache = engine.new_cache();
         // Two rows reach the kernels of prefill, one those of decoding.
         for tokens in [&[0, 0][..], &[0]] {
-            engine.forward(&mut cache, tokens, 1).map_err(|e| LoadError::new(Path::new(&name), e))?;
+            engine
+                .forward(&mut cache, tokens, 1)
+                .map_err(|e| LoadError::new(Path::new(&name), e))?;
         }
-        Ok(Model { engine, tokenizer: weights.tokenizer, name, file_size: weights.file_size })
+        Ok(Model { engine, tokenizer, name, file_size: weights.file_size })
     }
 
     /// The shape of the network.

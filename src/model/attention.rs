@@ -53,8 +53,7 @@ pub(super) fn attend(shape: &Shape, q: &[f32], cache: &LayerCache) -> Vec<f32> {
     let (length, block) = (out.len(), if shape.rows < MANY { 1 } else { BLOCK });
     let blocks = shape.rows.div_ceil(block);
     // SAFETY (of both uses): every task writes its own head's columns of its own rows.
-    let out_slice =
-        || unsafe { std::slice::from_raw_parts_mut(shared as *mut f32, length) };
+    let out_slice = || unsafe { std::slice::from_raw_parts_mut(shared as *mut f32, length) };
     // Late blocks see more keys; handing them out first balances the two cores.
     barrier_pool().execute_chunked(shape.heads * blocks, |tasks| {
         for task in tasks {

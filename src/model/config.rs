@@ -91,6 +91,8 @@ impl ModelConfig {
             #[serde(default)]
             mlp_bias: bool,
             hidden_act: Option<String>,
+            #[serde(default)]
+            use_sliding_window: bool,
         }
         fn default_positions() -> usize {
             2048
@@ -121,8 +123,14 @@ impl ModelConfig {
         if raw.mlp_bias || (raw.attention_bias && model_type != Family::Qwen2) {
             return error("attention_bias and mlp_bias are not supported".into());
         }
+        if raw.use_sliding_window {
+            return error("use_sliding_window is not supported".into());
+        }
         if !matches!(raw.hidden_act.as_deref(), None | Some("silu" | "swish")) {
-            return error(format!("hidden_act {:?} cannot be run; supported: silu", raw.hidden_act));
+            return error(format!(
+                "hidden_act {:?} cannot be run; supported: silu",
+                raw.hidden_act
+            ));
         }
         let theta = parameters.and_then(|p| p.get("rope_theta")).and_then(|t| t.as_f64());
         let heads = raw.num_attention_heads.max(1);

@@ -52,7 +52,11 @@ enum Matrix {
 }
 
 impl Matrix {
-    fn load(weights: &Weights, name: &str, precision: Precision) -> std::result::Result<Matrix, LoadError> {
+    fn load(
+        weights: &Weights,
+        name: &str,
+        precision: Precision,
+    ) -> std::result::Result<Matrix, LoadError> {
         if precision == Precision::Quantized
             && let Some(quantized) = weights.quantized(name)?
         {
@@ -162,9 +166,8 @@ pub(super) fn for_each_chunk(data: &mut [f32], size: usize, f: impl Fn(usize, &m
         for i in range {
             let (from, to) = (i * size, ((i + 1) * size).min(length));
             // SAFETY: chunks are disjoint and lie inside `data`, which outlives the parallel region.
-            let chunk = unsafe {
-                std::slice::from_raw_parts_mut((start as *mut f32).add(from), to - from)
-            };
+            let chunk =
+                unsafe { std::slice::from_raw_parts_mut((start as *mut f32).add(from), to - from) };
             f(i, chunk);
         }
     });

@@ -257,7 +257,9 @@ fn tensor_info(
     };
     let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
     let bytes = elements
-        .filter(|n| *n > 0 && shape[shape.len() - 1].is_multiple_of(dtype.block_size()) && *n <= 1 << 40)
+        .filter(|n| {
+            *n > 0 && shape[shape.len() - 1].is_multiple_of(dtype.block_size()) && *n <= 1 << 40
+        })
         .map(|n| n / dtype.block_size() * dtype.type_size());
     let Some(bytes) = bytes else {
         return error(format!("tensor {name} of shape {shape:?} does not fit type {dtype:?}"));

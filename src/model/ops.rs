@@ -125,7 +125,11 @@ impl CustomOp2 for Linear {
     ) -> Result<(CpuStorage, Shape)> {
         let ((rows, inputs), (outputs, w_inputs)) = (xl.shape().dims2()?, wl.shape().dims2()?);
         if inputs != w_inputs {
-            candle_core::bail!("linear: input {:?} does not fit weight {:?}", xl.shape(), wl.shape())
+            candle_core::bail!(
+                "linear: input {:?} does not fit weight {:?}",
+                xl.shape(),
+                wl.shape()
+            )
         }
         let mut y = vec![0f32; rows * outputs];
         let (x, w) = (slice(x, xl)?, slice(w, wl)?);
@@ -301,8 +305,7 @@ impl CustomOp1 for Rope {
     }
 
     fn bwd(&self, _x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let inverse =
-            Rope { table: self.table.clone(), sequence: self.sequence, sign: -self.sign };
+        let inverse = Rope { table: self.table.clone(), sequence: self.sequence, sign: -self.sign };
         Ok(Some(dy.contiguous()?.apply_op1_no_bwd(&inverse)?))
     }
 }
@@ -622,7 +625,8 @@ pub const IGNORE: u32 = u32::MAX;
 /// The logits are made and consumed in chunks, never held whole, and the gradients are computed on
 /// the way because the loss is the root of the graph.
 pub fn cross_entropy(hidden: &Tensor, weight: &Tensor, targets: &[u32]) -> Result<Tensor> {
-    hidden.apply_op2(weight, CrossEntropy { targets: targets.to_vec(), gradients: Mutex::new(None) })
+    hidden
+        .apply_op2(weight, CrossEntropy { targets: targets.to_vec(), gradients: Mutex::new(None) })
 }
 
 struct CrossEntropy {
@@ -763,7 +767,10 @@ mod tests {
                 };
                 let numeric = (at(1e-2) - at(-1e-2)) / 2e-2;
                 let error = (numeric - analytic[i]).abs();
-                assert!(error < 2e-2 * (1.0 + numeric.abs()), "{which}[{i}]: {numeric} {analytic:?}");
+                assert!(
+                    error < 2e-2 * (1.0 + numeric.abs()),
+                    "{which}[{i}]: {numeric} {analytic:?}"
+                );
             }
         }
     }
@@ -780,8 +787,6 @@ mod tests {
         let (q, k, v) = (random((10, 32), 5), random((10, 16), 6), random((10, 16), 7));
         check(&[q, k, v], |t| attention(&t[0], &t[1], &t[2], shape));
         let targets = [0, 3, IGNORE, 7, 1, 1];
-        check(&[random((6, 16), 8), random((8, 16), 9)], |t| {
-            cross_entropy(&t[0], &t[1], &targets)
-        });
+        check(&[random((6, 16), 8), random((8, 16), 9)], |t| cross_entropy(&t[0], &t[1], &targets));
     }
 }

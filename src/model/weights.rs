@@ -70,12 +70,10 @@ struct SafeTensor {
     range: std::ops::Range<usize>,
 }
 
-/// An opened model: its shape, its tokenizer and the place of its tensors.
+/// An opened model: its shape and the place of its tensors.
 pub struct Weights {
     /// The shape.
     pub config: ModelConfig,
-    /// The tokenizer that came with it.
-    pub tokenizer: Tokenizer,
     /// Bytes of all weight files.
     pub file_size: u64,
     path: PathBuf,
@@ -113,27 +111,15 @@ impl Weights {
         let at = |e: GgufError| LoadError::new(path, e);
         let header = Gguf::parse(&bytes).map_err(at)?;
         let config = gguf_config(&header).map_err(at)?;
-        let vocabulary = gguf_vocabulary(&header).map_err(at)?;
-        let tokenizer =
-            Tokenizer::from_gguf(vocabulary).map_err(|e| LoadError::new(path, format!("{e:#}")))?;
         let file_size = bytes.len() as u64;
         let path = path.to_path_buf();
-        Weights { config, tokenizer, file_size, path, source: Source::Gguf { bytes, header } }
-            .checked()
+        Weights { config, file_size, path, source: Source::Gguf { bytes, header } }.checked()
     }
 
     fn directory(path: &Path) -> Result<Weights> {
-        let read = |name: &str| {
-            let file = path.join(name);
-            std::fs::read_to_string(&file).map_err(|e| {
-                LoadError::new(&file, format!("{e}; a model directory needs config.json, tokenizer.json and *.safetensors"))
-            })
-        };
-        let json = read("config.json")?;
+        let json = read_part(path, "config.json")?;
         let config = ModelConfig::from_json(&json)
             .map_err(|e| LoadError::new(&path.join("config.json"), e))?;
-        let tokenizer = Tokenizer::from_json(read("tokenizer.json")?.as_bytes())
-            .map_err(|e| LoadError::new(&path.join("tokenizer.json"), format!("{e:#}")))?;
         let entries = std::fs::read_dir(path).map_err(|e| LoadError::new(path, e))?;
         let mut names: Vec<PathBuf> = entries
             .filter_map(|entry| Some(entry.ok()?.path()))
@@ -161,21 +147,38 @@ impl Weights {
         }
         let file_size = files.iter().map(|f| f.len() as u64).sum();
         let (path, source) = (path.to_path_buf(), Source::Safetensors { files, tensors });
-        Weights { config, tokenizer, file_size, path, source }.checked()
+        Weights { config, file_size, path, source }.checked()
     }
 
-    /// Every tensor is there with its shape, and the tokenizer fits the embedding table.
-    fn checked(self) -> Result<Weights> {
-        if self.tokenizer.vocab_size() > self.config.vocab_size {
-            return Err(LoadError::new(
-                &self.path,
-                format!(
-                    "the tokenizer has {} tokens but the model only {}: they do not belong together",
-                    self.tokenizer.vocab_size(),
-                    self.config.vocab_size
-                ),
-            ));
+    /// The tokenizer that came with the weights: tokenizer.json, or the metadata of the GGUF file.
+    ///
+    /// # Errors
+    /// It is missing or broken, or has more tokens than the embedding table.
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        let at = |e: GgufError| LoadError::new(&self.path, e);
+        let (tokenizer, place) = match &self.source {
+            Source::Gguf { header, .. } => {
+                (Tokenizer::from_gguf(gguf_vocabulary(header).map_err(at)?), self.path.clone())
+            }
+            Source::Safetensors { .. } => {
+                let json = read_part(&self.path, "tokenizer.json")?;
+                (Tokenizer::from_json(json.as_bytes()), self.path.join("tokenizer.json"))
+            }
+        };
+        let tokenizer = tokenizer.map_err(|e| LoadError::new(&place, format!("{e:#}")))?;
+        let (tokens, rows) = (tokenizer.vocab_size(), self.config.vocab_size);
+        if tokens > rows {
+            let reason = format!(
+                "the tokenizer has {tokens} tokens but the model only {rows}: \
+                 they do not belong together"
+            );
+            return Err(LoadError::new(&place, reason));
         }
+        Ok(tokenizer)
+    }
+
+    /// Every tensor is there with its shape.
+    fn checked(self) -> Result<Weights> {
         for (name, wanted) in self.config.tensors() {
             match self.shape(&name) {
                 Some(found) if found == wanted => {}
@@ -238,7 +241,8 @@ impl Weights {
             }
         }
         let dense = self.dense(name)?;
-        let rows_are_blocks = dense.dims().last().is_some_and(|d| d % GgmlDType::Q8_0.block_size() == 0);
+        let rows_are_blocks =
+            dense.dims().last().is_some_and(|d| d % GgmlDType::Q8_0.block_size() == 0);
         if !rows_are_blocks {
             return Ok(None);
         }
@@ -261,6 +265,15 @@ impl Weights {
             .and_then(|storage| QTensor::new(storage, info.shape.clone()))
             .map_err(|e| LoadError::new(&self.path, format!("{name}: {e}")))
     }
+}
+
+fn read_part(directory: &Path, name: &str) -> Result<String> {
+    let file = directory.join(name);
+    std::fs::read_to_string(&file).map_err(|e| {
+        let reason =
+            format!("{e}; a model directory needs config.json, tokenizer.json and *.safetensors");
+        LoadError::new(&file, reason)
+    })
 }
 
 /// llama.cpp stores q and k rows of the llama family so that rotary pairs are neighbours.
@@ -335,13 +348,17 @@ fn gguf_config(header: &Gguf) -> std::result::Result<ModelConfig, GgufError> {
     if let Some(Value::Text(scaling)) = header.metadata.get(&key("rope.scaling.type"))
         && scaling != "none"
     {
-        return Err(GgufError(format!("rope scaling \"{scaling}\" cannot be run; supported: none")));
+        return Err(GgufError(format!(
+            "rope scaling \"{scaling}\" cannot be run; supported: none"
+        )));
     }
     let heads = size("attention.head_count")?;
     let hidden = size("embedding_length")?;
     let embedding = header.tensors.get("token_embd.weight");
     let Some(&vocab_size) = embedding.and_then(|e| e.shape.first()) else {
-        return Err(GgufError("tensor token_embd.weight is missing: the file is incomplete".into()));
+        return Err(GgufError(
+            "tensor token_embd.weight is missing: the file is incomplete".into(),
+        ));
     };
     ModelConfig {
         model_type,

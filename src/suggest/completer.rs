@@ -13,7 +13,9 @@ use super::prompt;
 use super::reuse::Recent;
 use super::rules::Rules;
 use super::shape::{Site, rest_of_line, shape};
-use super::{Completer, Completion, CompletionRequest, Progress, Silence, Suggestion, Timing, Trigger};
+use super::{
+    Completer, Completion, CompletionRequest, Progress, Silence, Suggestion, Timing, Trigger,
+};
 
 /// What can be tuned.
 #[derive(Clone, Debug)]
@@ -149,9 +151,8 @@ impl ModelCompleter {
                 ..GenerateOptions::default()
             };
             let publish = (rank == 0).then_some(progress);
-            let generation = run(
-                &mut self.generator, &document.uri, &prompt, &options, &rules, publish, cancel,
-            );
+            let generation =
+                run(&mut self.generator, &document.uri, &prompt, &options, &rules, publish, cancel);
             let (text, generation) = match generation {
                 Ok(done) => done,
                 Err(error) => {
@@ -256,11 +257,7 @@ fn confident_lines<'a>(text: &'a str, generation: &Generation, threshold: f32) -
 
 /// Drops last lines that break the syntax of a file around it: of several lines, those stay that do not
 /// add errors to the parse.
-fn without_broken_lines<'a>(
-    site: &Site<'_>,
-    text: &'a str,
-    tree: Option<&SyntaxTree>,
-) -> &'a str {
+fn without_broken_lines<'a>(site: &Site<'_>, text: &'a str, tree: Option<&SyntaxTree>) -> &'a str {
     let Some(tree) = tree.filter(|_| text.contains('\n')) else { return text };
     let errors = tree.error_count(0..site.text.len());
     let mut best = text;

@@ -23,9 +23,8 @@ pub fn fallback(request: &CompletionRequest) -> Completion {
     let found =
         here.or_else(|| others.filter_map(|d| continuation(d.text.as_str(), line, None)).next());
     let indent = document.language.map_or("    ", |l| l.indent);
-    let edit = found.and_then(|answer| {
-        shape(&Site { text, offset: request.offset, indent }, answer).ok()
-    });
+    let edit =
+        found.and_then(|answer| shape(&Site { text, offset: request.offset, indent }, answer).ok());
     match edit {
         Some(edit) => Completion {
             suggestions: vec![Suggestion { edit, probability: 0.3 }],

@@ -142,7 +142,8 @@ fn short_path(document: &Document) -> String {
     let path = document.path.as_deref().unwrap_or(Path::new(&document.uri));
     let parts: Vec<_> = path.iter().map(|part| part.to_string_lossy()).collect();
     // From the source folder on, if there is one; else the last two.
-    let source = parts.iter().rposition(|p| matches!(&**p, "src" | "lib" | "pkg" | "tests" | "test"));
+    let source =
+        parts.iter().rposition(|p| matches!(&**p, "src" | "lib" | "pkg" | "tests" | "test"));
     let from = source.unwrap_or(parts.len().saturating_sub(2)).max(parts.len().saturating_sub(4));
     parts[from..].join("/")
 }

@@ -160,7 +160,8 @@ fn is_token_edge(text: &str, n: usize) -> bool {
 
 /// Indentation with the file's own characters, line breaks as the file has them.
 fn in_style(site: &Site<'_>, answer: &str) -> String {
-    let unit = file_unit(site.text).unwrap_or(if site.indent.is_empty() { "    " } else { site.indent });
+    let unit =
+        file_unit(site.text).unwrap_or(if site.indent.is_empty() { "    " } else { site.indent });
     let width = if unit == "\t" { 4 } else { unit.len() };
     let mut out = String::with_capacity(answer.len() + 16);
     for (index, line) in answer.split('\n').enumerate() {
@@ -245,7 +246,11 @@ mod tests {
         check("let x = |foo();", "foo();", Err(Silence::RepeatsSuffix));
         check("a|\n    b()\n", "()\n    b()", Ok("a()\n    b()\n"));
         check("f() {\n    |\n}", "a();\n}", Ok("f() {\n    a();\n}"));
-        check("f() {\n    |\n}", "if a {\n        b();\n    }", Ok("f() {\n    if a {\n        b();\n    }\n}"));
+        check(
+            "f() {\n    |\n}",
+            "if a {\n        b();\n    }",
+            Ok("f() {\n    if a {\n        b();\n    }\n}"),
+        );
     }
 
     #[test]

@@ -89,8 +89,12 @@ impl Tokenizer {
         let mut inner = tokenizers::Tokenizer::new(bpe);
         inner.with_pre_tokenizer(Some(PreTokenizerWrapper::Sequence(Sequence::new(steps))));
         inner.with_decoder(Some(bytes));
-        inner.add_special_tokens(added.iter().filter(|t| t.special).cloned()).map_err(|e| anyhow!("{e}"))?;
-        inner.add_tokens(added.iter().filter(|t| !t.special).cloned()).map_err(|e| anyhow!("{e}"))?;
+        inner
+            .add_special_tokens(added.iter().filter(|t| t.special).cloned())
+            .map_err(|e| anyhow!("{e}"))?;
+        inner
+            .add_tokens(added.iter().filter(|t| !t.special).cloned())
+            .map_err(|e| anyhow!("{e}"))?;
         Tokenizer::new(inner)
     }
 

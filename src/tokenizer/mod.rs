@@ -62,7 +62,9 @@ impl Tokenizer {
                 Some(_) => *slot = text.into_bytes().into(),
                 None => match text.chars().map(|c| alphabet.get(&c).copied()).collect() {
                     Some::<Vec<u8>>(b) => *slot = b.into(),
-                    None => bail!("token {text:?} is not byte-level; only byte-level BPE is supported"),
+                    None => {
+                        bail!("token {text:?} is not byte-level; only byte-level BPE is supported")
+                    }
                 },
             }
         }

@@ -33,12 +33,9 @@ pub fn train<'a>(
     vocab_size: usize,
 ) -> Result<Tokenizer> {
     let error = |e| anyhow!("cannot train a tokenizer: {e}");
-    let split = Split::new(
-        SplitPattern::Regex(PATTERN.into()),
-        SplitDelimiterBehavior::Isolated,
-        false,
-    )
-    .map_err(error)?;
+    let split =
+        Split::new(SplitPattern::Regex(PATTERN.into()), SplitDelimiterBehavior::Isolated, false)
+            .map_err(error)?;
     let bytes = ByteLevel::new(false, true, false);
     let mut inner = tokenizers::Tokenizer::new(BPE::default());
     inner.with_pre_tokenizer(Some(PreTokenizerWrapper::Sequence(Sequence::new(vec![
@@ -65,7 +62,8 @@ mod tests {
 
     #[test]
     fn text_survives_and_special_strings_stay_text() {
-        let code = "fn main() {\n    let größe = 1234;\r\n\tprintln!(\"<|end|> 🦀\");\n}\n".repeat(20);
+        let code =
+            "fn main() {\n    let größe = 1234;\r\n\tprintln!(\"<|end|> 🦀\");\n}\n".repeat(20);
         let tokenizer = train([code.as_str()].into_iter(), 400).unwrap();
         let ids = tokenizer.encode(&code);
         assert!(ids.len() * 2 < code.len());
@@ -78,12 +76,14 @@ mod tests {
 
     #[test]
     fn healing_offers_every_token_that_fits() {
-        let tokenizer = train(["return returns ret re".repeat(9).as_str()].into_iter(), 300).unwrap();
+        let tokenizer =
+            train(["return returns ret re".repeat(9).as_str()].into_iter(), 300).unwrap();
         let fits = tokenizer.compatible(b"ret");
         assert!(!fits.is_empty());
         for id in 0..tokenizer.vocab_size() as u32 {
             let bytes = tokenizer.bytes(id);
-            let expected = !bytes.is_empty() && (bytes.starts_with(b"ret") || b"ret".starts_with(bytes));
+            let expected =
+                !bytes.is_empty() && (bytes.starts_with(b"ret") || b"ret".starts_with(bytes));
             assert_eq!(fits.contains(&id), expected, "{:?}", String::from_utf8_lossy(bytes));
         }
     }

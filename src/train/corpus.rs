@@ -35,8 +35,20 @@ pub struct CorpusReport {
 
 /// Folders whose content is not written by the people of the repository, or not as code.
 const FOREIGN_FOLDERS: [&str; 14] = [
-    "vendor", "third_party", "node_modules", "dist", "build", "generated", "testdata", "fixtures",
-    "snapshots", "__snapshots__", "migrations", "locale", "target", ".git",
+    "vendor",
+    "third_party",
+    "node_modules",
+    "dist",
+    "build",
+    "generated",
+    "testdata",
+    "fixtures",
+    "snapshots",
+    "__snapshots__",
+    "migrations",
+    "locale",
+    "target",
+    ".git",
 ];
 const SECRET_NAMES: [&str; 6] = [".env", ".pem", ".key", "id_rsa", "credentials", ".netrc"];
 const GENERATED_MARKS: [&str; 3] = ["@generated", "Code generated", "DO NOT EDIT"];
@@ -125,7 +137,8 @@ impl Corpus {
         for (_, path, language) in wanted {
             let mut header = String::new();
             output.read_line(&mut header)?;
-            let Some(size) = header.trim_end().rsplit(' ').next().and_then(|s| s.parse().ok()) else {
+            let Some(size) = header.trim_end().rsplit(' ').next().and_then(|s| s.parse().ok())
+            else {
                 self.drop("missing object");
                 continue;
             };
@@ -246,7 +259,7 @@ mod tests {
         corpus.add(folder.path()).unwrap();
         let names: Vec<_> = corpus.files.iter().map(|f| f.path.as_str()).collect();
         assert_eq!(names, ["src/a.rs"]);
-        let reasons: Vec<_> = corpus.report.dropped.into_iter().collect();
+        let reasons: Vec<_> = corpus.report.dropped.clone().into_iter().collect();
         let expected = [
             ("exact duplicate", 1),
             ("generated file", 1),

@@ -159,8 +159,8 @@ impl Trainer {
         // The length may change: the stable phase of the schedule is the same for all lengths.
         let settings = TrainConfig { steps: 0, ..self.config.clone() };
         let fingerprint = checkpoint::fingerprint(&self.model_config, &settings, data.bytes());
-        let mut progress = checkpoint::load(folder, &mut self.optimizer, &fingerprint)?
-            .unwrap_or(Progress {
+        let mut progress =
+            checkpoint::load(folder, &mut self.optimizer, &fingerprint)?.unwrap_or(Progress {
                 step: 0,
                 seconds: 0.0,
                 losses: Vec::new(),

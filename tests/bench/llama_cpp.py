@@ -14,7 +14,7 @@ make_gguf.py, whose header also makes the environment; --gguf names another one.
 Without --nestling, llama.cpp alone is measured. The nestling side is this command, which
 warms up once, measures once, and prints one JSON object with prefill_tok_s and decode_tok_s:
 
-    nestling bench engine --model FILE --prompt-tokens 512 --decode-tokens 64 --rounds 1 --json
+    nestling eval engine --model FILE --prompt-tokens 512 --decode-tokens 64 --rounds 1 --json
 """
 
 import argparse
@@ -161,7 +161,7 @@ def load_llama_cpp(arguments):
 
 def measure_nestling(arguments):
     command = [
-        str(arguments.nestling.resolve()), "bench", "engine",
+        str(arguments.nestling.resolve()), "eval", "engine",
         "--model", str(arguments.gguf),
         "--prompt-tokens", str(arguments.prompt_tokens),
         "--decode-tokens", str(arguments.decode_tokens),

@@ -1,3 +1,4 @@
 //! The integration tests: the parts together, as a user or an editor meets them.
 
+mod parity;
 mod server;

@@ -1,0 +1,112 @@
+//! The same tokens as Hugging Face Transformers on the same weights, and the two forwards of the network
+//! beside each other. The references are made by tests/data/parity/make.py.
+
+use std::path::{Path, PathBuf};
+
+use nestling::model::engine::{Engine, Precision};
+use nestling::model::transformer::Transformer;
+use nestling::model::weights::Weights;
+
+const FAMILIES: [&str; 3] = ["llama", "qwen2", "qwen3"];
+
+#[derive(serde::Deserialize)]
+struct Reference {
+    cases: Vec<Case>,
+}
+
+#[derive(serde::Deserialize)]
+struct Case {
+    prompt: Vec<u32>,
+    last_logits: Vec<f32>,
+    greedy: Vec<u32>,
+}
+
+fn folder(family: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/parity").join(family)
+}
+
+fn reference(family: &str) -> Vec<Case> {
+    let text = std::fs::read_to_string(folder(family).join("reference.json")).unwrap();
+    serde_json::from_str::<Reference>(&text).unwrap().cases
+}
+
+fn engine(family: &str) -> Engine {
+    Engine::load(&Weights::open(&folder(family)).unwrap(), Precision::Float, 256).unwrap()
+}
+
+fn argmax(logits: &[f32]) -> u32 {
+    (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap() as u32
+}
+
+#[track_caller]
+fn close(ours: &[f32], theirs: &[f32], tolerance: f32) {
+    assert_eq!(ours.len(), theirs.len());
+    for (i, (a, b)) in ours.iter().zip(theirs).enumerate() {
+        assert!((a - b).abs() <= tolerance * (1.0 + b.abs()), "logit {i}: {a} and {b}");
+    }
+}
+
+#[test]
+fn logits_and_greedy_tokens_are_those_of_transformers() {
+    for family in FAMILIES {
+        let engine = engine(family);
+        for case in reference(family) {
+            let mut cache = engine.new_cache();
+            let mut logits = engine.forward(&mut cache, &case.prompt, 1).unwrap();
+            close(&logits, &case.last_logits, 1e-3);
+            for expected in case.greedy {
+                let token = argmax(&logits);
+                assert_eq!(token, expected, "{family}");
+                logits = engine.forward(&mut cache, &[token], 1).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn cached_decoding_equals_a_full_forward() {
+    for family in FAMILIES {
+        let engine = engine(family);
+        let tokens: Vec<u32> = (0..60).map(|i| i * 37 % 256).collect();
+        let all = engine.forward(&mut engine.new_cache(), &tokens, tokens.len()).unwrap();
+        // One by one, a cut back, a chunk below and a chunk above the border to matrix products.
+        let mut cache = engine.new_cache();
+        for (i, token) in tokens[..20].iter().enumerate() {
+            let logits = engine.forward(&mut cache, &[*token], 1).unwrap();
+            close(&logits, &all[i * 256..(i + 1) * 256], 1e-3);
+        }
+        assert_eq!(cache.keep_common_prefix(&[&tokens[..11], &[9, 9]].concat()), 11);
+        let logits = engine.forward(&mut cache, &tokens[11..16], 5).unwrap();
+        close(&logits, &all[11 * 256..16 * 256], 1e-3);
+        let logits = engine.forward(&mut cache, &tokens[16..], 44).unwrap();
+        close(&logits, &all[16 * 256..], 1e-3);
+    }
+}
+
+#[test]
+fn the_differentiable_forward_equals_the_inference_forward() {
+    for family in FAMILIES {
+        let weights = Weights::open(&folder(family)).unwrap();
+        let model = Transformer::new(&weights.config, 64, &mut |name, _| {
+            Ok(weights.dense(name).expect("the folder holds every tensor"))
+        });
+        let tokens: Vec<u32> = (0..64).map(|i| i * 91 % 256).collect();
+        let ours = model.unwrap().logits(&tokens, 32).unwrap();
+        let ours = ours.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let engine = engine(family);
+        for (index, sequence) in tokens.chunks(32).enumerate() {
+            let logits = engine.forward(&mut engine.new_cache(), sequence, 32).unwrap();
+            close(&ours[index * 32 * 256..(index + 1) * 32 * 256], &logits, 1e-3);
+        }
+    }
+}
+
+#[test]
+fn positions_and_tokens_out_of_range_are_errors() {
+    let engine = engine("qwen3");
+    let mut cache = engine.new_cache();
+    assert!(engine.forward(&mut cache, &[256], 1).unwrap_err().to_string().contains("256"));
+    assert!(engine.forward(&mut cache, &[1; 257], 1).unwrap_err().to_string().contains("context"));
+    assert!(engine.forward(&mut cache, &[1; 256], 1).is_ok());
+    assert!(engine.forward(&mut cache, &[1], 1).is_err());
+}
