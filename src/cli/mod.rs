@@ -5,6 +5,7 @@ mod doctor;
 mod eval;
 mod generate;
 mod model;
+mod quantize;
 mod serve;
 mod train;
 
@@ -53,6 +54,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Train a model from folders and git repositories
     Train(train::TrainArgs),
+    /// Write a model as one GGUF file
+    Quantize(quantize::QuantizeArgs),
     /// Measure models and the engine
     #[command(subcommand)]
     Eval(eval::EvalCommand),
@@ -81,6 +84,7 @@ pub fn run() -> ExitCode {
         Command::Model(own) => model::run(own, &args.model),
         Command::Doctor(own) => doctor::run(own, &args.model),
         Command::Train(own) => train::run(own),
+        Command::Quantize(own) => quantize::run(own),
         Command::Eval(own) => eval::run(own, &args.model),
     };
     result.unwrap_or_else(|error| {

@@ -7,6 +7,7 @@ pub mod engine;
 pub mod gguf;
 pub mod kv_cache;
 pub mod ops;
+pub mod quantize;
 pub mod rope;
 pub mod safetensors;
 pub(crate) mod simd;

@@ -28,6 +28,7 @@ const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{
 const NORMAL: i32 = 1;
 const CONTROL: i32 = 3;
 const USER_DEFINED: i32 = 4;
+const UNUSED: i32 = 5;
 
 /// The `tokenizer.ggml.*` entries of a GGUF file.
 #[derive(Debug, Default, Clone, PartialEq)]
@@ -63,7 +64,7 @@ impl Tokenizer {
         let mut added = Vec::new();
         for (text, kind) in tokens.iter().zip(&types) {
             match *kind {
-                CONTROL => added.push(AddedToken::from(text.clone(), true)),
+                CONTROL | UNUSED => added.push(AddedToken::from(text.clone(), true)),
                 USER_DEFINED => added.push(AddedToken::from(text.clone(), false)),
                 _ => {}
             }
