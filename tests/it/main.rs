@@ -1,1 +1,4 @@
-fn main() {}
+//! The one integration binary: each module below is one question about the whole program.
+//! Tests of a single module live beside its code.
+
+mod architecture;
