@@ -1,1 +1,197 @@
-//! config
+//! The settings a user may change from the editor, read from JSON and validated once.
+//! A wrong value never stops the server: it is reported and the default stays.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+/// The key under which an editor keeps our settings.
+pub const SECTION: &str = "nestling";
+
+/// The most suggestions that one request may ask for.
+pub const MAX_ITEMS: usize = 10;
+
+const MAX_DEBOUNCE_MS: u64 = 5_000;
+
+/// How long an automatic request waits for the next key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Debounce {
+    /// Follows the user's typing rhythm and the speed of the model.
+    #[default]
+    Auto,
+    /// Always this long.
+    Fixed(Duration),
+}
+
+/// All settings, valid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Whether anything is suggested at all. Off also means that no model is loaded.
+    pub enable: bool,
+    /// Switches single languages on or off, by name; a language that is not here is on.
+    pub languages: BTreeMap<String, bool>,
+    /// How long an automatic request waits for the next key.
+    pub debounce: Debounce,
+    /// How many suggestions an invoked request gets at most, 1 to [`MAX_ITEMS`].
+    pub max_items: usize,
+    /// Whether the client wants a `nestling/statusChanged` notification at each change.
+    pub status_notifications: bool,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            enable: true,
+            languages: BTreeMap::new(),
+            debounce: Debounce::Auto,
+            max_items: 3,
+            status_notifications: false,
+        }
+    }
+}
+
+/// A setting that was not understood, in a sentence for the user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem(String);
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Config {
+    /// Reads settings over the defaults. `value` is the object of settings, or an object that holds
+    /// it under [`SECTION`]; null means none.
+    pub fn from_json(value: &Value) -> (Config, Vec<Problem>) {
+        let mut config = Config::default();
+        let mut problems = Vec::new();
+        match value.get(SECTION).unwrap_or(value) {
+            Value::Null => {}
+            Value::Object(settings) => config.read(settings, &mut problems),
+            other => problems.push(wrong(SECTION, "an object", other)),
+        }
+        (config, problems)
+    }
+
+    /// Whether suggestions are wanted in a language; `None` is a language that is not in the table.
+    pub fn is_enabled_for(&self, language: Option<&str>) -> bool {
+        let switch = language.and_then(|name| self.languages.get(name));
+        self.enable && switch.copied().unwrap_or(true)
+    }
+
+    fn read(&mut self, settings: &Map<String, Value>, problems: &mut Vec<Problem>) {
+        for (key, value) in settings {
+            let read = match key.as_str() {
+                "enable" => read_bool(value, &mut self.enable),
+                "languages" => self.read_languages(value, problems),
+                "debounce" => self.read_debounce(value),
+                "maxItems" => self.read_max_items(value),
+                "statusNotifications" => read_bool(value, &mut self.status_notifications),
+                _ => {
+                    let known = "enable, languages, debounce, maxItems, statusNotifications";
+                    problems.push(Problem(format!(
+                        "{SECTION}.{key} is not a setting and is ignored; the settings are {known}."
+                    )));
+                    continue;
+                }
+            };
+            if let Err(expected) = read {
+                problems.push(wrong(&format!("{SECTION}.{key}"), &expected, value));
+            }
+        }
+    }
+
+    fn read_languages(&mut self, value: &Value, problems: &mut Vec<Problem>) -> Result<(), String> {
+        let languages = value.as_object().ok_or("an object of language names and booleans")?;
+        for (name, value) in languages {
+            match value.as_bool() {
+                Some(on) => _ = self.languages.insert(name.clone(), on),
+                None => {
+                    let key = format!("{SECTION}.languages.{name}");
+                    problems.push(wrong(&key, "true or false", value));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read_debounce(&mut self, value: &Value) -> Result<(), String> {
+        self.debounce = match (value.as_str(), value.as_u64()) {
+            (Some("auto"), _) => Debounce::Auto,
+            (_, Some(ms)) if ms <= MAX_DEBOUNCE_MS => Debounce::Fixed(Duration::from_millis(ms)),
+            _ => return Err(format!("\"auto\" or milliseconds from 0 to {MAX_DEBOUNCE_MS}")),
+        };
+        Ok(())
+    }
+
+    fn read_max_items(&mut self, value: &Value) -> Result<(), String> {
+        let items = value.as_u64().and_then(|items| usize::try_from(items).ok());
+        let valid = items.filter(|items| (1..=MAX_ITEMS).contains(items));
+        self.max_items = valid.ok_or(format!("a number from 1 to {MAX_ITEMS}"))?;
+        Ok(())
+    }
+}
+
+fn read_bool(value: &Value, setting: &mut bool) -> Result<(), String> {
+    *setting = value.as_bool().ok_or("true or false")?;
+    Ok(())
+}
+
+fn wrong(key: &str, expected: &str, value: &Value) -> Problem {
+    Problem(format!("{key} must be {expected}, not {value}; the default is used."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[track_caller]
+    fn check_problem(settings: Value, expected: &str) {
+        let (config, problems) = Config::from_json(&settings);
+        assert_eq!(config, Config::default());
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].to_string().contains(expected), "{}", problems[0]);
+    }
+
+    #[test]
+    fn settings_are_read_with_and_without_their_section() {
+        let settings = json!({
+            "enable": false, "languages": {"python": false}, "debounce": 40, "maxItems": 5
+        });
+        let (config, problems) = Config::from_json(&settings);
+        assert_eq!(problems, []);
+        assert_eq!(config.debounce, Debounce::Fixed(Duration::from_millis(40)));
+        assert_eq!((config.enable, config.max_items), (false, 5));
+        assert_eq!(Config::from_json(&json!({"nestling": settings})).0, config);
+    }
+
+    #[test]
+    fn a_language_can_be_switched_off_alone() {
+        let (config, _) = Config::from_json(&json!({"languages": {"python": false}}));
+        assert!(!config.is_enabled_for(Some("python")));
+        assert!(config.is_enabled_for(Some("rust")));
+        assert!(config.is_enabled_for(None));
+    }
+
+    #[test]
+    fn nothing_means_the_defaults() {
+        for nothing in [json!(null), json!({}), json!({"nestling": null})] {
+            assert_eq!(Config::from_json(&nothing), (Config::default(), Vec::new()), "{nothing}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_reported_and_the_default_stays() {
+        check_problem(json!({"enabled": true}), "nestling.enabled is not a setting");
+        check_problem(json!({"enable": "yes"}), "nestling.enable must be true or false");
+        check_problem(json!({"maxItems": 0}), "nestling.maxItems must be a number from 1 to 10");
+        check_problem(json!({"maxItems": -1}), "must be a number");
+        check_problem(json!({"debounce": "fast"}), "\"auto\" or milliseconds");
+        check_problem(json!({"languages": {"go": 1}}), "nestling.languages.go must be true");
+        check_problem(json!([1]), "nestling must be an object");
+    }
+}

@@ -1,5 +1,9 @@
-//! Prompt in, tokens out: sampling, stop rules, cancellation.
+//! Prompt in, tokens out: sampling, token healing, stop conditions, cancellation.
 
 mod cancel;
+mod generator;
+mod model;
 
 pub use cancel::CancelToken;
+pub use generator::{Finish, Flow, GenerateOptions, Generated, Generation, Generator, Prompt};
+pub use model::{Model, ModelSource};

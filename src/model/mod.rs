@@ -1,1 +1,14 @@
-//! model
+//! The network: configuration, weights, a differentiable forward for training and an inference
+//! engine with a KV cache over the same weights.
+
+mod attention;
+pub mod config;
+pub mod engine;
+pub mod gguf;
+pub mod kv_cache;
+pub mod ops;
+pub mod rope;
+pub mod safetensors;
+pub(crate) mod simd;
+pub mod transformer;
+pub mod weights;

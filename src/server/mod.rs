@@ -1,1 +1,56 @@
-//! server
+//! The language server. The only module that knows the protocol's types.
+//!
+//! [`serve`] reads messages (`framing`), starts their handlers in order (`transport`, `backend`) and
+//! ends at `exit`. State lives behind one lock (`shared`) that is never held across an await. The
+//! model lives in one thread (`engine`) behind a mailbox with one place per document (`mailbox`).
+//! A completion request (`completion`) waits out the user's typing (`debounce`) and shares runs of
+//! the engine with its neighbours as long as the user types what is generated (`flights`).
+
+mod backend;
+mod capabilities;
+mod commands;
+mod completion;
+mod debounce;
+mod engine;
+mod flights;
+mod framing;
+mod from_proto;
+mod mailbox;
+mod parent;
+mod shared;
+mod status;
+mod to_proto;
+mod transport;
+mod watch;
+
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::suggest::{Completion, CompletionRequest};
+
+pub use engine::Factory;
+
+/// What a server needs to know before the first message.
+pub struct ServeOptions {
+    /// Makes the model. It runs in the engine thread, once at the start and again after a panic.
+    pub factory: Arc<Factory>,
+    /// Gives a cheap answer without the model while there is none. It runs beside the handlers and
+    /// may take some milliseconds. Without suggestions the request is answered with the reason why
+    /// there is no model.
+    pub fallback: fn(&CompletionRequest) -> Completion,
+}
+
+/// Speaks the protocol until the client ends it, and returns the exit code: 0 after `shutdown`, else 1.
+///
+/// Needs a tokio runtime with time and I/O. It returns without waiting for the engine, so the
+/// caller should end the process at once: a running generation, or tokio's blocking read of stdin,
+/// would delay an orderly return.
+pub async fn serve<I, O>(options: ServeOptions, input: I, output: O) -> i32
+where
+    I: AsyncRead + Unpin,
+    O: AsyncWrite + Unpin + Send + 'static,
+{
+    let (service, socket) = backend::service(options);
+    transport::run(service, socket, input, output).await
+}

@@ -1,1 +1,16 @@
-//! suggest
+//! What the program suggests: completions now, repairs and optimizations later.
+//! Everything here takes a snapshot and returns edits; nothing here knows the protocol.
+
+mod completer;
+mod completion;
+mod fallback;
+mod prompt;
+mod reuse;
+mod rules;
+mod shape;
+
+pub use completer::{CompletionOptions, ModelCompleter};
+pub use completion::{
+    Completer, Completion, CompletionRequest, Progress, Silence, Suggestion, Timing, Trigger,
+};
+pub use fallback::fallback;

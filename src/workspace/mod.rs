@@ -1,1 +1,14 @@
 //! Open documents, files on disk and recent edits, seen through an immutable [`Snapshot`].
+//! Knows nothing of the protocol: the server translates into it, the suggestions read from it.
+
+mod document;
+mod documents;
+mod file;
+mod recent;
+mod uri;
+
+pub use document::Document;
+pub use documents::{Change, ChangeError, Documents, Snapshot};
+pub use file::{FileError, MAX_FILE_BYTES, read_file};
+pub use recent::RecentEdit;
+pub use uri::path_of_uri;

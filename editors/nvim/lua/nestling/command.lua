@@ -1,0 +1,81 @@
+--- `:Nestling`, the one command.
+
+local server = require('nestling.server')
+
+local M = {}
+
+local function number(value)
+  return value and ('%.0f'):format(value) or '-'
+end
+
+--- What `:Nestling status` prints, line by line.
+---@param status nestling.Status
+---@return string[]
+function M.describe(status)
+  local model, counts, latency = status.model or {}, status.counts or {}, status.latencyMs or {}
+  local name = model.name and (', ' .. model.name) or ''
+  local reason = model.reason and (': ' .. model.reason) or ''
+  return {
+    ('model      %s%s%s'):format(model.state or 'unknown', name, reason),
+    ('documents  %s open'):format(number(status.openDocuments)),
+    ('requests   %s, of them %s answered, %s cancelled'):format(
+      number(counts.requests),
+      number(counts.answered),
+      number(counts.cancelled)
+    ),
+    ('shown      %s, accepted %s'):format(number(counts.shown), number(counts.accepted)),
+    ('latency    p50 %s ms, p95 %s ms'):format(number(latency.p50), number(latency.p95)),
+    ('silence    %s'):format(status.lastSilence and status.lastSilence.reason or 'none'),
+  }
+end
+
+local commands = {
+  status = function()
+    local client = server.client(0) or server.client()
+    if not client then
+      local off = not require('nestling').is_enabled() and 'switched off (:Nestling enable)'
+      local why = require('nestling.config').problem() or off or 'no buffer of a served file type is open'
+      return vim.notify('nestling: not running, ' .. why, vim.log.levels.WARN)
+    end
+    local status, problem = server.ask(client, 1000)
+    if not status then
+      return vim.notify('nestling: no answer, ' .. problem, vim.log.levels.ERROR)
+    end
+    vim.api.nvim_echo({ { table.concat(M.describe(status), '\n') } }, false, {})
+  end,
+  enable = function()
+    require('nestling').enable()
+  end,
+  disable = function()
+    require('nestling').disable()
+  end,
+  log = function()
+    vim.cmd.tabedit({ args = { vim.fn.fnameescape(vim.lsp.log.get_filename()) } })
+    vim.cmd.normal({ args = { 'G' }, bang = true })
+  end,
+}
+
+---@param args string[]
+function M.run(args)
+  local command = commands[args[1] or 'status']
+  if not command or #args > 1 then
+    return vim.notify('nestling: :Nestling status|enable|disable|log', vim.log.levels.ERROR)
+  end
+  command()
+end
+
+---@param lead string
+---@param line string
+---@return string[]
+function M.complete(lead, line)
+  if line:match('^%S+%s+%S+%s') then
+    return {}
+  end
+  local names = vim.tbl_filter(function(name)
+    return vim.startswith(name, lead)
+  end, vim.tbl_keys(commands))
+  table.sort(names)
+  return names
+end
+
+return M

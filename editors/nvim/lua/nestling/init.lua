@@ -1,0 +1,118 @@
+--- nestling: code completion as ghost text, from a small model on your own machine.
+---
+--- This module is what a user's configuration calls; everything else in this folder is private to the plugin.
+
+local config = require('nestling.config')
+local ghost = require('nestling.ghost')
+local keys = require('nestling.keys')
+local server = require('nestling.server')
+
+local M = {}
+
+local group = vim.api.nvim_create_augroup('nestling', { clear = true })
+local started = false
+
+--- Changes the defaults. Calling it is optional; calling it later restarts the server with the new options.
+---@param options? nestling.Options
+function M.setup(options)
+  config.set(options or {})
+  if started then
+    M.disable()
+    M.start()
+  end
+end
+
+--- Starts the server for the configured file types. The plugin calls it once Neovim is up.
+---@return boolean started false, and one message that says why, when this cannot work here
+function M.start()
+  local problem = config.problem()
+  if problem then
+    vim.notify('nestling: ' .. problem .. ' (:checkhealth nestling)', vim.log.levels.WARN)
+    return false
+  end
+  config.apply()
+
+  vim.api.nvim_clear_autocmds({ group = group })
+  vim.api.nvim_create_autocmd('LspAttach', {
+    group = group,
+    desc = 'nestling: ghost text and keys in this buffer',
+    callback = function(event)
+      if server.is_ours(event.data.client_id) then
+        vim.lsp.inline_completion.enable(true, { bufnr = event.buf })
+        keys.map(event.buf)
+      end
+    end,
+  })
+  vim.api.nvim_create_autocmd('LspDetach', {
+    group = group,
+    desc = 'nestling: give the keys back',
+    callback = function(event)
+      if server.is_ours(event.data.client_id) then
+        keys.unmap(event.buf)
+      end
+    end,
+  })
+  ghost.watch(group)
+  server.watch(group)
+
+  vim.lsp.enable('nestling')
+  started = true
+  return true
+end
+
+--- Starts the server again after |nestling.disable()|.
+function M.enable()
+  M.start()
+end
+
+--- Stops the server in all buffers, which also gives its memory back.
+function M.disable()
+  if started then
+    vim.lsp.enable('nestling', false)
+    started = false
+  end
+end
+
+--- Whether the plugin is switched on.
+---@return boolean
+function M.is_enabled()
+  return started
+end
+
+--- Whether ghost text is on the screen in the current buffer.
+---@return boolean
+function M.visible()
+  return ghost.visible()
+end
+
+--- Accepts all of the ghost text.
+---@return boolean # false when none is shown
+function M.accept()
+  return ghost.accept('all')
+end
+
+--- Accepts the next word of the ghost text.
+---@return boolean # false when none is shown
+function M.accept_word()
+  return ghost.accept('word')
+end
+
+--- Accepts the ghost text up to the end of its line.
+---@return boolean # false when none is shown
+function M.accept_line()
+  return ghost.accept('line')
+end
+
+--- Takes the ghost text away until the next keystroke.
+---@return boolean # false when none is shown
+function M.dismiss()
+  return ghost.dismiss()
+end
+
+--- A word for the status line: empty where nestling is not attached, else its state and why it is silent.
+---@return string
+function M.status()
+  return server.component()
+end
+
+return M

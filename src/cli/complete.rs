@@ -1,0 +1,138 @@
+//! `nestling complete FILE:LINE:COL`: what the editor would offer there, on the command line.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::{ModelArgs, print, print_json, wrong_use};
+use crate::generation::{CancelToken, Generator};
+use crate::suggest::{
+    Completer, CompletionOptions, CompletionRequest, ModelCompleter, Progress, Trigger,
+};
+use crate::text::{Position, PositionEncoding, Text};
+use crate::workspace::{Snapshot, read_file};
+
+#[derive(clap::Args)]
+pub(super) struct CompleteArgs {
+    /// The place: line and column count from 1, columns in characters; the text after it is used too
+    #[arg(value_name = "FILE:LINE:COL")]
+    place: String,
+    /// How many alternatives
+    #[arg(short = 'n', long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=10))]
+    count: u8,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: CompleteArgs, model: &ModelArgs) -> Result<ExitCode> {
+    let Some((path, line, column)) = parse_place(&args.place) else {
+        return Ok(wrong_use(format!(
+            "{:?} is no place; write FILE:LINE:COL, as in src/main.rs:12:5",
+            args.place
+        )));
+    };
+    let document = read_file(Path::new(path))?;
+    let offset = match offset_of(&document.text, line, column) {
+        Ok(offset) => offset,
+        Err(reason) => return Ok(wrong_use(format!("{}: {reason}", args.place))),
+    };
+    let request = CompletionRequest {
+        snapshot: Snapshot {
+            document: document.into(),
+            others: Vec::new(),
+            recent_edits: Vec::new(),
+        },
+        offset,
+        trigger: Trigger::Invoked,
+        items: args.count.into(),
+        selected: None,
+    };
+    let mut completer =
+        ModelCompleter::new(Generator::new(model.load()?), CompletionOptions::default());
+    let completion = completer.complete(&request, &Progress::new(), &CancelToken::new());
+    let reason = completion.silence.map(|silence| silence.to_string());
+    if args.json {
+        let text = &request.snapshot.document.text;
+        let place = |offset| {
+            let p = text.position(offset, PositionEncoding::Utf32);
+            json!({ "line": p.line + 1, "column": p.character + 1 })
+        };
+        let suggestions: Vec<_> = completion
+            .suggestions
+            .iter()
+            .map(|s| {
+                json!({
+                    "text": s.edit.new_text,
+                    "range": { "start": place(s.edit.range.start), "end": place(s.edit.range.end) },
+                    "probability": s.probability,
+                })
+            })
+            .collect();
+        let timing = completion.timing;
+        print_json(&json!({
+            "suggestions": suggestions,
+            "silence": reason,
+            "timing": {
+                "prompt_tokens": timing.prompt_tokens,
+                "generated_tokens": timing.generated_tokens,
+                "milliseconds": timing.total.as_secs_f64() * 1000.0,
+            },
+        }))?;
+    } else {
+        for suggestion in &completion.suggestions {
+            print(&format!("{}\n", suggestion.edit.new_text))?;
+        }
+    }
+    match reason {
+        Some(reason) => {
+            eprintln!("nestling: nothing is suggested here: {reason}");
+            Ok(ExitCode::from(1))
+        }
+        None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Splits from the right: paths may hold colons.
+fn parse_place(place: &str) -> Option<(&str, usize, usize)> {
+    let (rest, column) = place.rsplit_once(':')?;
+    let (path, line) = rest.rsplit_once(':')?;
+    let number = |text: &str| text.parse().ok().filter(|&n: &usize| n > 0);
+    (!path.is_empty()).then_some((path, number(line)?, number(column)?))
+}
+
+fn offset_of(text: &Text, line: usize, column: usize) -> Result<usize, String> {
+    if line > text.line_count() {
+        return Err(format!("there is no line {line}; the file has {}", text.line_count()));
+    }
+    let characters = text.line(line - 1).chars().count();
+    if column > characters + 1 {
+        return Err(format!("line {line} has {characters} characters; its last column is {}", characters + 1));
+    }
+    let position = Position { line: line as u32 - 1, character: column as u32 - 1 };
+    Ok(text.offset(position, PositionEncoding::Utf32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_split_from_the_right() {
+        assert_eq!(parse_place("a:b.rs:3:7"), Some(("a:b.rs", 3, 7)));
+        for wrong in ["a.rs", "a.rs:1", "a.rs:0:1", "a.rs:1:x", ":1:1", ""] {
+            assert_eq!(parse_place(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn columns_count_characters() {
+        let text = Text::new("a🦀b\nx");
+        assert_eq!(offset_of(&text, 1, 3), Ok(5));
+        assert_eq!(offset_of(&text, 2, 2), Ok(8));
+        assert!(offset_of(&text, 1, 5).unwrap_err().contains("last column is 4"));
+        assert!(offset_of(&text, 3, 1).unwrap_err().contains("the file has 2"));
+    }
+}

@@ -1,0 +1,105 @@
+//! `nestling doctor`: what works here, what does not, and what to do about it.
+
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::{ModelArgs, print, print_json};
+use crate::eval::engine;
+use crate::syntax::{Language, SyntaxTree};
+
+#[derive(clap::Args)]
+pub(super) struct DoctorArgs {
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+struct Check {
+    name: &'static str,
+    ok: bool,
+    detail: String,
+}
+
+pub(super) fn run(args: DoctorArgs, model: &ModelArgs) -> Result<ExitCode> {
+    let checks = [processor(), loading(model), languages(), editor("nvim"), editor("code")];
+    let ok = checks.iter().all(|check| check.ok);
+    if args.json {
+        let list: Vec<_> = checks
+            .iter()
+            .map(|c| json!({ "check": c.name, "ok": c.ok, "detail": c.detail }))
+            .collect();
+        print_json(&json!({ "version": env!("CARGO_PKG_VERSION"), "ok": ok, "checks": list }))?;
+    } else {
+        print(&format!("nestling {}\n", env!("CARGO_PKG_VERSION")))?;
+        for check in &checks {
+            let mark = if check.ok { "ok  " } else { "FAIL" };
+            print(&format!("{mark}  {:<10} {}\n", check.name, check.detail))?;
+        }
+    }
+    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+fn processor() -> Check {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = std::env::var("CANDLE_NUM_THREADS").unwrap_or_default();
+    #[cfg(target_arch = "x86_64")]
+    let (fast, kind) = {
+        let fastest = std::arch::is_x86_feature_detected!("avx512vnni");
+        let fast = std::arch::is_x86_feature_detected!("avx2");
+        (fast, if fastest { "AVX-512 VNNI" } else if fast { "AVX2" } else { "no AVX2: slow" })
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    let (fast, kind) = (true, std::env::consts::ARCH);
+    let detail = format!("{cores} cores, {threads} threads used, {kind}");
+    Check { name: "processor", ok: fast, detail }
+}
+
+fn loading(args: &ModelArgs) -> Check {
+    let start = Instant::now();
+    let check = |ok, detail| Check { name: "model", ok, detail };
+    let model = match args.load() {
+        Ok(model) => model,
+        Err(error) => return check(false, format!("{error:#}")),
+    };
+    let loaded = start.elapsed();
+    let name = model.name.clone();
+    match engine::measure(&model, 256, 32) {
+        Ok(speed) => check(
+            true,
+            format!(
+                "{name}, loaded in {} ms; reads {:.0} and writes {:.0} tokens/s",
+                loaded.as_millis(),
+                speed.prefill_tok_s,
+                speed.decode_tok_s
+            ),
+        ),
+        Err(error) => check(false, format!("{name} was loaded but does not run: {error}")),
+    }
+}
+
+fn languages() -> Check {
+    let broken: Vec<_> = Language::all()
+        .iter()
+        .filter(|language| SyntaxTree::parse(language, "x").is_none())
+        .map(|language| language.name)
+        .collect();
+    let names: Vec<_> = Language::all().iter().map(|language| language.name).collect();
+    let detail = if broken.is_empty() {
+        names.join(", ")
+    } else {
+        format!("no parser for {}", broken.join(", "))
+    };
+    Check { name: "languages", ok: broken.is_empty(), detail }
+}
+
+/// Editors are never required.
+fn editor(program: &'static str) -> Check {
+    let output = Command::new(program).arg("--version").output();
+    let version = output.ok().filter(|o| o.status.success()).map(|o| {
+        String::from_utf8_lossy(&o.stdout).lines().next().unwrap_or_default().to_string()
+    });
+    Check { name: program, ok: true, detail: version.unwrap_or("not found on PATH".into()) }
+}

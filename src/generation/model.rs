@@ -1,0 +1,63 @@
+//! A model ready to generate: engine, tokenizer and what to call it.
+
+use std::path::{Path, PathBuf};
+
+use crate::model::config::ModelConfig;
+use crate::model::engine::{Engine, Precision};
+use crate::model::weights::{LoadError, Weights};
+use crate::tokenizer::Tokenizer;
+
+/// The default model, part of the program.
+static BASE: &[u8] = include_bytes!("../../models/base/model.gguf");
+
+/// Where a model comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ModelSource {
+    /// The model inside the program.
+    #[default]
+    Embedded,
+    /// A GGUF file or a Hugging Face directory.
+    Path(PathBuf),
+}
+
+/// Longest context used, whatever the model allows: a longer prompt costs more than it gives.
+const MAX_CONTEXT: usize = 2048;
+
+/// A loaded model.
+pub struct Model {
+    /// The network.
+    pub engine: Engine,
+    /// Its vocabulary.
+    pub tokenizer: Tokenizer,
+    /// A short name for people.
+    pub name: String,
+    /// Bytes of the weight files.
+    pub file_size: u64,
+}
+
+impl Model {
+    /// Loads a model and runs one token through it, which packs the weights for the fast kernels.
+    pub fn load(source: &ModelSource, precision: Precision) -> Result<Model, LoadError> {
+        let (weights, name) = match source {
+            ModelSource::Embedded => (Weights::embedded(BASE, "(embedded model)")?, "base".into()),
+            ModelSource::Path(path) => (Weights::open(path)?, name_of(path)),
+        };
+        let engine = Engine::load(&weights, precision, MAX_CONTEXT)?;
+        let mut cache = engine.new_cache();
+        // Two rows reach the kernels of prefill, one those of decoding.
+        for tokens in [&[0, 0][..], &[0]] {
+            engine.forward(&mut cache, tokens, 1).map_err(|e| LoadError::new(Path::new(&name), e))?;
+        }
+        Ok(Model { engine, tokenizer: weights.tokenizer, name, file_size: weights.file_size })
+    }
+
+    /// The shape of the network.
+    pub fn config(&self) -> &ModelConfig {
+        self.engine.config()
+    }
+}
+
+fn name_of(path: &Path) -> String {
+    let stem = if path.is_dir() { path.file_name() } else { path.file_stem() };
+    stem.unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}

@@ -1,0 +1,191 @@
+//! Causal attention over a KV cache, for inference.
+//!
+//! One or a few queries (decoding, verifying a draft) run over vectors of positions; many queries
+//! (prefill) run as matrix products on blocks that stay in the cache of the CPU.
+
+use candle_core::utils::barrier_pool;
+
+use super::kv_cache::LayerCache;
+use super::ops;
+use super::simd::{self, vectorize};
+
+/// What attends to what.
+pub(super) struct Shape {
+    pub(super) heads: usize,
+    pub(super) kv_heads: usize,
+    pub(super) head_dim: usize,
+    /// Positions that the cache has room for.
+    pub(super) capacity: usize,
+    /// Position of the first query.
+    pub(super) start: usize,
+    /// Queries.
+    pub(super) rows: usize,
+}
+
+/// Writes keys and values (rows, kv_heads·head_dim) behind what the layer's cache holds.
+pub(super) fn store(shape: &Shape, k: &[f32], v: &[f32], cache: &mut LayerCache) {
+    let &Shape { kv_heads, head_dim, capacity, start, .. } = shape;
+    let width = kv_heads * head_dim;
+    for head in 0..kv_heads {
+        let values = &mut cache.values[head * capacity * head_dim..];
+        for (i, row) in v.chunks_exact(width).enumerate() {
+            values[(start + i) * head_dim..][..head_dim]
+                .copy_from_slice(&row[head * head_dim..][..head_dim]);
+        }
+        let keys = &mut cache.keys[head * capacity * head_dim..];
+        for d in 0..head_dim {
+            let to = &mut keys[d * capacity + start..];
+            for (to, row) in to.iter_mut().zip(k.chunks_exact(width)) {
+                *to = row[head * head_dim + d];
+            }
+        }
+    }
+}
+
+/// softmax(q·kᵀ/√head_dim)·v of q (rows, heads·head_dim) → the same shape.
+pub(super) fn attend(shape: &Shape, q: &[f32], cache: &LayerCache) -> Vec<f32> {
+    /// Queries from which matrix products pay.
+    const MANY: usize = 12;
+    /// Queries of one block in prefill.
+    const BLOCK: usize = 64;
+    let mut out = vec![0f32; q.len()];
+    let shared = out.as_mut_ptr() as usize;
+    let (length, block) = (out.len(), if shape.rows < MANY { 1 } else { BLOCK });
+    let blocks = shape.rows.div_ceil(block);
+    // SAFETY (of both uses): every task writes its own head's columns of its own rows.
+    let out_slice =
+        || unsafe { std::slice::from_raw_parts_mut(shared as *mut f32, length) };
+    // Late blocks see more keys; handing them out first balances the two cores.
+    barrier_pool().execute_chunked(shape.heads * blocks, |tasks| {
+        for task in tasks {
+            let (head, row) = (task % shape.heads, (blocks - 1 - task / shape.heads) * block);
+            let rows = block.min(shape.rows - row);
+            if block == 1 {
+                one_query(shape, head, row, q, cache, out_slice());
+            } else {
+                many_queries(shape, head, (row, rows), q, cache, out_slice());
+            }
+        }
+    });
+    out
+}
+
+fn one_query(
+    shape: &Shape,
+    head: usize,
+    row: usize,
+    q: &[f32],
+    cache: &LayerCache,
+    out: &mut [f32],
+) {
+    let &Shape { heads, kv_heads, head_dim, capacity, start, .. } = shape;
+    let kv_head = head / (heads / kv_heads);
+    let seen = start + row + 1;
+    let at = row * heads * head_dim + head * head_dim;
+    let q = &q[at..at + head_dim];
+    let out = &mut out[at..at + head_dim];
+    let keys = &cache.keys[kv_head * capacity * head_dim..][..capacity * head_dim];
+    let values = &cache.values[kv_head * capacity * head_dim..][..seen * head_dim];
+    let scale = 1.0 / (head_dim as f32).sqrt();
+    vectorize(|| {
+        // Positions in blocks of 64: their sums stay in registers while the features pass by.
+        const LANES: usize = 64;
+        let mut scores = vec![0f32; seen.next_multiple_of(LANES)];
+        for (block, scores) in scores.chunks_exact_mut(LANES).enumerate() {
+            let from = block * LANES;
+            let mut sums = [0f32; LANES];
+            if from + LANES <= capacity {
+                for (d, &q) in q.iter().enumerate() {
+                    let keys: &[f32; LANES] =
+                        keys[d * capacity + from..][..LANES].try_into().expect("LANES long");
+                    for i in 0..LANES {
+                        sums[i] += q * keys[i];
+                    }
+                }
+            } else {
+                for (d, &q) in q.iter().enumerate() {
+                    let keys = &keys[d * capacity + from..(d + 1) * capacity];
+                    simd::axpy(q, keys, &mut sums[..keys.len()]);
+                }
+            }
+            for i in 0..LANES {
+                scores[i] = sums[i] * scale;
+            }
+        }
+        let scores = &mut scores[..seen];
+        simd::softmax(scores);
+        weighted_sum(scores, values, out);
+    })
+}
+
+/// out = Σ weights[i] · rows[i], with four partial sums to hide the latency of the additions.
+#[inline(always)]
+fn weighted_sum(weights: &[f32], rows: &[f32], out: &mut [f32]) {
+    let width = out.len();
+    if width == 64 {
+        let mut sums = [[0f32; 64]; 2];
+        let mut pairs = weights.chunks_exact(2).zip(rows.chunks_exact(128));
+        for (w, rows) in &mut pairs {
+            for i in 0..64 {
+                sums[0][i] += w[0] * rows[i];
+                sums[1][i] += w[1] * rows[64 + i];
+            }
+        }
+        if weights.len() % 2 == 1 {
+            let last = weights.len() - 1;
+            for i in 0..64 {
+                sums[0][i] += weights[last] * rows[last * 64 + i];
+            }
+        }
+        for i in 0..64 {
+            out[i] = sums[0][i] + sums[1][i];
+        }
+    } else {
+        out.fill(0.0);
+        for (&w, row) in weights.iter().zip(rows.chunks_exact(width)) {
+            simd::axpy(w, row, out);
+        }
+    }
+}
+
+fn many_queries(
+    shape: &Shape,
+    head: usize,
+    (row, rows): (usize, usize),
+    q: &[f32],
+    cache: &LayerCache,
+    out: &mut [f32],
+) {
+    let &Shape { heads, kv_heads, head_dim, capacity, start, .. } = shape;
+    let kv_head = head / (heads / kv_heads);
+    let width = heads * head_dim;
+    let seen = start + row + rows;
+    let at = row * width + head * head_dim;
+    let keys = &cache.keys[kv_head * capacity * head_dim..];
+    let values = &cache.values[kv_head * capacity * head_dim..];
+    let mut scores = vec![0f32; rows * seen];
+    let scale = 1.0 / (head_dim as f32).sqrt();
+    ops::gemm(
+        (rows, seen, head_dim),
+        (&mut scores, seen, 1),
+        (&q[at..], width, 1),
+        (keys, capacity, 1),
+        (scale, false),
+        ops::ONE_CORE,
+    );
+    vectorize(|| {
+        for (i, scores) in scores.chunks_exact_mut(seen).enumerate() {
+            let (visible, future) = scores.split_at_mut(start + row + i + 1);
+            simd::softmax(visible);
+            future.fill(0.0);
+        }
+    });
+    ops::gemm(
+        (rows, head_dim, seen),
+        (&mut out[at..], width, 1),
+        (&scores, seen, 1),
+        (values, head_dim, 1),
+        (1.0, false),
+        ops::ONE_CORE,
+    );
+}

@@ -1,0 +1,29 @@
+//! Writing safetensors files the way Hugging Face Transformers expects them.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use candle_core::Tensor;
+use safetensors::tensor::{Dtype, TensorView};
+
+/// Writes f32 tensors with the `format: pt` metadata, through a temporary file.
+pub fn write(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
+    let mut bytes = Vec::with_capacity(tensors.len());
+    for (name, tensor) in tensors {
+        let values = tensor.flatten_all()?.to_vec1::<f32>()?;
+        bytes.push((name, tensor.dims().to_vec(), bytemuck::cast_slice(&values).to_vec()));
+    }
+    let views = bytes
+        .iter()
+        .map(|(name, shape, data)| {
+            Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), data)?))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+    let temporary = path.with_extension("tmp");
+    safetensors::serialize_to_file(views, Some(metadata), &temporary)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    std::fs::rename(&temporary, path)?;
+    Ok(())
+}

@@ -1,0 +1,163 @@
+//! Slice arithmetic that the compiler turns into the widest vector instructions of this machine.
+//!
+//! The functions are plain Rust, always inlined; call them inside [`vectorize`], which picks
+//! AVX-512, AVX2 or the baseline at run time. Sums keep 16 partial sums, because floating-point
+//! addition may not be reordered by the compiler.
+
+/// Runs `work` compiled for the best instruction set of this machine.
+#[inline(always)]
+pub(crate) fn vectorize<R>(work: impl FnOnce() -> R) -> R {
+    struct Work<F>(F);
+    impl<R, F: FnOnce() -> R> pulp::WithSimd for Work<F> {
+        type Output = R;
+        #[inline(always)]
+        fn with_simd<S: pulp::Simd>(self, simd: S) -> R {
+            simd.vectorize(
+                #[inline(always)]
+                || (self.0)(),
+            )
+        }
+    }
+    pulp::Arch::new().dispatch(Work(work))
+}
+
+const LANES: usize = 16;
+
+/// Σ aᵢ·bᵢ.
+#[inline(always)]
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [0f32; LANES];
+    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
+    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
+    for (x, y) in a_chunks.iter().zip(b_chunks) {
+        for i in 0..LANES {
+            sums[i] += x[i] * y[i];
+        }
+    }
+    let tail: f32 = a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum();
+    sums.iter().sum::<f32>() + tail
+}
+
+/// Σ aᵢ.
+#[inline(always)]
+pub(crate) fn sum(a: &[f32]) -> f32 {
+    let mut sums = [0f32; LANES];
+    let (chunks, rest) = a.as_chunks::<LANES>();
+    for x in chunks {
+        for i in 0..LANES {
+            sums[i] += x[i];
+        }
+    }
+    sums.iter().sum::<f32>() + rest.iter().sum::<f32>()
+}
+
+/// The largest element; −∞ of an empty slice.
+#[inline(always)]
+pub(crate) fn max(a: &[f32]) -> f32 {
+    let mut best = [f32::NEG_INFINITY; LANES];
+    let (chunks, rest) = a.as_chunks::<LANES>();
+    for x in chunks {
+        for i in 0..LANES {
+            best[i] = if x[i] > best[i] { x[i] } else { best[i] };
+        }
+    }
+    best.iter().chain(rest).fold(f32::NEG_INFINITY, |m, &x| if x > m { x } else { m })
+}
+
+/// y += α·x.
+#[inline(always)]
+pub(crate) fn axpy(alpha: f32, x: &[f32], y: &mut [f32]) {
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y += alpha * x;
+    }
+}
+
+/// eˣ within 2 units in the last place for x in −87…88, 0 below, the largest finite value above.
+///
+/// Cephes' range reduction (x = n·ln 2 + r) and a polynomial in r: branch-free, so it vectorizes.
+#[inline(always)]
+pub(crate) fn exp(x: f32) -> f32 {
+    let clamped = x.clamp(-87.0, 88.0);
+    let n = (clamped * std::f32::consts::LOG2_E + 0.5).floor();
+    let r = clamped - n * 0.693_359_4 + n * 2.121_944_4e-4;
+    let mut p = 1.987_569_1e-4f32;
+    p = p * r + 1.398_199_9e-3;
+    p = p * r + 8.333_452e-3;
+    p = p * r + 4.166_579_6e-2;
+    p = p * r + 1.666_666_5e-1;
+    p = p * r + 5.0e-1;
+    let e = p * r * r + r + 1.0;
+    // SAFETY-free bit trick: 2ⁿ for n in −126…127 is the exponent field alone.
+    let scale = f32::from_bits((((n as i32) + 127) << 23) as u32);
+    if x < -87.0 { 0.0 } else { e * scale }
+}
+
+/// softmax in place; returns (maximum, Σ e^(x−maximum)).
+#[inline(always)]
+pub(crate) fn softmax(row: &mut [f32]) -> (f32, f32) {
+    let top = max(row);
+    for x in row.iter_mut() {
+        *x = exp(*x - top);
+    }
+    let total = sum(row);
+    let inverse = 1.0 / total;
+    for x in row.iter_mut() {
+        *x *= inverse;
+    }
+    (top, total)
+}
+
+/// x·σ(x).
+#[inline(always)]
+pub(crate) fn silu(x: f32) -> f32 {
+    x / (1.0 + exp(-x))
+}
+
+/// Root-mean-square normalization of one row: out = x / √(mean x² + ε) · weight.
+#[inline(always)]
+pub(crate) fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+    let scale = 1.0 / (dot(x, x) / x.len() as f32 + epsilon).sqrt();
+    for ((out, &x), &w) in out.iter_mut().zip(x).zip(weight) {
+        *out = x * scale * w;
+    }
+}
+
+/// [`rms_norm`] in place.
+#[inline(always)]
+pub(crate) fn rms_norm_in_place(x: &mut [f32], weight: &[f32], epsilon: f32) {
+    let scale = 1.0 / (dot(x, x) / x.len() as f32 + epsilon).sqrt();
+    for (x, &w) in x.iter_mut().zip(weight) {
+        *x *= scale * w;
+    }
+}
+
+/// Rotates one head by its position: pairs (i, i + d/2), the convention of the llama family in
+/// Hugging Face checkpoints. `cos` and `sin` hold d/2 values each.
+#[inline(always)]
+pub(crate) fn rotate(head: &mut [f32], cos: &[f32], sin: &[f32]) {
+    let (low, high) = head.split_at_mut(cos.len());
+    for (((a, b), &c), &s) in low.iter_mut().zip(high).zip(cos).zip(sin) {
+        (*a, *b) = (*a * c - *b * s, *b * c + *a * s);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_close_to_the_library() {
+        for i in -8700..8800 {
+            let x = i as f32 * 0.01;
+            let (ours, theirs) = (vectorize(|| exp(x)), x.exp());
+            assert!((ours - theirs).abs() <= 3e-7 * theirs, "{x}: {ours} {theirs}");
+        }
+        assert_eq!(exp(-1e9), 0.0);
+    }
+
+    #[test]
+    fn sums_cover_the_tail() {
+        let a: Vec<f32> = (1..=19).map(|x| x as f32).collect();
+        assert_eq!(vectorize(|| (sum(&a), dot(&a, &a), max(&a))), (190.0, 2470.0, 19.0));
+    }
+}

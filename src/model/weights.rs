@@ -1,0 +1,386 @@
+//! Where weights come from: a GGUF file, or a Hugging Face directory with one or several safetensors
+//! files. Both answer the same question: the tensor of this checkpoint name, in which type.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use candle_core::quantized::{GgmlDType, QStorage, QTensor};
+use candle_core::{DType, Device, Tensor};
+
+use super::config::{Family, ModelConfig};
+use super::gguf::{Gguf, GgufError, Value};
+use crate::tokenizer::{GgufVocabulary, Tokenizer};
+
+/// Why a model cannot be loaded. The text names the path, what is wrong and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {reason}")]
+pub struct LoadError {
+    path: String,
+    reason: String,
+}
+
+impl LoadError {
+    /// An error about this path.
+    pub fn new(path: &Path, reason: impl ToString) -> LoadError {
+        LoadError { path: path.display().to_string(), reason: reason.to_string() }
+    }
+}
+
+type Result<T> = std::result::Result<T, LoadError>;
+
+/// Bytes that live as long as the weights are read from.
+enum Bytes {
+    Mapped(memmap2::Mmap),
+    Embedded(&'static [u8]),
+}
+
+impl Bytes {
+    fn map(path: &Path) -> Result<Bytes> {
+        let file = File::open(path).map_err(|e| LoadError::new(path, e))?;
+        // SAFETY: the map is read-only. A file that another program shortens meanwhile would raise
+        // SIGBUS; models are replaced by renaming, never rewritten in place.
+        match unsafe { memmap2::Mmap::map(&file) } {
+            Ok(map) => Ok(Bytes::Mapped(map)),
+            Err(e) => Err(LoadError::new(path, e)),
+        }
+    }
+}
+
+impl std::ops::Deref for Bytes {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match self {
+            Bytes::Mapped(map) => map,
+            Bytes::Embedded(bytes) => bytes,
+        }
+    }
+}
+
+enum Source {
+    Gguf { bytes: Bytes, header: Gguf },
+    Safetensors { files: Vec<Bytes>, tensors: HashMap<String, SafeTensor> },
+}
+
+struct SafeTensor {
+    file: usize,
+    dtype: safetensors::Dtype,
+    shape: Vec<usize>,
+    range: std::ops::Range<usize>,
+}
+
+/// An opened model: its shape, its tokenizer and the place of its tensors.
+pub struct Weights {
+    /// The shape.
+    pub config: ModelConfig,
+    /// The tokenizer that came with it.
+    pub tokenizer: Tokenizer,
+    /// Bytes of all weight files.
+    pub file_size: u64,
+    path: PathBuf,
+    source: Source,
+}
+
+impl Weights {
+    /// Opens a GGUF file or a directory with config.json, tokenizer.json and *.safetensors. The kind is
+    /// told by content, not by name.
+    pub fn open(path: &Path) -> Result<Weights> {
+        let metadata = std::fs::metadata(path).map_err(|_| {
+            LoadError::new(path, "no such file or directory; give a GGUF file or a model directory")
+        })?;
+        if metadata.is_dir() {
+            let gguf = path.join("model.gguf");
+            let has_config = path.join("config.json").exists();
+            return if !has_config && gguf.exists() {
+                Weights::gguf(Bytes::map(&gguf)?, &gguf)
+            } else {
+                Weights::directory(path)
+            };
+        }
+        if metadata.len() == 0 {
+            return Err(LoadError::new(path, "the file is empty; download or copy it again"));
+        }
+        Weights::gguf(Bytes::map(path)?, path)
+    }
+
+    /// Opens GGUF bytes that are part of the program.
+    pub fn embedded(bytes: &'static [u8], name: &str) -> Result<Weights> {
+        Weights::gguf(Bytes::Embedded(bytes), Path::new(name))
+    }
+
+    fn gguf(bytes: Bytes, path: &Path) -> Result<Weights> {
+        let at = |e: GgufError| LoadError::new(path, e);
+        let header = Gguf::parse(&bytes).map_err(at)?;
+        let config = gguf_config(&header).map_err(at)?;
+        let vocabulary = gguf_vocabulary(&header).map_err(at)?;
+        let tokenizer =
+            Tokenizer::from_gguf(vocabulary).map_err(|e| LoadError::new(path, format!("{e:#}")))?;
+        let file_size = bytes.len() as u64;
+        let path = path.to_path_buf();
+        Weights { config, tokenizer, file_size, path, source: Source::Gguf { bytes, header } }
+            .checked()
+    }
+
+    fn directory(path: &Path) -> Result<Weights> {
+        let read = |name: &str| {
+            let file = path.join(name);
+            std::fs::read_to_string(&file).map_err(|e| {
+                LoadError::new(&file, format!("{e}; a model directory needs config.json, tokenizer.json and *.safetensors"))
+            })
+        };
+        let json = read("config.json")?;
+        let config = ModelConfig::from_json(&json)
+            .map_err(|e| LoadError::new(&path.join("config.json"), e))?;
+        let tokenizer = Tokenizer::from_json(read("tokenizer.json")?.as_bytes())
+            .map_err(|e| LoadError::new(&path.join("tokenizer.json"), format!("{e:#}")))?;
+        let entries = std::fs::read_dir(path).map_err(|e| LoadError::new(path, e))?;
+        let mut names: Vec<PathBuf> = entries
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|file| file.extension().is_some_and(|e| e == "safetensors"))
+            .collect();
+        names.sort();
+        if names.is_empty() {
+            return Err(LoadError::new(path, "holds no *.safetensors file"));
+        }
+        let (mut files, mut tensors) = (Vec::new(), HashMap::new());
+        for name in &names {
+            let bytes = Bytes::map(name)?;
+            let (header, metadata) = safetensors::SafeTensors::read_metadata(&bytes)
+                .map_err(|e| LoadError::new(name, format!("no whole safetensors file: {e}")))?;
+            let start = header + 8;
+            for (tensor, info) in metadata.tensors() {
+                let range = start + info.data_offsets.0..start + info.data_offsets.1;
+                if range.end > bytes.len() {
+                    return Err(LoadError::new(name, format!("truncated: {tensor} is cut off")));
+                }
+                let (dtype, shape) = (info.dtype, info.shape.clone());
+                tensors.insert(tensor, SafeTensor { file: files.len(), dtype, shape, range });
+            }
+            files.push(bytes);
+        }
+        let file_size = files.iter().map(|f| f.len() as u64).sum();
+        let (path, source) = (path.to_path_buf(), Source::Safetensors { files, tensors });
+        Weights { config, tokenizer, file_size, path, source }.checked()
+    }
+
+    /// Every tensor is there with its shape, and the tokenizer fits the embedding table.
+    fn checked(self) -> Result<Weights> {
+        if self.tokenizer.vocab_size() > self.config.vocab_size {
+            return Err(LoadError::new(
+                &self.path,
+                format!(
+                    "the tokenizer has {} tokens but the model only {}: they do not belong together",
+                    self.tokenizer.vocab_size(),
+                    self.config.vocab_size
+                ),
+            ));
+        }
+        for (name, wanted) in self.config.tensors() {
+            match self.shape(&name) {
+                Some(found) if found == wanted => {}
+                Some(found) => {
+                    let reason = format!("tensor {name} is {found:?}, config.json says {wanted:?}");
+                    return Err(LoadError::new(&self.path, reason));
+                }
+                None => {
+                    let reason = format!("tensor {name} is missing: the file is incomplete");
+                    return Err(LoadError::new(&self.path, reason));
+                }
+            }
+        }
+        Ok(self)
+    }
+
+    fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        match &self.source {
+            Source::Gguf { header, .. } => {
+                header.tensors.get(&gguf_name(name)).map(|info| info.shape.clone())
+            }
+            Source::Safetensors { tensors, .. } => tensors.get(name).map(|t| t.shape.clone()),
+        }
+    }
+
+    /// The values of a tensor as f32, in checkpoint order.
+    pub fn dense(&self, name: &str) -> Result<Tensor> {
+        let at = |e: candle_core::Error| LoadError::new(&self.path, format!("{name}: {e}"));
+        match &self.source {
+            Source::Gguf { .. } => {
+                let quantized = self.stored(name)?;
+                quantized.dequantize(&Device::Cpu).map_err(at)
+            }
+            Source::Safetensors { files, tensors } => {
+                let tensor = &tensors[name];
+                let dtype = match tensor.dtype {
+                    safetensors::Dtype::F32 => DType::F32,
+                    safetensors::Dtype::F16 => DType::F16,
+                    safetensors::Dtype::BF16 => DType::BF16,
+                    other => {
+                        let reason = format!("{name} is {other:?}; supported: F32, F16, BF16");
+                        return Err(LoadError::new(&self.path, reason));
+                    }
+                };
+                let bytes = &files[tensor.file][tensor.range.clone()];
+                Tensor::from_raw_buffer(bytes, dtype, &tensor.shape, &Device::Cpu)
+                    .and_then(|t| t.to_dtype(DType::F32))
+                    .map_err(at)
+            }
+        }
+    }
+
+    /// A matrix in the type the file holds it in, if that is a block type; else quantized to Q8_0 if its
+    /// rows are whole blocks; else `None`.
+    pub fn quantized(&self, name: &str) -> Result<Option<QTensor>> {
+        if let Source::Gguf { header, .. } = &self.source {
+            let dtype = header.tensors[&gguf_name(name)].dtype;
+            if !matches!(dtype, GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16) {
+                return self.stored(name).map(Some);
+            }
+        }
+        let dense = self.dense(name)?;
+        let rows_are_blocks = dense.dims().last().is_some_and(|d| d % GgmlDType::Q8_0.block_size() == 0);
+        if !rows_are_blocks {
+            return Ok(None);
+        }
+        QTensor::quantize(&dense, GgmlDType::Q8_0)
+            .map(Some)
+            .map_err(|e| LoadError::new(&self.path, format!("{name}: {e}")))
+    }
+
+    fn stored(&self, name: &str) -> Result<QTensor> {
+        let Source::Gguf { bytes, header } = &self.source else {
+            return Err(LoadError::new(&self.path, "no GGUF file"));
+        };
+        let info = &header.tensors[&gguf_name(name)];
+        let data = &bytes[info.range.clone()];
+        let data = match interleaved_heads(&self.config, name) {
+            Some(heads) => Cow::Owned(deinterleave(data, info.shape[0], heads)),
+            None => Cow::Borrowed(data),
+        };
+        QStorage::from_data(data, &Device::Cpu, info.dtype)
+            .and_then(|storage| QTensor::new(storage, info.shape.clone()))
+            .map_err(|e| LoadError::new(&self.path, format!("{name}: {e}")))
+    }
+}
+
+/// llama.cpp stores q and k rows of the llama family so that rotary pairs are neighbours.
+fn interleaved_heads(config: &ModelConfig, name: &str) -> Option<usize> {
+    if config.model_type != Family::Llama {
+        return None;
+    }
+    if name.ends_with("q_proj.weight") {
+        Some(config.num_attention_heads)
+    } else if name.ends_with("k_proj.weight") {
+        Some(config.num_key_value_heads)
+    } else {
+        None
+    }
+}
+
+/// Puts the rows of each head back from (2i, 2i+1) to (i, i + d/2).
+fn deinterleave(data: &[u8], rows: usize, heads: usize) -> Vec<u8> {
+    let (row_bytes, head_dim) = (data.len() / rows, rows / heads);
+    let mut out = Vec::with_capacity(data.len());
+    for row in 0..rows {
+        let (head, i) = (row / head_dim, row % head_dim);
+        let from = if i < head_dim / 2 { 2 * i } else { 2 * (i - head_dim / 2) + 1 };
+        let at = (head * head_dim + from) * row_bytes;
+        out.extend_from_slice(&data[at..at + row_bytes]);
+    }
+    out
+}
+
+const GGUF_LAYER_NAMES: [(&str, &str); 14] = [
+    ("input_layernorm.weight", "attn_norm.weight"),
+    ("self_attn.q_proj.weight", "attn_q.weight"),
+    ("self_attn.k_proj.weight", "attn_k.weight"),
+    ("self_attn.v_proj.weight", "attn_v.weight"),
+    ("self_attn.q_proj.bias", "attn_q.bias"),
+    ("self_attn.k_proj.bias", "attn_k.bias"),
+    ("self_attn.v_proj.bias", "attn_v.bias"),
+    ("self_attn.q_norm.weight", "attn_q_norm.weight"),
+    ("self_attn.k_norm.weight", "attn_k_norm.weight"),
+    ("self_attn.o_proj.weight", "attn_output.weight"),
+    ("post_attention_layernorm.weight", "ffn_norm.weight"),
+    ("mlp.gate_proj.weight", "ffn_gate.weight"),
+    ("mlp.up_proj.weight", "ffn_up.weight"),
+    ("mlp.down_proj.weight", "ffn_down.weight"),
+];
+
+/// The GGUF name of a checkpoint tensor.
+pub fn gguf_name(name: &str) -> String {
+    match name {
+        "model.embed_tokens.weight" => return "token_embd.weight".into(),
+        "model.norm.weight" => return "output_norm.weight".into(),
+        "lm_head.weight" => return "output.weight".into(),
+        _ => {}
+    }
+    let layer = name.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.'));
+    let renamed = layer.and_then(|(layer, rest)| {
+        let (_, to) = GGUF_LAYER_NAMES.iter().find(|(from, _)| *from == rest)?;
+        Some(format!("blk.{layer}.{to}"))
+    });
+    renamed.unwrap_or_else(|| name.to_string())
+}
+
+fn gguf_config(header: &Gguf) -> std::result::Result<ModelConfig, GgufError> {
+    let architecture = header.text("general.architecture")?.to_string();
+    let Some(model_type) = Family::from_name(&architecture) else {
+        return Err(GgufError(format!(
+            "architecture \"{architecture}\" cannot be run; supported: llama, qwen2, qwen3"
+        )));
+    };
+    let key = |name: &str| format!("{architecture}.{name}");
+    let size = |name: &str| header.size(&key(name));
+    if let Some(Value::Text(scaling)) = header.metadata.get(&key("rope.scaling.type"))
+        && scaling != "none"
+    {
+        return Err(GgufError(format!("rope scaling \"{scaling}\" cannot be run; supported: none")));
+    }
+    let heads = size("attention.head_count")?;
+    let hidden = size("embedding_length")?;
+    let embedding = header.tensors.get("token_embd.weight");
+    let Some(&vocab_size) = embedding.and_then(|e| e.shape.first()) else {
+        return Err(GgufError("tensor token_embd.weight is missing: the file is incomplete".into()));
+    };
+    ModelConfig {
+        model_type,
+        vocab_size,
+        hidden_size: hidden,
+        intermediate_size: size("feed_forward_length")?,
+        num_hidden_layers: size("block_count")?,
+        num_attention_heads: heads,
+        num_key_value_heads: size("attention.head_count_kv").unwrap_or(heads),
+        head_dim: size("attention.key_length").unwrap_or(hidden / heads.max(1)),
+        max_position_embeddings: size("context_length")?,
+        rope_theta: header.float(&key("rope.freq_base")).unwrap_or(10_000.0),
+        rms_norm_eps: header.float(&key("attention.layer_norm_rms_epsilon")).unwrap_or(1e-6),
+        tie_word_embeddings: !header.tensors.contains_key("output.weight"),
+    }
+    .validated()
+    .map_err(|e| GgufError(e.to_string()))
+}
+
+fn gguf_vocabulary(header: &Gguf) -> std::result::Result<GgufVocabulary, GgufError> {
+    let kind = header.text("tokenizer.ggml.model")?;
+    if kind != "gpt2" {
+        return Err(GgufError(format!(
+            "tokenizer \"{kind}\" is not supported; supported: gpt2 (byte-level BPE)"
+        )));
+    }
+    let text = |v: &Value| match v {
+        Value::Text(text) => Some(text.clone()),
+        _ => None,
+    };
+    let tokens = header.list("tokenizer.ggml.tokens", text)?;
+    let types = header.list("tokenizer.ggml.token_type", |v| match v {
+        Value::Integer(n) => Some(*n as i32),
+        _ => None,
+    });
+    Ok(GgufVocabulary {
+        pre: header.text("tokenizer.ggml.pre").unwrap_or("default").to_string(),
+        types: types.unwrap_or_else(|_| vec![1; tokens.len()]),
+        merges: header.list("tokenizer.ggml.merges", text)?,
+        tokens,
+    })
+}

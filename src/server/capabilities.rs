@@ -1,0 +1,75 @@
+//! The handshake: what the client can do, and what it is told that we can do.
+//! Whatever the client does not announce is not used.
+
+use serde_json::Value;
+use tower_lsp_server::gen_lsp_types as lsp;
+
+use super::{commands, from_proto, to_proto};
+use crate::text::PositionEncoding;
+
+/// What matters to us about a client.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ClientTraits {
+    /// What a column counts, agreed for the whole connection.
+    pub(super) encoding: PositionEncoding,
+    /// Shows ghost text; then the popup gets nothing from us.
+    pub(super) has_inline_completion: bool,
+    /// Shows progress that the server begins.
+    pub(super) has_progress: bool,
+    /// Answers `workspace/configuration`.
+    pub(super) answers_configuration: bool,
+    /// The process that must outlive us, if the client named one.
+    pub(super) process_id: Option<u32>,
+    /// The settings that came with the handshake.
+    pub(super) options: Value,
+}
+
+impl ClientTraits {
+    pub(super) fn new(params: lsp::InitializeParams) -> ClientTraits {
+        let capabilities = params.capabilities;
+        let text_document = capabilities.text_document.unwrap_or_default();
+        let encodings = capabilities.general.and_then(|general| general.position_encodings);
+        let window = capabilities.window.unwrap_or_default();
+        let workspace = capabilities.workspace.unwrap_or_default();
+        ClientTraits {
+            encoding: from_proto::encoding(encodings.as_deref()),
+            has_inline_completion: text_document.inline_completion.is_some(),
+            has_progress: window.work_done_progress == Some(true),
+            answers_configuration: workspace.configuration == Some(true),
+            process_id: params.process_id.and_then(|id| u32::try_from(id).ok()),
+            options: params.initialization_options.unwrap_or_default(),
+        }
+    }
+
+    /// The answer to `initialize`.
+    pub(super) fn reply(&self) -> lsp::InitializeResult {
+        let sync = lsp::TextDocumentSyncOptions {
+            open_close: Some(true),
+            change: Some(lsp::TextDocumentSyncKind::Incremental),
+            save: Some(true.into()),
+            ..lsp::TextDocumentSyncOptions::default()
+        };
+        let popup = lsp::CompletionOptions {
+            trigger_characters: Some([".", ":", "(", "=", " "].map(String::from).to_vec()),
+            ..lsp::CompletionOptions::default()
+        };
+        let commands = lsp::ExecuteCommandOptions {
+            commands: vec![commands::ACCEPTED.into(), commands::STATUS.into()],
+            ..lsp::ExecuteCommandOptions::default()
+        };
+        lsp::InitializeResult {
+            capabilities: lsp::ServerCapabilities {
+                position_encoding: Some(to_proto::encoding(self.encoding)),
+                text_document_sync: Some(sync.into()),
+                inline_completion_provider: Some(true.into()),
+                completion_provider: (!self.has_inline_completion).then_some(popup),
+                execute_command_provider: Some(commands),
+                ..lsp::ServerCapabilities::default()
+            },
+            server_info: Some(lsp::ServerInfo {
+                name: "nestling".into(),
+                version: Some(env!("CARGO_PKG_VERSION").into()),
+            }),
+        }
+    }
+}

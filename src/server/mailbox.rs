@@ -1,0 +1,109 @@
+//! The queue in front of the engine thread: at most one job for each document.
+//! The newest job is taken first, because that is where the user is.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::watch;
+
+use crate::generation::CancelToken;
+use crate::suggest::{Completion, CompletionRequest, Progress};
+
+/// Where the answer of a job appears; closed without one if the job was given up.
+pub(super) type Outcome = watch::Receiver<Option<Arc<Completion>>>;
+
+/// A request with everything to answer it.
+pub(super) struct Job {
+    pub(super) uri: String,
+    pub(super) request: CompletionRequest,
+    pub(super) progress: Progress,
+    pub(super) cancel: CancelToken,
+    pub(super) outcome: watch::Sender<Option<Arc<Completion>>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The newest is last.
+    waiting: Vec<Job>,
+    /// Of the job that the engine has taken.
+    running: Option<CancelToken>,
+    is_closed: bool,
+}
+
+/// Jobs on their way to the engine. Everything here returns at once but `take` and `sleep`.
+#[derive(Default)]
+pub(super) struct Mailbox {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Mailbox {
+    /// Puts a job in, in place of the one that waits for the same document.
+    pub(super) fn post(&self, job: Job) {
+        let mut state = self.state.lock();
+        if state.is_closed {
+            return;
+        }
+        state.waiting.retain(|waiting| waiting.uri != job.uri);
+        state.waiting.push(job);
+        self.changed.notify_one();
+    }
+
+    /// Takes the waiting job of a document out.
+    pub(super) fn withdraw(&self, uri: &str) {
+        self.state.lock().waiting.retain(|waiting| waiting.uri != uri);
+    }
+
+    /// Takes all waiting jobs out.
+    pub(super) fn clear(&self) {
+        self.state.lock().waiting.clear();
+    }
+
+    /// Waits for a job; `None` once the mailbox is closed.
+    pub(super) fn take(&self) -> Option<Job> {
+        let mut state = self.state.lock();
+        loop {
+            if state.is_closed {
+                return None;
+            }
+            if let Some(job) = state.waiting.pop() {
+                state.running = Some(job.cancel.clone());
+                return Some(job);
+            }
+            self.changed.wait(&mut state);
+        }
+    }
+
+    /// Notes that the job taken last is over.
+    pub(super) fn done(&self) {
+        self.state.lock().running = None;
+    }
+
+    /// Waits; false if the mailbox was closed before the time was over.
+    pub(super) fn sleep(&self, time: Duration) -> bool {
+        let end = Instant::now() + time;
+        let mut state = self.state.lock();
+        while !state.is_closed {
+            if self.changed.wait_until(&mut state, end).timed_out() {
+                return !state.is_closed;
+            }
+        }
+        false
+    }
+
+    /// Ends everything: waiting jobs are dropped, the running one is cancelled, `take` returns.
+    pub(super) fn close(&self) {
+        let mut state = self.state.lock();
+        state.is_closed = true;
+        state.waiting.clear();
+        if let Some(running) = state.running.take() {
+            running.cancel();
+        }
+        self.changed.notify_all();
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.state.lock().waiting.is_empty()
+    }
+}

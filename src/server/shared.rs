@@ -1,0 +1,148 @@
+//! The state that all handlers share, behind one lock that is held for moments only:
+//! never across an await, and never while a model or a fallback runs.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tower_lsp_server::Client;
+
+use super::ServeOptions;
+use super::capabilities::ClientTraits;
+use super::engine::{EngineThread, ModelState};
+use super::flights::Flights;
+use super::status::Stats;
+use super::watch as watchers;
+use crate::config::{Config, Problem};
+use crate::suggest::Silence;
+use crate::workspace::Documents;
+
+/// Everything that changes while the server runs.
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) client: ClientTraits,
+    pub(super) config: Config,
+    pub(super) documents: Documents,
+    pub(super) flights: Flights,
+    pub(super) stats: Stats,
+    /// `None` until completion is first switched on.
+    pub(super) engine: Option<EngineThread>,
+    /// The client said `initialized`: from then on it may be sent requests.
+    pub(super) is_initialized: bool,
+}
+
+impl State {
+    pub(super) fn model(&self) -> ModelState {
+        let engine = self.engine.as_ref();
+        engine.map_or(ModelState::Unused, |engine| engine.state().borrow().clone())
+    }
+}
+
+/// What every handler gets.
+pub(super) struct Shared {
+    pub(super) client: Client,
+    pub(super) options: ServeOptions,
+    pub(super) state: Mutex<State>,
+    /// Fires when the status may have changed.
+    pub(super) status_changes: Notify,
+    /// Fires when the client's process is gone.
+    pub(super) orphaned: Notify,
+    /// What runs beside the handlers; ended with the connection.
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl Shared {
+    pub(super) fn new(client: Client, options: ServeOptions) -> Shared {
+        Shared {
+            client,
+            options,
+            state: Mutex::default(),
+            status_changes: Notify::new(),
+            orphaned: Notify::new(),
+            tasks: Mutex::default(),
+        }
+    }
+
+    /// Runs a task until it is done or the connection ends.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks.lock();
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
+    }
+
+    /// Ends all tasks and the engine, waiting for neither.
+    pub(super) fn stop(&self) {
+        self.tasks.lock().abort_all();
+        let mut state = self.state.lock();
+        state.flights.end_all(Silence::Cancelled);
+        state.engine = None;
+    }
+
+    /// Takes settings over: starts the engine if it is needed for the first time, ends what runs if
+    /// completion was switched off, and tells the user what was not understood.
+    pub(super) fn configure(self: &Arc<Self>, settings: &Value) {
+        let (config, problems) = Config::from_json(settings);
+        let new_engine = {
+            let mut state = self.state.lock();
+            if !config.enable {
+                state.flights.end_all(Silence::Disabled);
+            }
+            let is_new = config.enable && state.engine.is_none();
+            if is_new {
+                state.engine = Some(EngineThread::spawn(self.options.factory.clone()));
+            }
+            state.config = config;
+            state
+                .engine
+                .as_ref()
+                .map(EngineThread::state)
+                .filter(|_| is_new && state.is_initialized)
+        };
+        if let Some(model) = new_engine {
+            self.watch_model(model);
+        }
+        self.report(problems);
+        self.status_changed();
+    }
+
+    /// Begins to talk to the client, which is ready for it now.
+    pub(super) fn initialized(self: &Arc<Self>) {
+        let model = {
+            let mut state = self.state.lock();
+            if std::mem::replace(&mut state.is_initialized, true) {
+                return;
+            }
+            state.engine.as_ref().map(EngineThread::state)
+        };
+        if let Some(model) = model {
+            self.watch_model(model);
+        }
+        self.spawn(watchers::send_status(self.clone()));
+    }
+
+    fn watch_model(self: &Arc<Self>, model: watch::Receiver<ModelState>) {
+        self.spawn(watchers::watch_model(self.clone(), model));
+    }
+
+    /// Tells the user about settings that were not understood.
+    fn report(self: &Arc<Self>, problems: Vec<Problem>) {
+        if problems.is_empty() {
+            return;
+        }
+        let warnings = problems.iter().map(Problem::to_string).collect();
+        self.spawn(watchers::warn(self.clone(), warnings));
+    }
+
+    /// Notes that the status may differ from what the client knows.
+    pub(super) fn status_changed(&self) {
+        self.status_changes.notify_one();
+    }
+
+    /// What `nestling/status` returns.
+    pub(super) fn status(&self) -> Value {
+        let state = self.state.lock();
+        state.stats.to_json(&state.model(), state.config.enable, state.documents.len())
+    }
+}

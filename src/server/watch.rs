@@ -1,0 +1,94 @@
+//! Tasks that talk to the client on their own: progress while the model loads, changes of the
+//! status, warnings. A handler never waits for the client; these do, and nothing waits for them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tower_lsp_server::gen_lsp_types as lsp;
+
+use super::engine::ModelState;
+use super::shared::Shared;
+
+/// A client that takes longer does not answer at all.
+const CLIENT_TIME: Duration = Duration::from_secs(10);
+/// At most so many status notifications: one per interval.
+const STATUS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// `nestling/statusChanged`, with what `nestling/status` returns.
+enum StatusChanged {}
+
+impl lsp::Notification for StatusChanged {
+    type Params = Value;
+    const METHOD: lsp::LspNotificationMethod<'static> =
+        lsp::LspNotificationMethod::new("nestling/statusChanged");
+    const MESSAGE_DIRECTION: lsp::MessageDirection = lsp::MessageDirection::ServerToClient;
+}
+
+/// Shows progress while the model loads and an error if it fails, and passes each change on.
+pub(super) async fn watch_model(shared: Arc<Shared>, mut model: watch::Receiver<ModelState>) {
+    let is_loading = *model.borrow() == ModelState::Loading;
+    if is_loading && shared.state.lock().client.has_progress {
+        show_loading(&shared, model.clone()).await;
+    }
+    model.mark_changed();
+    while model.changed().await.is_ok() {
+        shared.status_changed();
+        let state = model.borrow_and_update().clone();
+        if let ModelState::Failed(reason) = state {
+            let text = format!("nestling: the model could not be loaded: {reason}");
+            shared.client.show_message(lsp::MessageType::Error, text).await;
+        }
+    }
+}
+
+async fn show_loading(shared: &Shared, mut model: watch::Receiver<ModelState>) {
+    let token = lsp::ProgressToken::from("nestling/model");
+    let params = lsp::WorkDoneProgressCreateParams { token: token.clone() };
+    let create = shared.client.send_request::<lsp::WorkDoneProgressCreateRequest>(params);
+    if !matches!(timeout(CLIENT_TIME, create).await, Ok(Ok(_))) {
+        return;
+    }
+    let progress = shared.client.progress(token, "nestling").with_message("loading the model");
+    let progress = progress.begin().await;
+    let _ = model.wait_for(|state| *state != ModelState::Loading).await;
+    let message = match *model.borrow() {
+        ModelState::Failed(_) => "the model could not be loaded",
+        _ => "ready",
+    };
+    progress.finish_with_message(message).await;
+}
+
+/// Sends `nestling/statusChanged` when the status has changed, if the client asked for it.
+pub(super) async fn send_status(shared: Arc<Shared>) {
+    loop {
+        shared.status_changes.notified().await;
+        if shared.state.lock().config.status_notifications {
+            let status = shared.status();
+            shared.client.send_notification::<StatusChanged>(status).await;
+        }
+        sleep(STATUS_INTERVAL).await;
+    }
+}
+
+/// Writes warnings into the client's log.
+pub(super) async fn warn(shared: Arc<Shared>, warnings: Vec<String>) {
+    for warning in warnings {
+        tracing::warn!("{warning}");
+        shared.client.log_message(lsp::MessageType::Warning, warning).await;
+    }
+}
+
+/// Asks the client for our settings and takes them over. Some clients send none by themselves.
+pub(super) async fn pull_settings(shared: Arc<Shared>) {
+    let section = crate::config::SECTION.to_string();
+    let item = lsp::ConfigurationItem { section: Some(section), ..Default::default() };
+    let request = shared.client.configuration(vec![item]);
+    if let Ok(Ok(mut settings)) = timeout(CLIENT_TIME, request).await
+        && let Some(settings) = settings.pop()
+    {
+        shared.configure(&settings);
+    }
+}

@@ -1,0 +1,163 @@
+//! The question "what comes next here?" and its answer, in the words of an editor.
+//! Offsets are bytes of the snapshot's text; whoever speaks a protocol translates.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::generation::CancelToken;
+use crate::text::TextEdit;
+use crate::workspace::Snapshot;
+
+/// Why a completion is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// The user is typing; a wrong suggestion disturbs.
+    Automatic,
+    /// The user pressed the key that asks; something is better than nothing.
+    Invoked,
+}
+
+/// A place in a document and what is wanted there.
+#[derive(Clone)]
+pub struct CompletionRequest {
+    /// The workspace at the moment of the request.
+    pub snapshot: Snapshot,
+    /// The cursor, in bytes of the document's text, on a character boundary.
+    pub offset: usize,
+    /// Why it is asked.
+    pub trigger: Trigger,
+    /// How many suggestions are wanted at most.
+    pub items: usize,
+    /// The item that is selected in the editor's popup, as the edit it would make. A suggestion
+    /// has to contain that edit: same range, and a text that begins with its text.
+    pub selected: Option<TextEdit>,
+}
+
+/// One edit that is offered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Suggestion {
+    /// The range lies on one line and contains the cursor.
+    pub edit: TextEdit,
+    /// The estimated probability, 0 to 1, that the user wants exactly this.
+    pub probability: f32,
+}
+
+/// What an answer cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Timing {
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Those of them that were in the cache already.
+    pub cached_tokens: usize,
+    /// Tokens that were generated, over all suggestions.
+    pub generated_tokens: usize,
+    /// From taking the request to the answer, without any time in a queue.
+    pub total: Duration,
+}
+
+/// The answer: suggestions, best first, or the reason why there are none.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Completion {
+    /// Best first; empty means silence.
+    pub suggestions: Vec<Suggestion>,
+    /// Why nothing is shown; `None` if something is.
+    pub silence: Option<Silence>,
+    /// What it cost.
+    pub timing: Timing,
+}
+
+impl Completion {
+    /// An answer without suggestions.
+    pub fn silent(reason: Silence) -> Completion {
+        Completion { silence: Some(reason), ..Completion::default() }
+    }
+}
+
+/// Why nothing is suggested. The display form completes "nothing was shown because …".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Silence {
+    /// The model is still being loaded.
+    ModelLoading,
+    /// The model could not be loaded.
+    ModelFailed,
+    /// The engine stopped unexpectedly at this request.
+    EngineFailed,
+    /// Completion is switched off, here or everywhere.
+    Disabled,
+    /// The cursor is inside a word that the suggestion would not continue.
+    InsideWord,
+    /// The editor withdrew the request.
+    Cancelled,
+    /// A newer request for the same document took its place.
+    Superseded,
+    /// The text was changed in another way than the suggestion would have gone.
+    Stale,
+    /// The model is not sure enough.
+    LowConfidence,
+    /// The suggestion would repeat what follows the cursor.
+    RepeatsSuffix,
+    /// The model suggests that nothing comes here.
+    Empty,
+}
+
+impl fmt::Display for Silence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Silence::ModelLoading => "the model is still loading",
+            Silence::ModelFailed => "the model could not be loaded",
+            Silence::EngineFailed => "the engine failed and is being restarted",
+            Silence::Disabled => "completion is switched off here",
+            Silence::InsideWord => "the cursor is inside a word",
+            Silence::Cancelled => "the editor cancelled the request",
+            Silence::Superseded => "a newer request took its place",
+            Silence::Stale => "the text changed in the meantime",
+            Silence::LowConfidence => "the model is not sure enough",
+            Silence::RepeatsSuffix => "it would repeat the text after the cursor",
+            Silence::Empty => "the model suggests nothing here",
+        })
+    }
+}
+
+/// The text that a running request has generated so far. Clones see the same text.
+///
+/// It is what would be inserted at the cursor, without anything before it. The server compares it
+/// with what the user types meanwhile, to let a run that is right go on.
+#[derive(Clone, Debug, Default)]
+pub struct Progress(Arc<Mutex<String>>);
+
+impl Progress {
+    /// Nothing generated yet.
+    pub fn new() -> Progress {
+        Progress::default()
+    }
+
+    /// The text so far.
+    pub fn text(&self) -> String {
+        self.0.lock().clone()
+    }
+
+    /// Replaces the text.
+    pub fn set(&self, text: &str) {
+        let mut current = self.0.lock();
+        current.clear();
+        current.push_str(text);
+    }
+}
+
+/// What answers completion requests: a model with its caches, or a script in a test.
+pub trait Completer: Send {
+    /// Answers one request. It publishes what it generates through `progress`, and returns soon
+    /// after `cancel` is set; the answer is then ignored.
+    fn complete(
+        &mut self,
+        request: &CompletionRequest,
+        progress: &Progress,
+        cancel: &CancelToken,
+    ) -> Completion;
+
+    /// Frees what is kept for a document that was closed.
+    fn forget(&mut self, _uri: &str) {}
+}

@@ -1,0 +1,285 @@
+//! From generated text to an edit that fits: nothing repeated, closers replaced instead of doubled,
+//! the file's own indentation and line breaks.
+
+use crate::text::TextEdit;
+
+use super::Silence;
+use super::rules::{columns, only_closes};
+
+/// The place that an answer has to fit.
+pub(super) struct Site<'a> {
+    /// The text that the answer continues.
+    pub(super) text: &'a str,
+    /// The cursor.
+    pub(super) offset: usize,
+    /// The file's unit of indentation, as its language usually has it.
+    pub(super) indent: &'a str,
+}
+
+/// The edit for an answer, or why there is none. The steps, in order: trailing space off; lines that
+/// already follow off; overlap with the rest of the line off or replaced; indentation and line breaks
+/// of the file.
+pub(super) fn shape(site: &Site<'_>, answer: &str) -> Result<TextEdit, Silence> {
+    let answer = answer.trim_end();
+    if answer.trim().is_empty() {
+        return Err(Silence::Empty);
+    }
+    let rest = rest_of_line(site.text, site.offset);
+    let answer = without_following_lines(answer, &site.text[site.offset + rest.len()..]);
+    let (answer, replaced) = fit_rest(answer, rest);
+    if answer.trim().is_empty() {
+        return Err(Silence::RepeatsSuffix);
+    }
+    let new_text = in_style(site, answer);
+    Ok(TextEdit { range: site.offset..site.offset + replaced, new_text })
+}
+
+/// The text from `offset` to the end of its line.
+pub(super) fn rest_of_line(text: &str, offset: usize) -> &str {
+    let rest = &text[offset..];
+    &rest[..rest.find(['\n', '\r']).unwrap_or(rest.len())]
+}
+
+/// Cuts the last lines of an answer when the same lines stand after the cursor's line.
+fn without_following_lines<'a>(answer: &'a str, after: &str) -> &'a str {
+    let following: Vec<&str> =
+        after.lines().map(str::trim).filter(|line| !line.is_empty()).take(4).collect();
+    if following.is_empty() {
+        return answer;
+    }
+    let mut at = 0;
+    let mut starts = Vec::new();
+    for line in answer.split_inclusive('\n') {
+        starts.push(at);
+        at += line.len();
+    }
+    // The first line continues the cursor's own; only later ones can repeat.
+    for &start in starts.iter().skip(1) {
+        let mut tail = answer[start..].lines().map(str::trim).filter(|line| !line.is_empty());
+        let same = tail.clone().count() <= following.len()
+            && following.iter().zip(tail.by_ref()).all(|(theirs, ours)| *theirs == ours);
+        // A lone closer that follows on its own line is repeated only if the answer did not open it.
+        let closers = answer[start..].trim();
+        if same && !(only_closes(closers) && needs(answer, start, closers)) {
+            return answer[..start].trim_end();
+        }
+    }
+    answer
+}
+
+/// Whether the part of the answer before `start` leaves open what `closers` close.
+fn needs(answer: &str, start: usize, closers: &str) -> bool {
+    let count = |text: &str, set: &str| text.chars().filter(|c| set.contains(*c)).count();
+    let before = &answer[..start];
+    count(before, "([{") >= count(before, ")]}") + count(closers, ")]}")
+}
+
+/// Fits an answer to the rest of the cursor's line: (text to insert, bytes of the rest it replaces).
+fn fit_rest<'a>(answer: &'a str, rest: &str) -> (&'a str, usize) {
+    let trimmed = rest.trim_end();
+    if trimmed.is_empty() {
+        // Only blanks: the answer takes their place, or they would trail behind it.
+        return (answer, rest.len());
+    }
+    let first = answer.lines().next().unwrap_or("");
+    if only_closes(trimmed) {
+        let closed = closes_of_rest(answer, trimmed);
+        if answer.contains('\n') {
+            return (answer, closed);
+        }
+        // Whole rest repeated: replace it, so that the cursor ends up behind it.
+        if first.ends_with(trimmed) && closed == 0 && !opens_inside(first, trimmed) {
+            return (&answer[..answer.len() - trimmed.len()], 0);
+        }
+        return (answer, closed);
+    }
+    // Code follows: the answer goes in front of it and must not say it again.
+    let overlap = (1..=first.len().min(trimmed.len()))
+        .rev()
+        .filter(|&n| first.is_char_boundary(first.len() - n) && trimmed.is_char_boundary(n))
+        .find(|&n| first[first.len() - n..] == trimmed[..n] && is_token_edge(trimmed, n));
+    (&first[..first.len() - overlap.unwrap_or(0)], 0)
+}
+
+/// Bytes at the start of `rest` that the answer closes again: its closers without an opener of its own,
+/// and quotes that end a string begun before the cursor.
+fn closes_of_rest(answer: &str, rest: &str) -> usize {
+    let mut depth: Vec<char> = Vec::new();
+    let mut taken = 0;
+    let mut follow = rest.char_indices().peekable();
+    for c in answer.chars() {
+        match c {
+            '(' => depth.push(')'),
+            '[' => depth.push(']'),
+            '{' => depth.push('}'),
+            ')' | ']' | '}' => {
+                if depth.last() == Some(&c) {
+                    depth.pop();
+                } else if depth.is_empty() {
+                    // Blanks and separators before the closer in the rest go with it.
+                    match follow.clone().find(|(_, f)| *f == c) {
+                        Some((at, _)) if at >= taken => {
+                            taken = at + c.len_utf8();
+                            follow = rest.char_indices().peekable();
+                            while follow.next_if(|(i, _)| *i < taken).is_some() {}
+                        }
+                        _ => return taken,
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    // Quotes and separators: what the answer ends with and the rest goes on with.
+    let left = &rest[taken..];
+    let tail: usize = (1..=left.len())
+        .rev()
+        .filter(|&n| left.is_char_boundary(n))
+        .find(|&n| answer.ends_with(&left[..n]) && !left[..n].contains([')', ']', '}']))
+        .unwrap_or(0);
+    let quotes = left[..tail].chars().filter(|c| "'\"`".contains(*c)).count();
+    let own = answer.chars().filter(|c| "'\"`".contains(*c)).count();
+    // An even number of quotes in the answer are its own strings.
+    if quotes > 0 && own % 2 == 0 { taken } else { taken + tail }
+}
+
+/// Whether the answer itself opens what its tail closes.
+fn opens_inside(first: &str, tail: &str) -> bool {
+    let body = &first[..first.len() - tail.len()];
+    body.chars().filter(|c| "([{".contains(*c)).count()
+        > body.chars().filter(|c| ")]}".contains(*c)).count()
+}
+
+/// Whether an overlap of `n` bytes does not end inside a word.
+fn is_token_edge(text: &str, n: usize) -> bool {
+    let word = |c: char| c.is_alphanumeric() || c == '_';
+    let before = text[..n].chars().next_back();
+    let after = text[n..].chars().next();
+    !(before.is_some_and(word) && after.is_some_and(word))
+}
+
+/// Indentation with the file's own characters, line breaks as the file has them.
+fn in_style(site: &Site<'_>, answer: &str) -> String {
+    let unit = file_unit(site.text).unwrap_or(if site.indent.is_empty() { "    " } else { site.indent });
+    let width = if unit == "\t" { 4 } else { unit.len() };
+    let mut out = String::with_capacity(answer.len() + 16);
+    for (index, line) in answer.split('\n').enumerate() {
+        if index == 0 {
+            out.push_str(line);
+            continue;
+        }
+        out.push('\n');
+        let body = line.trim_start_matches([' ', '\t']);
+        let lead = &line[..line.len() - body.len()];
+        if body.is_empty() {
+            continue;
+        }
+        let foreign = if unit == "\t" { lead.contains(' ') } else { lead.contains('\t') };
+        if !foreign {
+            out.push_str(lead);
+        } else if unit == "\t" {
+            let columns = columns(lead);
+            out.push_str(&"\t".repeat(columns / width));
+            out.push_str(&" ".repeat(columns % width));
+        } else {
+            out.push_str(&lead.replace('\t', unit));
+        }
+        out.push_str(body);
+    }
+    if site.text.contains("\r\n") { out.replace('\n', "\r\n") } else { out }
+}
+
+/// The unit that the first indented lines of a file use.
+fn file_unit(text: &str) -> Option<&'static str> {
+    const SPACES: &str = "        ";
+    let mut narrowest = usize::MAX;
+    for line in text.lines().take(2000) {
+        if line.starts_with('\t') {
+            return Some("\t");
+        }
+        let spaces = line.len() - line.trim_start_matches(' ').len();
+        if spaces >= 2 && spaces < line.len() && !line.trim_start().starts_with('*') {
+            narrowest = narrowest.min(spaces);
+            if narrowest == 2 {
+                break;
+            }
+        }
+    }
+    (narrowest <= 8).then(|| &SPACES[..narrowest])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::apply;
+    use proptest::prelude::*;
+
+    /// `code` with a cursor `|` and an answer; the text after accepting it.
+    #[track_caller]
+    fn check(code: &str, answer: &str, expected: Result<&str, Silence>) {
+        let (before, after) = code.split_once('|').unwrap();
+        let text = format!("{before}{after}");
+        let site = Site { text: &text, offset: before.len(), indent: "    " };
+        let result = shape(&site, answer).map(|edit| apply(&text, &[edit]));
+        assert_eq!(result.as_deref().map_err(|e| *e), expected);
+    }
+
+    #[test]
+    fn closers_are_not_doubled() {
+        check("foo(|)", "a, b)", Ok("foo(a, b)"));
+        check("foo(|);", "a, b);", Ok("foo(a, b);"));
+        check("foo(|)", "a, bar(b)", Ok("foo(a, bar(b))"));
+        check("foo(|)", "a, b", Ok("foo(a, b)"));
+        check("let v = [|];", "1, 2];", Ok("let v = [1, 2];"));
+        check("print(\"|\")", "hello\")", Ok("print(\"hello\")"));
+        check("print(|)", "\"hi\"", Ok("print(\"hi\")"));
+        check("fn f(|) {", "x: u8", Ok("fn f(x: u8) {"));
+        check("if (|) {", "a == b", Ok("if (a == b) {"));
+        check("def add(|)", "a, b):\n    return a + b", Ok("def add(a, b):\n    return a + b"));
+    }
+
+    #[test]
+    fn code_after_the_cursor_is_not_said_again() {
+        check("let x = |foo(1);", "bar + foo(1);", Ok("let x = bar + foo(1);"));
+        check("let x = | + 1;", "y", Ok("let x = y + 1;"));
+        check("let x = |foo();", "foo();", Err(Silence::RepeatsSuffix));
+        check("a|\n    b()\n", "()\n    b()", Ok("a()\n    b()\n"));
+        check("f() {\n    |\n}", "a();\n}", Ok("f() {\n    a();\n}"));
+        check("f() {\n    |\n}", "if a {\n        b();\n    }", Ok("f() {\n    if a {\n        b();\n    }\n}"));
+    }
+
+    #[test]
+    fn nothing_is_silence() {
+        check("let x = |", "  \n ", Err(Silence::Empty));
+        check("let x = |1", "", Err(Silence::Empty));
+    }
+
+    #[test]
+    fn the_file_decides_on_tabs_and_line_breaks() {
+        check("\tif x {|", "\n        y()\n    }", Ok("\tif x {\n\t\ty()\n\t}"));
+        check("  if x {|", "\n\ty()", Ok("  if x {\n  y()"));
+        check("a {|\r\n", "\n    b", Ok("a {\r\n    b\r\n"));
+    }
+
+    #[test]
+    fn blanks_after_the_cursor_are_replaced() {
+        check("x = |   \n", "1", Ok("x = 1\n"));
+    }
+
+    proptest! {
+        /// Whatever comes out of the model, the edit stays on the cursor's line and on character
+        /// boundaries, and a balanced line is not made unbalanced by closers that were there.
+        #[test]
+        fn edits_stay_on_the_line(before in "[a-z(\\[{ é🦀]{0,12}", rest in "[)\\]};, \"a-z]{0,6}",
+                                  after in "[\na-z}]{0,9}", answer in "[a-z()\\[\\]{}\"; \n🦀]{0,20}") {
+            let text = format!("{before}{rest}\n{after}");
+            let site = Site { text: &text, offset: before.len(), indent: "    " };
+            if let Ok(edit) = shape(&site, &answer) {
+                prop_assert_eq!(edit.range.start, before.len());
+                prop_assert!(edit.range.end <= before.len() + rest.len());
+                prop_assert!(text.is_char_boundary(edit.range.end));
+                prop_assert!(!edit.new_text.trim().is_empty());
+            }
+        }
+    }
+}

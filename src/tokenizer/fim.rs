@@ -1,0 +1,187 @@
+//! Layouts of fill-in-the-middle prompts: one row per model family.
+//!
+//! A layout is chosen by the special tokens that a vocabulary has, so that a model is prompted the
+//! way it was trained whatever its file is called.
+
+use std::collections::HashMap;
+
+use super::TokenId;
+
+/// The order of the parts of a prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    /// suffix-marker suffix prefix-marker prefix → middle: typing appends, so the KV cache survives.
+    Spm,
+    /// prefix-marker prefix suffix-marker suffix middle-marker → middle.
+    Psm,
+}
+
+/// One family's markers, by token text.
+struct Row {
+    name: &'static str,
+    order: Order,
+    prefix: &'static str,
+    suffix: &'static str,
+    /// Ends a PSM prompt; unused in SPM order.
+    middle: &'static str,
+    /// Tokens that end the middle.
+    ends: &'static [&'static str],
+    /// Starts a file with its path, if the family has such a token.
+    file: Option<&'static str>,
+}
+
+const ROWS: [Row; 5] = [
+    Row {
+        name: "nestling",
+        order: Order::Spm,
+        prefix: "<|prefix|>",
+        suffix: "<|suffix|>",
+        middle: "<|middle|>",
+        ends: &["<|end|>"],
+        file: Some("<|file|>"),
+    },
+    Row {
+        name: "qwen2.5-coder",
+        order: Order::Psm,
+        prefix: "<|fim_prefix|>",
+        suffix: "<|fim_suffix|>",
+        middle: "<|fim_middle|>",
+        ends: &["<|endoftext|>", "<|fim_pad|>", "<|file_sep|>", "<|repo_name|>", "<|im_end|>"],
+        file: Some("<|file_sep|>"),
+    },
+    Row {
+        name: "starcoder",
+        order: Order::Psm,
+        prefix: "<fim_prefix>",
+        suffix: "<fim_suffix>",
+        middle: "<fim_middle>",
+        ends: &["<|endoftext|>", "<file_sep>", "<repo_name>"],
+        file: Some("<file_sep>"),
+    },
+    Row {
+        name: "codellama",
+        order: Order::Psm,
+        prefix: "▁<PRE>",
+        suffix: "▁<SUF>",
+        middle: "▁<MID>",
+        ends: &["▁<EOT>", "</s>"],
+        file: None,
+    },
+    Row {
+        name: "deepseek-coder",
+        order: Order::Psm,
+        prefix: "<｜fim▁begin｜>",
+        suffix: "<｜fim▁hole｜>",
+        middle: "<｜fim▁end｜>",
+        ends: &["<｜end▁of▁sentence｜>", "<|EOT|>"],
+        file: None,
+    },
+];
+
+/// A layout whose markers are resolved to ids of one vocabulary.
+#[derive(Clone, Debug)]
+pub struct FimLayout {
+    name: &'static str,
+    order: Order,
+    prefix: TokenId,
+    suffix: TokenId,
+    middle: TokenId,
+    ends: Vec<TokenId>,
+    file: Option<TokenId>,
+}
+
+/// The token parts of a prompt, before they are put in order.
+#[derive(Clone, Debug, Default)]
+pub struct FimPrompt<'a> {
+    /// Path header and other text that comes first, already encoded.
+    pub context: &'a [TokenId],
+    /// Text before the cursor.
+    pub prefix: &'a [TokenId],
+    /// Text after the cursor.
+    pub suffix: &'a [TokenId],
+}
+
+impl FimLayout {
+    /// The first row whose three markers are all in the vocabulary.
+    pub fn detect(special: &HashMap<String, TokenId>) -> Option<FimLayout> {
+        ROWS.iter().find_map(|row| {
+            let id = |text: &str| special.get(text).copied();
+            Some(FimLayout {
+                name: row.name,
+                order: row.order,
+                prefix: id(row.prefix)?,
+                suffix: id(row.suffix)?,
+                middle: id(row.middle)?,
+                ends: row.ends.iter().filter_map(|text| id(text)).collect(),
+                file: row.file.and_then(id),
+            })
+        })
+    }
+
+    /// The family's name.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Tokens that end a completion, the prompt markers among them: a model that opens a new prompt
+    /// has nothing more to say.
+    pub fn is_end(&self, id: TokenId) -> bool {
+        self.ends.contains(&id) || [self.prefix, self.suffix, self.middle].contains(&id)
+    }
+
+    /// The first token that ends a middle, used to close training examples.
+    pub fn end(&self) -> Option<TokenId> {
+        self.ends.first().copied()
+    }
+
+    /// The marker that precedes a file's path, if there is one.
+    pub fn file(&self) -> Option<TokenId> {
+        self.file
+    }
+
+    /// Whether the prefix comes last, directly before the middle.
+    pub fn prefix_is_last(&self) -> bool {
+        self.order == Order::Spm
+    }
+
+    /// Tokens that the layout adds to the parts.
+    pub fn overhead(&self) -> usize {
+        if self.order == Order::Spm { 2 } else { 3 }
+    }
+
+    /// The parts in the family's order; the model continues with the middle.
+    pub fn assemble(&self, prompt: &FimPrompt<'_>) -> Vec<TokenId> {
+        let FimPrompt { context, prefix, suffix } = *prompt;
+        match self.order {
+            Order::Spm => [context, &[self.suffix], suffix, &[self.prefix], prefix].concat(),
+            Order::Psm => {
+                [context, &[self.prefix], prefix, &[self.suffix], suffix, &[self.middle]].concat()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_family_is_detected_and_ordered_its_way() {
+        for row in &ROWS {
+            let texts = [row.prefix, row.suffix, row.middle];
+            let texts = texts.iter().chain(row.ends).chain(row.file.as_ref());
+            let mut special = HashMap::new();
+            for text in texts {
+                let next = 100 + special.len() as TokenId;
+                special.entry(text.to_string()).or_insert(next);
+            }
+            let layout = FimLayout::detect(&special).unwrap();
+            assert_eq!(layout.name(), row.name);
+            let prompt = layout.assemble(&FimPrompt { context: &[1], prefix: &[2], suffix: &[3] });
+            assert_eq!(prompt.len(), 3 + layout.overhead());
+            assert_eq!(prompt[0], 1);
+            assert_eq!(layout.prefix_is_last(), prompt.last() == Some(&2));
+            assert!(layout.is_end(layout.end().unwrap()));
+        }
+    }
+}

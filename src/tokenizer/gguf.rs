@@ -1,0 +1,147 @@
+//! A tokenizer from and to GGUF metadata: tokens, merges and the pre-tokenizer's name.
+
+use anyhow::{Result, anyhow, bail};
+use tokenizers::models::bpe::BPE;
+use tokenizers::pre_tokenizers::PreTokenizerWrapper;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::{AddedToken, SplitDelimiterBehavior};
+
+use super::Tokenizer;
+
+/// Patterns by `tokenizer.ggml.pre`. `None`: the pattern built into GPT-2's byte-level splitter.
+const PATTERNS: [(&str, Option<&str>, bool); 8] = [
+    ("qwen2", Some(QWEN2), false),
+    ("gpt-2", None, false),
+    ("default", None, false),
+    ("smollm", None, true),
+    ("starcoder", None, true),
+    ("refact", None, true),
+    ("command-r", None, true),
+    ("llama-bpe", Some(LLAMA3), false),
+];
+const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// What GGUF calls the kinds of tokens.
+const NORMAL: i32 = 1;
+const CONTROL: i32 = 3;
+const USER_DEFINED: i32 = 4;
+
+/// The `tokenizer.ggml.*` entries of a GGUF file.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct GgufVocabulary {
+    /// `tokenizer.ggml.pre`.
+    pub pre: String,
+    /// `tokenizer.ggml.tokens`, in id order.
+    pub tokens: Vec<String>,
+    /// `tokenizer.ggml.token_type`, as long as `tokens`.
+    pub types: Vec<i32>,
+    /// `tokenizer.ggml.merges`: "left right", best first.
+    pub merges: Vec<String>,
+}
+
+impl Tokenizer {
+    /// Builds the tokenizer that a GGUF file describes.
+    pub fn from_gguf(vocabulary: GgufVocabulary) -> Result<Tokenizer> {
+        let GgufVocabulary { pre, tokens, types, merges } = vocabulary;
+        let Some(&(_, pattern, digits)) = PATTERNS.iter().find(|row| row.0 == pre) else {
+            let known = PATTERNS.map(|row| row.0).join(", ");
+            bail!("tokenizer.ggml.pre \"{pre}\" is not supported; supported: {known}");
+        };
+        if types.len() != tokens.len() {
+            bail!("{} token types for {} tokens", types.len(), tokens.len());
+        }
+        let pairs = merges
+            .iter()
+            .map(|merge| match merge.split_once(' ') {
+                Some((left, right)) => Ok((left.to_string(), right.to_string())),
+                None => Err(anyhow!("merge {merge:?} is no pair")),
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let mut added = Vec::new();
+        for (text, kind) in tokens.iter().zip(&types) {
+            match *kind {
+                CONTROL => added.push(AddedToken::from(text.clone(), true)),
+                USER_DEFINED => added.push(AddedToken::from(text.clone(), false)),
+                _ => {}
+            }
+        }
+        let vocabulary: ahash_map::Map = tokens.into_iter().zip(0..).collect();
+        let bpe = BPE::builder().vocab_and_merges(vocabulary, pairs).build();
+        let bpe = bpe.map_err(|e| anyhow!("the merges do not fit the vocabulary: {e}"))?;
+        let mut steps = Vec::new();
+        let split = |pattern: &str| {
+            let pattern = SplitPattern::Regex(pattern.into());
+            Split::new(pattern, SplitDelimiterBehavior::Isolated, false)
+                .map(PreTokenizerWrapper::Split)
+                .map_err(|e| anyhow!("{e}"))
+        };
+        if digits {
+            steps.push(split(r"\p{N}")?);
+        }
+        if let Some(pattern) = pattern {
+            steps.push(split(pattern)?);
+        }
+        let bytes = ByteLevel::new(false, true, pattern.is_none());
+        steps.push(PreTokenizerWrapper::ByteLevel(bytes));
+        let mut inner = tokenizers::Tokenizer::new(bpe);
+        inner.with_pre_tokenizer(Some(PreTokenizerWrapper::Sequence(Sequence::new(steps))));
+        inner.with_decoder(Some(bytes));
+        inner.add_special_tokens(added.iter().filter(|t| t.special).cloned()).map_err(|e| anyhow!("{e}"))?;
+        inner.add_tokens(added.iter().filter(|t| !t.special).cloned()).map_err(|e| anyhow!("{e}"))?;
+        Tokenizer::new(inner)
+    }
+
+    /// The GGUF entries of a tokenizer that [`super::train`] made.
+    pub fn to_gguf(&self) -> Result<GgufVocabulary> {
+        let json: serde_json::Value = serde_json::from_str(&self.to_json()?)?;
+        let mut tokens = vec![String::new(); self.vocab_size()];
+        for (text, id) in self.inner.get_vocab(true) {
+            tokens[id as usize] = text;
+        }
+        let types = (0..self.vocab_size() as u32)
+            .map(|id| if self.is_special(id) { CONTROL } else { NORMAL })
+            .collect();
+        let merges = json["model"]["merges"].as_array().cloned().unwrap_or_default();
+        let merges = merges
+            .iter()
+            .map(|merge| match merge {
+                serde_json::Value::String(text) => text.clone(),
+                pair => format!(
+                    "{} {}",
+                    pair[0].as_str().unwrap_or_default(),
+                    pair[1].as_str().unwrap_or_default()
+                ),
+            })
+            .collect();
+        Ok(GgufVocabulary { pre: "qwen2".into(), tokens, types, merges })
+    }
+}
+
+mod ahash_map {
+    /// The map type that the tokenizers crate takes vocabularies in.
+    pub(super) type Map = ahash::AHashMap<String, u32>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vocabulary_survives_gguf() {
+        let code = "pub fn add(a: i32, b: i32) -> i32 {\n    a + b\n}\n".repeat(30);
+        let tokenizer = super::super::train([code.as_str()].into_iter(), 350).unwrap();
+        let again = Tokenizer::from_gguf(tokenizer.to_gguf().unwrap()).unwrap();
+        assert_eq!(again.encode(&code), tokenizer.encode(&code));
+        assert_eq!(again.special("<|prefix|>"), tokenizer.special("<|prefix|>"));
+    }
+
+    #[test]
+    fn an_unknown_splitter_is_named() {
+        let vocabulary = GgufVocabulary { pre: "runes".into(), ..Default::default() };
+        let error = Tokenizer::from_gguf(vocabulary).err().unwrap().to_string();
+        assert!(error.contains("runes") && error.contains("qwen2"), "{error}");
+    }
+}

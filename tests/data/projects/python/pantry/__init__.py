@@ -1,0 +1,1 @@
+"""What is in the kitchen, what runs out, and what to buy."""

@@ -1,0 +1,377 @@
+#!/usr/bin/env python3
+"""Neovim with editors/nvim, in a real terminal: types, sees ghost text on the screen, accepts it, reads the buffer.
+
+    tests/editors/nvim_test.py [--only WORD] [--picture FILE.svg]
+
+Two groups of tests. `plugin` talks to scripted_server.py, whose answers are known, and holds the plugin to the
+letter. `program` talks to the real binary (NESTLING_BIN, default target/release/nestling, with NESTLING_MODEL as
+its model if set) and takes whatever it suggests: what was displayed must be what ends up in the buffer.
+All of it runs without a network where the system permits that. Exit code 0 or 1; the last line counts.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from html import escape
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+CACHE = HERE / ".cache"
+PLUGIN = ROOT / "editors" / "nvim"
+PROJECTS = HERE.parent / "data" / "projects"
+TEST_LIMIT = 120  # seconds
+SCRIPTED = str(HERE / "scripted_server.py")
+BINARY = os.environ.get("NESTLING_BIN") or str(ROOT / "target" / "release" / "nestling")
+
+
+def enter():
+    """Starts this script again with the Python of the cache, and without a network where that is permitted."""
+    if "NVIM_TEST_INSIDE" in os.environ:
+        return
+    subprocess.run([HERE / "setup.sh", CACHE], check=True)
+    os.environ["NVIM_TEST_INSIDE"] = "1"
+    command = [str(CACHE / "venv" / "bin" / "python"), __file__, *sys.argv[1:]]
+    flags = "-n" if os.geteuid() == 0 else "-rn"
+    if shutil.which("unshare") and subprocess.run(["unshare", flags, "true"], capture_output=True, check=False).returncode == 0:
+        command = ["unshare", flags, *command]
+    else:
+        print("note: network namespaces are not permitted here, the network stays reachable")
+    os.execvp(command[0], command)
+
+
+if __name__ == "__main__":
+    enter()
+
+from editor import CLIENT, Editor, same, until  # noqa: E402  (needs the Python of the cache)
+from terminal import COLUMNS, ROWS  # noqa: E402
+
+
+def accept_what_is_displayed(editor):
+    """Accepts the ghost text on the screen; screen before, screen after and buffer must be the same text."""
+    ghost = editor.see()
+    assert ghost, "no ghost text on the screen"
+    before, (row, column) = editor.lines(), editor.rpc.current.window.cursor
+    editor.quiet()
+    displayed, ghost = editor.screen.settled(), editor.ghost()
+    editor.accept()
+    after = editor.lines()
+    same(editor.screen.settled()[: ROWS - 1], displayed[: ROWS - 1])
+    top = editor.lua("return vim.fn.line('w0')") - 1
+    same([row.rstrip() for row in after[top:top + ROWS - 1] if row.isascii() and len(row) < COLUMNS],
+         [row for row, line in zip(displayed, after[top:top + ROWS - 1]) if line.isascii() and len(line) < COLUMNS])
+    head = before[row - 1].encode()[:column].decode()
+    inserted = "\n".join(after[row - 1:])[len(head):]
+    assert inserted.startswith(ghost), f"the buffer has {inserted[:len(ghost)]!r}, the screen had {ghost!r}"
+    same(after[: row - 1], before[: row - 1])
+    return ghost
+
+
+def scripted(options="", path="python/pantry/shopping.py", before="", **environment):
+    """An editor whose server is scripted; `options` are further Lua fields of setup(), `before` runs ahead of it."""
+    setup = f"{before}\nrequire('nestling').setup({{ cmd = {{ '{SCRIPTED}', 'serve' }}, {options} }})"
+    return Editor(path, setup, **environment)
+
+
+def program(path, options="", before=""):
+    """An editor whose server is the real program."""
+    assert os.access(BINARY, os.X_OK), f"{BINARY} is missing: cargo build --release, or name it in NESTLING_BIN"
+    if model := os.environ.get("NESTLING_MODEL"):
+        options += f", model = '{Path(model).resolve()}'"
+    setup = f"{before}\nrequire('nestling').setup({{ cmd = {{ '{Path(BINARY).resolve()}', 'serve' }} {options} }})"
+    return Editor(path, setup)
+
+
+def plugin_accepts_what_is_displayed():
+    with scripted().attached() as editor:
+        editor.open_line()
+        editor.type("def add(")
+        same(accept_what_is_displayed(editor), "a, b):\n    return a + b")
+        same(editor.lines()[1:3], ["def add(a, b):", "    return a + b"])
+        editor.accepted(1)
+        editor.screen.type("u")
+        until(lambda: editor.line() == "def add(", "u takes back the accepted text and nothing else")
+
+
+def plugin_replaces_the_closer_after_the_cursor():
+    with scripted().attached() as editor:
+        editor.open_line()
+        editor.type("print()")
+        editor.screen.press("Left")
+        same(accept_what_is_displayed(editor), "total, count)")
+        same(editor.line(), "print(total, count)")
+
+
+def plugin_keeps_text_right_around_emoji():
+    for encoding in "utf-16", "utf-8":
+        with scripted(SCRIPTED_ENCODING=encoding).attached() as editor:
+            editor.open_line()
+            editor.type("egg = '🐣'; chick = ")
+            same(accept_what_is_displayed(editor), '"🐣🐥" + name')
+            same(editor.line(), "egg = '🐣'; chick = \"🐣🐥\" + name")
+
+
+def plugin_inserts_only_what_is_missing_when_typed_through():
+    with scripted().attached() as editor:
+        editor.open_line()
+        editor.type("def add(")
+        assert editor.see(), "no ghost text"
+        editor.screen.type("a, ")
+        editor.accept()
+        same(editor.lines()[1:3], ["def add(a, b):", "    return a + b"])
+        editor.open_line()
+        editor.type("print()")
+        editor.screen.press("Left")
+        assert editor.see(), "no ghost text"
+        editor.screen.type("tot")
+        editor.accept()
+        same(editor.line(), "print(total, count)")
+
+
+def plugin_passes_the_key_on_when_typed_otherwise():
+    with scripted().attached() as editor:
+        editor.open_line()
+        editor.type("def add(")
+        assert editor.see(), "no ghost text"
+        editor.screen.type("z")
+        editor.accept()
+        same(editor.line(), "def add(z\t")
+        editor.accepted(0)
+
+
+def plugin_accepts_words_and_lines():
+    with scripted("keymaps = { accept_line = '<M-l>' }").attached() as editor:
+        editor.open_line()
+        editor.type("mean = ")
+        assert editor.see(), "no ghost text"
+        for wanted in "mean = total", "mean = total /", "mean = total / count":
+            editor.screen.press("M-Right")
+            until(lambda: editor.line() == wanted, f"the next word makes {wanted!r}")
+            assert wanted.endswith("count") or editor.see(), "no ghost text after a word"
+        editor.accepted(1)
+        editor.open_line()
+        editor.type("def add(")
+        assert editor.see(), "no ghost text"
+        editor.screen.press("M-l")
+        until(lambda: editor.line() == "def add(a, b):", "the rest of the line")
+        assert editor.see(), "no ghost text after a line"
+        editor.accept("M-l")
+        same(editor.lines()[1:3], ["def add(a, b):", "    return a + b"])
+
+
+def plugin_dismisses():
+    with scripted().attached() as editor:
+        editor.open_line()
+        editor.type("mean = ")
+        assert editor.see(), "no ghost text"
+        editor.screen.press("C-]")
+        until(lambda: not editor.ghost(), "the ghost text goes away")
+        editor.quiet()
+        same((editor.ghost(), editor.line()), ("", "mean = "))
+
+
+def plugin_leaves_other_mappings_alone():
+    mapping = "vim.keymap.set('i', '<Tab>', function() return '<lt>' .. 'TAB>' end, { expr = true })"
+    with scripted(before=mapping).attached() as editor:
+        editor.open_line()
+        editor.accept()
+        same(editor.line(), "<TAB>")
+    with scripted("keymaps = { accept = false }").attached() as editor:
+        editor.open_line()
+        editor.type("mean = ")
+        assert editor.see(), "no ghost text"
+        editor.accept()
+        same(editor.line(), "mean = \t")
+
+
+def plugin_says_why_it_is_silent():
+    with scripted().attached() as editor:
+        until(lambda: editor.lua("return require('nestling').status()") == "nestling", "the status line is ready")
+        editor.open_line()
+        editor.type("nothing")
+        reason = "nestling: the script has nothing here"
+        until(lambda: editor.lua("return require('nestling').status()") == reason, "the status line names the reason")
+        shown = editor.lua("return vim.api.nvim_exec2('Nestling status', { output = true }).output")
+        assert "scripted" in shown and "silence    the script has nothing here" in shown, shown
+    with scripted(SCRIPTED_MODEL="failed").attached() as editor:
+        until(lambda: editor.lua("return require('nestling').status()") == "nestling: the file is broken", "the broken model")
+        assert "❌ ERROR model scripted: failed, the file is broken" in editor.health()
+    with scripted(SCRIPTED_MODEL="loading").attached() as editor:
+        until(lambda: editor.lua("return require('nestling').status()") == "nestling: loading the model", "the model loads")
+
+
+def plugin_switches_off_and_on():
+    with scripted().attached() as editor:
+        same(editor.lua("return vim.fn.getcompletion('Nestling ', 'cmdline')"), ["disable", "enable", "log", "status"])
+        editor.rpc.command("Nestling disable")
+        until(lambda: editor.lua(f"return {CLIENT} == nil"), "the server stops")
+        same(editor.lua("return { vim.fn.maparg('<Tab>', 'i', false, true).buffer, require('nestling').status() }"), [0, ""])
+        assert "switched off" in editor.health()
+        editor.rpc.command("Nestling enable")
+        editor.attached().open_line()
+        editor.type("mean = ")
+        assert editor.see(), "no ghost text after enabling again"
+        editor.screen.press("Escape")
+        editor.rpc.command("Nestling log")
+        assert editor.rpc.current.buffer.name.endswith("lsp.log")
+
+
+def plugin_takes_its_options():
+    options = "model = '~/some.gguf', filetypes = { ['*'] = false, rust = true, lua = true }"
+    with scripted(options, path="rust/src/span.rs").attached() as editor:
+        same(editor.lua(f"return {CLIENT}.config.cmd")[1:], ["serve", "--model", str(editor.folder / "home" / "some.gguf")])
+        for filetype, wanted in ("lua", True), ("python", False):
+            editor.rpc.command(f"enew | setfiletype {filetype}")
+            editor.rpc.command(f"file some.{filetype}")
+            time.sleep(0.3)
+            same((filetype, editor.lua(f"return {CLIENT} ~= nil")), (filetype, wanted))
+        wrong = "local ok, why = pcall(require('nestling').setup, { modle = 'x' }); return why"
+        assert 'there is no option "modle"' in editor.lua(wrong)
+
+
+def plugin_explains_what_is_missing():
+    old = "local has = vim.fn.has; vim.fn.has = function(f) return f == 'nvim-0.12' and 0 or has(f) end"
+    for before, options, wanted in (old, "", "needs Neovim 0.12 or newer"), ("", "cmd = { 'no-such-program' }", "no-such-program is not an executable"):
+        with Editor("python/pantry/shopping.py", f"{before}\nrequire('nestling').setup({{ {options} }})") as editor:
+            until(lambda: wanted in editor.lua("return vim.api.nvim_exec2('messages', { output = true }).output"), wanted)
+            assert wanted in editor.health()
+            same(editor.lua("return #vim.lsp.get_clients()"), 0)
+
+
+def plugin_has_help():
+    with scripted() as editor:
+        docs = editor.folder / "help" / "doc"
+        shutil.copytree(PLUGIN / "doc", docs)
+        editor.rpc.command(f"helptags {docs}")
+        editor.rpc.command(f"set runtimepath+={docs.parent}")
+        for tag in "nestling", ":Nestling", "nestling-options", "nestling-keys", "nestling.status()":
+            editor.rpc.command(f"help {tag}")
+            same(Path(editor.rpc.current.buffer.name).name, "nestling.txt")
+        names = set(editor.lua("return vim.tbl_keys(require('nestling'))"))
+        tags = {line.split("\t")[0] for line in (docs / "tags").read_text().splitlines()}
+        same({name for name in names if f"nestling.{name}()" not in tags}, set())
+
+
+PYTHON, RUST = "python/pantry/shopping.py", "rust/src/day.rs"
+# Where to type (below the first line with this text) and what; the first place with a suggestion is taken.
+PLACES = {
+    PYTHON: [("amounts = available(", "    for shelf in"), ("result = {}", "    for name, amount in"), ("items = []", "    for shelf in shelves:\n        for item in"),
+             ("lines = []", "    return "), ("def format_list", "    amounts = ")],
+    RUST: [("spans: Vec::new()", "        let mut"), ("let mut merged", "        self.spans."), ("pub fn minutes", "        self.spans.iter()"),
+           ("impl Day {", "    pub fn is_empty(&self) ->"), ("pub fn breaks", "        let spans = ")],
+}
+EMOJI = {PYTHON: [("amounts = available(", "    tag = '🐣'; amounts = "), ("result = {}", "    print('🐣🐥', "), ("items = []", "    tag = \"🐣\" if items else "),
+                  ("lines = []", "    assert lines, '🐣'; return ")]}
+
+
+def suggestion(editor, places):
+    """Types at one place after the other until there is ghost text."""
+    silences = []
+    for above, text in places:
+        editor.open_line(above)
+        editor.type(text.replace("\n", "\r"))
+        if editor.see(6):
+            return text
+        silences.append(f"{text!r}: {(editor.status().get('lastSilence') or {}).get('reason')}")
+        editor.screen.press("Escape")
+        editor.screen.type("u")
+    raise AssertionError("silent everywhere: " + "; ".join(silences))
+
+
+def ready(editor):
+    editor.attached()
+    until(lambda: editor.status()["model"]["state"] == "ready", "the model is loaded", 30)
+    return editor
+
+
+def program_python():
+    with program(PYTHON) as editor:
+        suggestion(ready(editor), PLACES[PYTHON])
+        accept_what_is_displayed(editor)
+        editor.accepted(1)
+
+
+def program_rust():
+    with program(RUST) as editor:
+        suggestion(ready(editor), PLACES[RUST])
+        accept_what_is_displayed(editor)
+        editor.accepted(1)
+
+
+def program_emoji():
+    with program(PYTHON) as editor:
+        typed = suggestion(ready(editor), EMOJI[PYTHON])
+        ghost = accept_what_is_displayed(editor)
+        assert (typed + ghost).split("\n")[0] in editor.lines(), "the line is not what was typed and what was displayed"
+        editor.accepted(1)
+
+
+def program_tab():
+    with program(PYTHON) as editor:
+        ready(editor).open_line("amounts = available(")
+        same(editor.ghost(), "")
+        editor.accept()
+        same(editor.line(), "\t")
+        editor.accepted(0)
+
+
+def program_health():
+    with program(PYTHON) as editor:
+        health = ready(editor).health()
+        assert "❌" not in health and "⚠️" not in health, health
+        for wanted in "✅ OK found ", "✅ OK version: nestling", "✅ OK attached to 1 buffer", "✅ OK nestling/status", r"✅ OK model.* is ready":
+            assert re.search(wanted, health), f"{wanted!r} is not in\n{health}"
+
+
+def program_picture():
+    look = "vim.o.number, vim.o.laststatus, vim.o.statusline = true, 2, ' %f %= %{v:lua.require(\"nestling\").status()}  %l:%c '\n"
+    look += "vim.api.nvim_set_hl(0, 'ComplHint', { fg = '#8a919c', italic = true })"
+    with program(PYTHON, before=look) as editor:
+        ready(editor).rpc.command(f"cd {editor.folder / 'projects' / 'python'}")
+        suggestion(editor, PLACES[PYTHON])
+        editor.rpc.command("let &scrolloff = 12")
+        editor.quiet()
+        editor.screen.settled()
+        picture = editor.screen.picture("shopping.py - Neovim with nestling")
+        for word in editor.ghost().split():
+            assert escape(word) in picture, f"{word!r} of the ghost text is not in the picture"
+        if ARGUMENTS.picture:
+            Path(ARGUMENTS.picture).write_text(picture)
+
+
+def too_long(*_):
+    raise TimeoutError(f"took more than {TEST_LIMIT} s; Neovim may be waiting for a key")
+
+
+def main():
+    signal.signal(signal.SIGALRM, too_long)
+    tests = {name: test for name, test in globals().items() if re.match("(plugin|program)_", name) and ARGUMENTS.only in name}
+    passed = 0
+    for name, test in tests.items():
+        began = time.monotonic()
+        signal.alarm(TEST_LIMIT)
+        try:
+            test()
+        except Exception as error:  # every failure is reported, whatever its kind
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            print(f"FAIL {name}: {type(error).__name__} {error} ({Path(where.filename).name}:{where.lineno})", flush=True)
+        else:
+            passed += 1
+            print(f"ok   {name} ({time.monotonic() - began:.1f} s)", flush=True)
+        signal.alarm(0)
+    print(f"{passed} passed, {len(tests) - passed} failed")
+    return 0 if tests and passed == len(tests) else 1
+
+
+if __name__ == "__main__":
+    options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    options.add_argument("--only", default="", help="run the tests whose name contains this")
+    options.add_argument("--picture", help="where program_picture writes the screen as an SVG image")
+    ARGUMENTS = options.parse_args()
+    sys.exit(main())

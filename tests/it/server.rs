@@ -1,0 +1,9 @@
+//! The language server from outside: messages in, messages out, with a scripted completer.
+
+mod client;
+mod completion;
+mod documents;
+mod lifecycle;
+mod model;
+mod script;
+mod storm;
