@@ -19,15 +19,12 @@ pub enum Place {
 impl SyntaxTree {
     /// What the cursor at `offset` is in: typing there would add to it.
     pub fn place(&self, offset: usize) -> Place {
-        let root = self.tree.root_node();
-        let mut node = root.descendant_for_byte_range(offset.saturating_sub(1), offset);
-        while let Some(current) = node {
-            if let Some(place) = place_of(current)
-                && is_inside(current, place, offset)
+        for node in self.path_to(offset.saturating_sub(1)..offset).into_iter().rev() {
+            if let Some(place) = place_of(node)
+                && is_inside(node, place, offset)
             {
                 return place;
             }
-            node = current.parent();
         }
         Place::Code
     }

@@ -93,32 +93,49 @@ proptest! {
         prop_assert_eq!(dump(&tree), dump(&fresh));
     }
 
+    /// Some edits reach the parser late, as after a parse that ran out of time.
     #[test]
-    fn no_place_in_no_text_panics(seed in 0..SEEDS.len(), edits in edits()) {
+    fn no_place_in_no_text_panics(
+        seed in 0..SEEDS.len(),
+        edits in edits(),
+        late in prop::collection::vec(("\\PC*", any::<prop::sample::Index>()), 0..2),
+    ) {
         let (name, start) = SEEDS[seed];
         let language = Language::by_name(name).unwrap();
         let mut text = Text::new(start);
         let mut tree = SyntaxTree::parse(language, start).unwrap();
         make(&edits, &mut text, &mut tree);
-        let content = text.as_str();
-        for scope in tree.outline(content) {
-            prop_assert!(content.get(scope.range.clone()).is_some());
+        for (new, at) in late {
+            let start = at.index(text.len() + 1);
+            let edit = text.replace(start..start + new.len() % 7, &new);
+            tree.shift(&edit);
+        }
+        check_every_offset(&tree, text.as_str())?;
+        let edit = text.replace(0..0, " ");
+        prop_assert!(tree.update_within(Duration::MAX, &edit, text.as_str()));
+        check_every_offset(&tree, text.as_str())?;
+    }
+}
+
+fn check_every_offset(tree: &SyntaxTree, content: &str) -> Result<(), TestCaseError> {
+    for scope in tree.outline(content) {
+        prop_assert!(content.get(scope.range).is_some());
+        prop_assert!(content.get(scope.header).is_some());
+    }
+    for import in tree.imports(content) {
+        prop_assert!(content.get(import).is_some());
+    }
+    for offset in 0..content.len() + 3 {
+        for scope in tree.scopes(content, offset) {
+            prop_assert!(scope.range.start <= offset);
+            prop_assert!(scope.header.end <= scope.range.end.max(offset));
             prop_assert!(content.get(scope.header).is_some());
         }
-        for import in tree.imports(content) {
-            prop_assert!(content.get(import).is_some());
-        }
-        for offset in 0..content.len() + 3 {
-            for scope in tree.scopes(content, offset) {
-                prop_assert!(scope.range.start <= offset);
-                prop_assert!(scope.header.end <= scope.range.end.max(offset));
-                prop_assert!(content.get(scope.header).is_some());
-            }
-            tree.place(offset);
-            tree.error_count(offset..offset + 2);
-            if let Some(end) = tree.node_end_after(offset) {
-                prop_assert!(end > offset && end <= content.len());
-            }
+        tree.place(offset);
+        tree.error_count(offset..offset + 2);
+        if let Some(end) = tree.node_end_after(offset) {
+            prop_assert!(end > offset && end <= content.len());
         }
     }
+    Ok(())
 }

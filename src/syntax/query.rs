@@ -45,53 +45,71 @@ impl Queries {
         })
     }
 
-    /// The scopes under `root` that touch `bytes`, those at most `depth` levels below `root` only.
-    pub(super) fn scopes<'tree>(
+    /// What those of `nodes` are that are scopes.
+    pub(super) fn scopes_among<'tree>(
+        &self,
+        nodes: &[Node<'tree>],
+        text: &str,
+    ) -> Vec<ScopeMatch<'tree>> {
+        let mut found = Vec::new();
+        let mut cursor = cursor(0);
+        for node in nodes {
+            for_each_match(&mut cursor, &self.scopes, *node, text, |matched| {
+                found.extend(scope_of(&self.scopes, matched));
+            });
+        }
+        found
+    }
+
+    /// The scopes at most `depth` levels below `root`, and `root` itself if it is one.
+    pub(super) fn scopes_below<'tree>(
         &self,
         root: Node<'tree>,
         text: &str,
-        bytes: Range<usize>,
-        depth: Option<u32>,
+        depth: u32,
     ) -> Vec<ScopeMatch<'tree>> {
         let mut found = Vec::new();
-        for_each_match(&self.scopes, root, text, bytes, depth, |matched| {
+        for_each_match(&mut cursor(depth), &self.scopes, root, text, |matched| {
             found.extend(scope_of(&self.scopes, matched));
         });
         found
     }
 
-    /// The import nodes at most `depth` levels below `root`.
+    /// The import nodes at most `depth` levels below `root` that touch `bytes`.
     pub(super) fn imports<'tree>(
         &self,
         root: Node<'tree>,
         text: &str,
+        bytes: Range<usize>,
         depth: u32,
     ) -> Vec<Node<'tree>> {
         let names = self.imports.capture_names();
         let mut found = Vec::new();
-        for_each_match(&self.imports, root, text, 0..usize::MAX, Some(depth), |matched| {
-            let imports = matched
-                .captures()
-                .iter()
-                .filter(|capture| names[capture.index as usize] == "import");
+        let mut cursor = cursor(depth);
+        cursor.set_byte_range(bytes);
+        for_each_match(&mut cursor, &self.imports, root, text, |matched| {
+            let captures = matched.captures().iter();
+            let imports = captures.filter(|capture| names[capture.index as usize] == "import");
             found.extend(imports.map(|capture| capture.node));
         });
         found
     }
 }
 
+fn cursor(depth: u32) -> QueryCursor {
+    let mut cursor = QueryCursor::new();
+    cursor.set_match_limit(MATCH_LIMIT);
+    cursor.set_max_start_depth(Some(depth));
+    cursor
+}
+
 fn for_each_match<'tree>(
+    cursor: &mut QueryCursor,
     query: &Query,
     root: Node<'tree>,
     text: &str,
-    bytes: Range<usize>,
-    depth: Option<u32>,
     mut visit: impl FnMut(&QueryMatch<'_, 'tree>),
 ) {
-    let mut cursor = QueryCursor::new();
-    cursor.set_match_limit(MATCH_LIMIT);
-    cursor.set_max_start_depth(depth);
-    cursor.set_byte_range(bytes.start..bytes.end.min(u32::MAX as usize));
     let mut matches = cursor.matches(query, root, text.as_bytes());
     while let Some(matched) = matches.next() {
         visit(matched);

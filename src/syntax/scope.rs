@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use rustc_hash::FxHashSet;
 use tree_sitter::Node;
 
 use super::lines;
@@ -9,10 +10,11 @@ use super::query::{Queries, ScopeMatch};
 use super::{BlockStyle, SyntaxTree};
 use crate::text::floor_boundary;
 
-/// How deep imports and definitions are looked for: past the wrappers (`export`, `#ifdef`, templates,
-/// namespaces, classes) that real files have, short of the statements inside of functions.
-const IMPORT_DEPTH: u32 = 4;
-const OUTLINE_DEPTH: u32 = 7;
+/// How deep things are looked for below the file, or below a type that was found: past the wrappers
+/// (`export`, `#ifdef`, `try`, templates) that real files have, short of what functions contain.
+const DEPTH: u32 = 4;
+/// Where wrapped imports are looked for; further down in a long file only bare ones are.
+const HEAD_BYTES: usize = 1 << 15;
 
 /// A definition or block of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,13 +54,13 @@ impl SyntaxTree {
     pub fn scopes(&self, text: &str, offset: usize) -> Vec<Scope> {
         let offset = floor_boundary(text, offset);
         let written = text[..offset].trim_end().len();
-        let probe = written.saturating_sub(1)..written + 1;
-        let root = self.tree.root_node();
-        let mut found = Queries::of(self.language).scopes(root, text, probe, None);
+        let path = self.path_to(written.saturating_sub(1)..written);
+        let nodes = path.get(1..).unwrap_or_default();
+        let mut found = Queries::of(self.language).scopes_among(nodes, text);
         found.retain(|scope| self.encloses(scope.node, text, offset));
 
         let mut scopes = outermost_first(found, text);
-        if self.is_broken_at(written) {
+        if path.iter().any(|node| node.is_error()) {
             let marks = self.language.line_comment;
             for line in lines::enclosing_by_indentation(text, offset, marks) {
                 if !scopes.iter().any(|scope| touches(&scope.header, &line)) {
@@ -74,7 +76,11 @@ impl SyntaxTree {
     /// The import, use and include lines in order, each without the line break.
     pub fn imports(&self, text: &str) -> Vec<Range<usize>> {
         let root = self.tree.root_node();
-        let nodes = Queries::of(self.language).imports(root, text, IMPORT_DEPTH);
+        let queries = Queries::of(self.language);
+        let mut nodes = queries.imports(root, text, 0..HEAD_BYTES, DEPTH);
+        if text.len() > HEAD_BYTES {
+            nodes.extend(queries.imports(root, text, HEAD_BYTES..text.len(), 1));
+        }
         let mut imports: Vec<Range<usize>> =
             nodes.iter().map(|node| trimmed(*node, text)).collect();
         imports.sort_by_key(|range| (range.start, usize::MAX - range.end));
@@ -85,9 +91,21 @@ impl SyntaxTree {
     /// The definitions of the file and the members of its types, in order; nothing from inside of
     /// functions.
     pub fn outline(&self, text: &str) -> Vec<Scope> {
-        let root = self.tree.root_node();
-        let depth = Some(OUTLINE_DEPTH);
-        let found = Queries::of(self.language).scopes(root, text, 0..text.len() + 1, depth);
+        let queries = Queries::of(self.language);
+        let mut found = Vec::new();
+        let mut visited = FxHashSet::default();
+        let mut open = vec![self.tree.root_node()];
+        while let Some(node) = open.pop() {
+            if !visited.insert(node.id()) {
+                continue;
+            }
+            for scope in queries.scopes_below(node, text, DEPTH) {
+                if matches!(scope.kind, ScopeKind::Class | ScopeKind::Module) {
+                    open.push(scope.body.unwrap_or(scope.node));
+                }
+                found.push(scope);
+            }
+        }
         let mut inside_function_until = 0;
         let mut outline = outermost_first(found, text);
         outline.retain(|scope| {
@@ -111,24 +129,13 @@ impl SyntaxTree {
         match self.language.block {
             BlockStyle::Braces => ends_with_missing(node),
             BlockStyle::Indentation => {
-                let same_line = !text[end..offset].contains(['\n', '\r']);
+                let between = text.get(end..offset).unwrap_or_default();
+                let same_line = !between.contains(['\n', '\r']);
                 let header = lines::indent_at(text, start);
                 same_line || lines::indent_at(text, offset) > header
             }
             BlockStyle::None => true,
         }
-    }
-
-    fn is_broken_at(&self, offset: usize) -> bool {
-        let before = offset.saturating_sub(1);
-        let mut node = self.tree.root_node().descendant_for_byte_range(before, offset);
-        while let Some(current) = node {
-            if current.is_error() {
-                return true;
-            }
-            node = current.parent();
-        }
-        false
     }
 }
 
@@ -183,7 +190,7 @@ fn trimmed(node: Node, text: &str) -> Range<usize> {
 
 fn ends_with_missing(node: Node) -> bool {
     let mut last = node;
-    while let Some(child) = last.child_count().checked_sub(1).and_then(|at| last.child(at as u32)) {
+    while let Some(child) = last.child_count().checked_sub(1).and_then(|at| last.child(at)) {
         last = child;
     }
     last.is_missing()

@@ -23,6 +23,8 @@ const UPDATE_LIMIT: Duration = Duration::from_millis(20);
 pub struct SyntaxTree {
     pub(super) language: &'static Language,
     pub(super) tree: Tree,
+    /// False between an edit and the parse that takes it in.
+    current: bool,
 }
 
 impl SyntaxTree {
@@ -33,14 +35,14 @@ impl SyntaxTree {
     /// half a second.
     pub fn parse(language: &'static Language, text: &str) -> Option<SyntaxTree> {
         let tree = parse_within(PARSE_LIMIT, language, text, None)?;
-        Some(SyntaxTree { language, tree })
+        Some(SyntaxTree { language, tree, current: true })
     }
 
     /// Follows an edit that led to `text`, reusing all that it left alone.
     ///
-    /// `false` if the text has grown too large or 20 ms were not enough: drop the tree then, it fits no
-    /// text any more.
-    #[must_use]
+    /// `false` if the text has grown too large or 20 ms were not enough, as can happen while a bracket
+    /// or quote is open. Drop the tree then, or keep it: what it says of places away from the edit
+    /// stays right, and a later update catches up. See [`SyntaxTree::is_current`].
     pub fn update(&mut self, edit: &AppliedEdit, text: &str) -> bool {
         self.update_within(UPDATE_LIMIT, edit, text)
     }
@@ -51,6 +53,16 @@ impl SyntaxTree {
         edit: &AppliedEdit,
         text: &str,
     ) -> bool {
+        self.shift(edit);
+        if let Some(tree) = parse_within(limit, self.language, text, Some(&self.tree)) {
+            self.tree = tree;
+            self.current = true;
+        }
+        self.current
+    }
+
+    /// Moves the nodes as the edit moved the text, without parsing.
+    pub(super) fn shift(&mut self, edit: &AppliedEdit) {
         let point = |(row, column)| Point { row, column };
         self.tree.edit(&InputEdit {
             start_byte: edit.start,
@@ -60,11 +72,12 @@ impl SyntaxTree {
             old_end_position: point(edit.old_end_point),
             new_end_position: point(edit.new_end_point),
         });
-        match parse_within(limit, self.language, text, Some(&self.tree)) {
-            Some(tree) => self.tree = tree,
-            None => return false,
-        }
-        true
+        self.current = false;
+    }
+
+    /// Whether the tree is that of the newest text. If not, errors and ends are those of an older one.
+    pub fn is_current(&self) -> bool {
+        self.current
     }
 
     /// The language that the text was parsed as.
@@ -88,17 +101,36 @@ impl SyntaxTree {
     }
 
     /// The end of the smallest statement, item or block that starts at or before `offset`, goes on
-    /// after it and parsed without error. Nothing at the top level between items.
+    /// after it and parsed without error. Nothing at the top level between items, and nothing from a
+    /// tree that is not current.
     pub fn node_end_after(&self, offset: usize) -> Option<usize> {
-        let mut node = self.tree.root_node().descendant_for_byte_range(offset, offset + 1)?;
-        loop {
-            let parent = node.parent()?;
-            let inside = node.start_byte() <= offset && offset < node.end_byte();
-            if inside && self.is_statement(node, parent) {
-                return (!node.has_error()).then(|| node.end_byte());
-            }
-            node = parent;
+        if !self.current {
+            return None;
         }
+        let path = self.path_to(offset..offset.saturating_add(1));
+        let pair = path.windows(2).rev().find(|pair| {
+            let (parent, node) = (pair[0], pair[1]);
+            let inside = node.start_byte() <= offset && offset < node.end_byte();
+            inside && self.is_statement(node, parent)
+        })?;
+        (!pair[1].has_error()).then(|| pair[1].end_byte())
+    }
+
+    /// The nodes that span `bytes`, from the root to the smallest.
+    pub(super) fn path_to(&self, bytes: Range<usize>) -> Vec<Node<'_>> {
+        let root = self.tree.root_node();
+        let mut path = vec![root];
+        let end = bytes.end.min(root.end_byte());
+        let Some(leaf) = root.descendant_for_byte_range(bytes.start.min(end), end) else {
+            return path;
+        };
+        let mut node = root;
+        while node != leaf {
+            let Some(child) = node.child_with_descendant(leaf) else { break };
+            path.push(child);
+            node = child;
+        }
+        path
     }
 
     fn is_statement(&self, node: Node, parent: Node) -> bool {

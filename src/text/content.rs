@@ -115,6 +115,9 @@ impl Text {
         let start_point = self.0.point(start);
         let old_end_point = self.0.point(old_end);
 
+        if Arc::get_mut(&mut self.0).is_none() {
+            self.0 = Arc::new(self.0.copy_with_room(new.len()));
+        }
         let content = Arc::make_mut(&mut self.0);
         content.string.replace_range(start..old_end, new);
         content.patch_lines(start, old_end, new_end);
@@ -125,6 +128,15 @@ impl Text {
 }
 
 impl Content {
+    /// A copy that can take an edit, and some more typing, without being moved once more.
+    fn copy_with_room(&self, added: usize) -> Content {
+        let mut string = String::with_capacity(self.string.len() + added + 256);
+        string.push_str(&self.string);
+        let mut line_starts = Vec::with_capacity(self.line_starts.len() + 16);
+        line_starts.extend_from_slice(&self.line_starts);
+        Content { string, line_starts, lone_cr: self.lone_cr }
+    }
+
     /// Repairs the line table after the bytes `start..old_end` became `start..new_end`.
     ///
     /// Whether a line starts at an offset depends on the two bytes around it, so exactly the line

@@ -1,4 +1,6 @@
-//! The integration tests: the parts together, as a user or an editor meets them.
+//! The one integration binary: each module below is one question about the whole program.
+//! Tests of a single module live beside its code.
 
+mod architecture;
 mod parity;
 mod server;
