@@ -109,6 +109,9 @@ impl Backend {
         let uri = params.text_document.uri.0;
         let mut state = self.shared.state.lock();
         state.forget_runs(&uri);
+        if let Some(engine) = &state.engine {
+            engine.forget(&uri);
+        }
         if !state.documents.close(&uri) {
             tracing::warn!("{uri} was closed but not open");
         }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::mailbox::{Job, Mailbox};
+use super::mailbox::{Job, Mailbox, Work};
 use crate::suggest::{Completer, Completion, Silence};
 
 /// Makes a completer; called once at the start and again after each panic.
@@ -81,6 +81,11 @@ impl EngineThread {
         self.mailbox.withdraw(uri);
     }
 
+    /// Frees what the engine keeps for a document that was closed.
+    pub(super) fn forget(&self, uri: &str) {
+        self.mailbox.forget(uri);
+    }
+
     /// Whether nothing is running or waiting.
     pub(super) fn is_idle(&self) -> bool {
         !self.is_running.load(Ordering::Relaxed) && self.mailbox.is_empty()
@@ -138,7 +143,14 @@ impl Engine {
 
     /// Answers jobs until the mailbox is closed (`None`) or a panic, whose message it returns.
     fn serve(&self, completer: &mut dyn Completer, pause: &mut Duration) -> Option<String> {
-        while let Some(job) = self.mailbox.take() {
+        while let Some(work) = self.mailbox.take() {
+            let job = match work {
+                Work::Answer(job) => job,
+                Work::Forget(uri) => {
+                    completer.forget(&uri);
+                    continue;
+                }
+            };
             if job.cancel.is_cancelled() {
                 self.mailbox.done();
                 continue;

@@ -22,10 +22,20 @@ pub(super) struct Job {
     pub(super) outcome: watch::Sender<Option<Arc<Completion>>>,
 }
 
+/// What the engine does next.
+pub(super) enum Work {
+    /// Answer a request.
+    Answer(Job),
+    /// Free what is kept for a document that was closed.
+    Forget(String),
+}
+
 #[derive(Default)]
 struct State {
     /// The newest is last.
     waiting: Vec<Job>,
+    /// Documents that were closed.
+    gone: Vec<String>,
     /// Of the job that the engine has taken.
     running: Option<CancelToken>,
     is_closed: bool,
@@ -55,21 +65,33 @@ impl Mailbox {
         self.state.lock().waiting.retain(|waiting| waiting.uri != uri);
     }
 
+    /// Takes the waiting job of a closed document out and tells the engine that the document is gone.
+    pub(super) fn forget(&self, uri: &str) {
+        let mut state = self.state.lock();
+        state.waiting.retain(|waiting| waiting.uri != uri);
+        state.gone.push(uri.to_string());
+        self.changed.notify_one();
+    }
+
     /// Takes all waiting jobs out.
     pub(super) fn clear(&self) {
         self.state.lock().waiting.clear();
     }
 
-    /// Waits for a job; `None` once the mailbox is closed.
-    pub(super) fn take(&self) -> Option<Job> {
+    /// Waits for something to do; `None` once the mailbox is closed. Documents are forgotten before a
+    /// request for the same document, opened again, is answered.
+    pub(super) fn take(&self) -> Option<Work> {
         let mut state = self.state.lock();
         loop {
             if state.is_closed {
                 return None;
             }
+            if let Some(uri) = state.gone.pop() {
+                return Some(Work::Forget(uri));
+            }
             if let Some(job) = state.waiting.pop() {
                 state.running = Some(job.cancel.clone());
-                return Some(job);
+                return Some(Work::Answer(job));
             }
             self.changed.wait(&mut state);
         }
