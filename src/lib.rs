@@ -4,15 +4,26 @@
 //! becomes an immutable [`workspace::Snapshot`], is cut into a prompt and completed by
 //! [`generation`] with the network in [`model`], and leaves [`suggest`] as edits.
 
-pub mod cli;
 pub mod config;
-pub mod eval;
-pub mod generation;
-pub mod model;
-pub mod server;
-pub mod suggest;
-pub mod syntax;
+
 pub mod text;
-pub mod tokenizer;
-pub mod train;
+
+pub mod syntax;
+
 pub mod workspace;
+
+pub mod tokenizer;
+
+pub mod model;
+
+pub mod generation;
+
+pub mod suggest;
+
+pub mod train;
+
+pub mod eval;
+
+pub mod server;
+
+pub mod cli;
