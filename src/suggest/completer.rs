@@ -251,7 +251,8 @@ fn confident_lines<'a>(text: &'a str, generation: &Generation, threshold: f32) -
 /// Drops last lines that break the syntax of a file around it: of several lines, those stay that do not
 /// add errors to the parse.
 fn without_broken_lines<'a>(site: &Site<'_>, text: &'a str, tree: Option<&SyntaxTree>) -> &'a str {
-    let Some(tree) = tree.filter(|_| text.contains('\n')) else { return text };
+    let current = |tree: &&SyntaxTree| tree.is_current() && text.contains('\n');
+    let Some(tree) = tree.filter(current) else { return text };
     let errors = tree.error_count(0..site.text.len());
     let mut best = text;
     loop {
