@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::Result;
@@ -29,7 +30,7 @@ pub(super) struct TrainArgs {
     /// Shape and recipe
     #[arg(long, value_enum, default_value = "nano")]
     size: SizeArg,
-    /// Steps to train; by default what the budget allows
+    /// Steps to train; by default what --budget allows, or the recipe's 2000
     #[arg(long)]
     steps: Option<u64>,
     /// Time that training may take, as in 90s, 20m or 2h
@@ -57,7 +58,7 @@ pub(super) fn run(args: TrainArgs) -> Result<ExitCode> {
         budget: args.budget,
         resume: args.resume,
     };
-    let stop = AtomicBool::new(false);
+    let stop = stop_on_ctrl_c();
     let bar = ProgressBar::no_length();
     bar.set_style(ProgressStyle::with_template(
         "{bar:30} {pos}/{len} {msg} {elapsed_precise} left {eta_precise}",
@@ -97,6 +98,23 @@ pub(super) fn run(args: TrainArgs) -> Result<ExitCode> {
         );
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A flag that Ctrl-C sets: the run then saves and ends. A second Ctrl-C ends it at once.
+fn stop_on_ctrl_c() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let Ok(runtime) = runtime else { return };
+        while runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
+            if flag.swap(true, Ordering::Relaxed) {
+                std::process::exit(130);
+            }
+            eprintln!("stopping after this step; --resume goes on from there");
+        }
+    });
+    stop
 }
 
 /// Seconds of "90s", "20m", "2h" or a bare number of seconds.

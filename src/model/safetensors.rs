@@ -22,7 +22,9 @@ pub fn write(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
         .collect::<Result<Vec<_>>>()?;
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
     let temporary = path.with_extension("tmp");
-    safetensors::serialize_to_file(views, Some(metadata), &temporary)
+    // Not serialize_to_file: that leaves a file which only its owner can read.
+    let bytes = safetensors::serialize(views, Some(metadata))?;
+    std::fs::write(&temporary, bytes)
         .with_context(|| format!("cannot write {}", path.display()))?;
     std::fs::rename(&temporary, path)?;
     Ok(())

@@ -51,6 +51,18 @@ const FOREIGN_FOLDERS: [&str; 14] = [
     ".git",
 ];
 const SECRET_NAMES: [&str; 6] = [".env", ".pem", ".key", "id_rsa", "credentials", ".netrc"];
+/// Notices that make a file unusable inside an otherwise permissive repository.
+const REFUSED_LICENCES: [&str; 9] = [
+    "general public license",
+    "gnu affero",
+    "gpl-2.0",
+    "gpl-3.0",
+    "mozilla public license",
+    "creative commons",
+    "cc-by",
+    "cc by",
+    "all rights reserved. proprietary",
+];
 const GENERATED_MARKS: [&str; 3] = ["@generated", "Code generated", "DO NOT EDIT"];
 
 /// Collects files from several roots; exact duplicates count once over all of them.
@@ -209,6 +221,10 @@ fn unfit(text: &str) -> Option<&'static str> {
     if text.lines().take(10).any(|l| GENERATED_MARKS.iter().any(|mark| l.contains(mark))) {
         return Some("generated file");
     }
+    let head: String = text.lines().take(40).collect::<Vec<_>>().join("\n").to_lowercase();
+    if REFUSED_LICENCES.iter().any(|licence| head.contains(licence)) {
+        return Some("licence that is not permissive");
+    }
     if text.contains("PRIVATE KEY-----") {
         return Some("may hold secrets");
     }
@@ -254,6 +270,7 @@ mod tests {
         write("vendor/b.rs", &format!("// b\n{code}"));
         write("src/made.rs", &format!("// @generated\n{code}"));
         write("src/key.rs", &format!("// -----BEGIN PRIVATE KEY-----\n{code}"));
+        write("src/copyleft.rs", &format!("// Under the GNU General Public License\n{code}"));
         write("notes.xyz", &code);
         let mut corpus = Corpus::default();
         corpus.add(folder.path()).unwrap();
@@ -263,6 +280,7 @@ mod tests {
         let expected = [
             ("exact duplicate", 1),
             ("generated file", 1),
+            ("licence that is not permissive", 1),
             ("may hold secrets", 1),
             ("shorter than 200 bytes", 1),
             ("vendored or generated folder", 1),

@@ -4,3 +4,4 @@
 mod architecture;
 mod parity;
 mod server;
+mod training;

@@ -63,6 +63,48 @@ fn logits_and_greedy_tokens_are_those_of_transformers() {
     }
 }
 
+/// candle-transformers is the second opinion: the same equations, written by others.
+#[test]
+fn logits_are_those_of_candle_transformers() {
+    use candle_core::{DType, Device, Tensor};
+    use candle_nn::VarBuilder;
+    use candle_transformers::models::{llama, qwen3};
+    let folder = folder("qwen3");
+    let text = std::fs::read_to_string(folder.join("config.json")).unwrap();
+    let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    json["rope_theta"] = json["rope_parameters"]["rope_theta"].clone();
+    let theirs = |files: &[PathBuf]| {
+        let tensors = files.iter().flat_map(|f| candle_core::safetensors::load(f, &Device::Cpu).unwrap());
+        VarBuilder::from_tensors(tensors.collect(), DType::F32, &Device::Cpu)
+    };
+    let flat = |t: Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let config: qwen3::Config = serde_json::from_value(json).unwrap();
+    let vb = theirs(&[folder.join("model.safetensors")]);
+    let mut model = qwen3::ModelForCausalLM::new(&config, vb).unwrap();
+    for case in reference("qwen3") {
+        let ids = Tensor::new(&*case.prompt, &Device::Cpu).unwrap().unsqueeze(0).unwrap();
+        model.clear_kv_cache();
+        let logits = flat(model.forward(&ids, 0).unwrap());
+        let engine = engine("qwen3");
+        let ours = engine.forward(&mut engine.new_cache(), &case.prompt, 1).unwrap();
+        close(&ours, &logits, 1e-3);
+    }
+    let folder = self::folder("llama");
+    let text = std::fs::read_to_string(folder.join("config.json")).unwrap();
+    let config: llama::LlamaConfig = serde_json::from_str(&text).unwrap();
+    let config = config.into_config(false);
+    let shard = |i: usize| folder.join(format!("model-0000{i}-of-00002.safetensors"));
+    let model = llama::Llama::load(theirs(&[shard(1), shard(2)]), &config).unwrap();
+    for case in reference("llama") {
+        let mut cache = llama::Cache::new(false, DType::F32, &config, &Device::Cpu).unwrap();
+        let ids = Tensor::new(&*case.prompt, &Device::Cpu).unwrap().unsqueeze(0).unwrap();
+        let logits = flat(model.forward(&ids, 0, &mut cache).unwrap());
+        let engine = engine("llama");
+        let ours = engine.forward(&mut engine.new_cache(), &case.prompt, 1).unwrap();
+        close(&ours, &logits, 1e-3);
+    }
+}
+
 #[test]
 fn cached_decoding_equals_a_full_forward() {
     for family in FAMILIES {
