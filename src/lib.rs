@@ -24,15 +24,26 @@
 //! builds the prompt, a [`generation::Generator`] continues it over the cache of the last keystroke, and
 //! the text is shaped into a [`suggest::Suggestion`]. `tests/it/architecture.rs` holds the arrows.
 
-pub mod cli;
 pub mod config;
-pub mod eval;
-pub mod generation;
-pub mod model;
-pub mod server;
-pub mod suggest;
-pub mod syntax;
+
 pub mod text;
-pub mod tokenizer;
-pub mod train;
+
+pub mod syntax;
+
 pub mod workspace;
+
+pub mod tokenizer;
+
+pub mod model;
+
+pub mod generation;
+
+pub mod suggest;
+
+pub mod train;
+
+pub mod eval;
+
+pub mod server;
+
+pub mod cli;

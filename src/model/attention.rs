@@ -9,6 +9,9 @@ use super::kv_cache::LayerCache;
 use super::ops;
 use super::simd::{self, vectorize};
 
+/// Tokens from which matrix products and more than one core pay.
+const MANY: usize = 12;
+
 /// What attends to what.
 pub(super) struct Shape {
     pub(super) heads: usize,
@@ -24,19 +27,44 @@ pub(super) struct Shape {
 
 /// Writes keys and values (rows, kv_heads·head_dim) behind what the layer's cache holds.
 pub(super) fn store(shape: &Shape, k: &[f32], v: &[f32], cache: &mut LayerCache) {
+    let &Shape { kv_heads, head_dim, capacity, start, rows, .. } = shape;
+    let size = capacity * head_dim;
+    let store_head = |head: usize, keys: &mut [f32], values: &mut [f32]| {
+        store_keys(shape, head, k, keys);
+        let width = kv_heads * head_dim;
+        let values = values[start * head_dim..].chunks_exact_mut(head_dim);
+        for (to, row) in values.zip(v.chunks_exact(width)) {
+            to.copy_from_slice(&row[head * head_dim..][..head_dim]);
+        }
+    };
+    let heads = cache.keys.chunks_exact_mut(size).zip(cache.values.chunks_exact_mut(size));
+    if rows < MANY {
+        heads.enumerate().for_each(|(head, (keys, values))| store_head(head, keys, values));
+    } else {
+        let heads: Vec<_> = heads.map(|pair| parking_lot::Mutex::new(Some(pair))).collect();
+        barrier_pool().execute_chunked(kv_heads, |range| {
+            for head in range {
+                if let Some((keys, values)) = heads[head].lock().take() {
+                    store_head(head, keys, values);
+                }
+            }
+        });
+    }
+}
+
+/// Transposes the new keys of one head, 16 positions at a time: whole vectors are written.
+fn store_keys(shape: &Shape, head: usize, k: &[f32], keys: &mut [f32]) {
+    const TILE: usize = 16;
     let &Shape { kv_heads, head_dim, capacity, start, .. } = shape;
     let width = kv_heads * head_dim;
-    for head in 0..kv_heads {
-        let values = &mut cache.values[head * capacity * head_dim..];
-        for (i, row) in v.chunks_exact(width).enumerate() {
-            values[(start + i) * head_dim..][..head_dim]
-                .copy_from_slice(&row[head * head_dim..][..head_dim]);
-        }
-        let keys = &mut cache.keys[head * capacity * head_dim..];
+    let column = head * head_dim;
+    for (tile, rows) in k.chunks(TILE * width).enumerate() {
+        let at = start + tile * TILE;
+        let count = rows.len() / width;
         for d in 0..head_dim {
-            let to = &mut keys[d * capacity + start..];
-            for (to, row) in to.iter_mut().zip(k.chunks_exact(width)) {
-                *to = row[head * head_dim + d];
+            let to = &mut keys[d * capacity + at..][..count];
+            for (i, to) in to.iter_mut().enumerate() {
+                *to = rows[i * width + column + d];
             }
         }
     }
@@ -44,8 +72,6 @@ pub(super) fn store(shape: &Shape, k: &[f32], v: &[f32], cache: &mut LayerCache)
 
 /// softmax(q·kᵀ/√head_dim)·v of q (rows, heads·head_dim) → the same shape.
 pub(super) fn attend(shape: &Shape, q: &[f32], cache: &LayerCache) -> Vec<f32> {
-    /// Queries from which matrix products pay.
-    const MANY: usize = 12;
     /// Queries of one block in prefill.
     const BLOCK: usize = 64;
     let mut out = vec![0f32; q.len()];

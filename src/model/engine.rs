@@ -339,13 +339,16 @@ impl Engine {
 
     fn swiglu(&self, gate: &Activations, up: &Activations) -> Result<Activations> {
         const UNIT: usize = 2048;
-        let mut out = gate.read(<[f32]>::to_vec);
-        up.read(|up| {
-            for_each_chunk(&mut out, UNIT, |unit, out| {
-                vectorize(|| {
-                    for (x, &u) in out.iter_mut().zip(&up[unit * UNIT..]) {
-                        *x = simd::silu(*x) * u;
-                    }
+        let mut out = vec![0f32; gate.0.elem_count()];
+        gate.read(|gate| {
+            up.read(|up| {
+                for_each_chunk(&mut out, UNIT, |unit, out| {
+                    let from = unit * UNIT;
+                    vectorize(|| {
+                        for ((x, &g), &u) in out.iter_mut().zip(&gate[from..]).zip(&up[from..]) {
+                            *x = simd::silu(g) * u;
+                        }
+                    })
                 })
             })
         });
@@ -363,16 +366,12 @@ impl Engine {
         rows: usize,
     ) -> Result<Activations> {
         let [q, k, v] = forward_together([&layer.q_proj, &layer.k_proj, &layer.v_proj], h)?;
-        let mut parts = [q, k, v].map(|part| part.read(<[f32]>::to_vec));
-        if let Some(biases) = &layer.biases {
-            for (part, bias) in parts.iter_mut().zip(biases) {
-                part.chunks_exact_mut(bias.len()).for_each(|row| simd::axpy(1.0, bias, row));
-            }
-        }
-        let [mut q, mut k, v] = parts;
+        let biases = layer.biases.as_ref();
         let norms = layer.norms.as_ref();
-        self.place(&mut q, self.config.query_size(), norms.map(|n| &*n[0]), start);
-        self.place(&mut k, self.config.kv_size(), norms.map(|n| &*n[1]), start);
+        let bias = |i: usize| biases.map(|b| &*b[i]);
+        let norm = |i: usize| norms.map(|n| &*n[i]);
+        let q = self.place(&q, self.config.query_size(), bias(0), norm(0), start);
+        let k = self.place(&k, self.config.kv_size(), bias(1), norm(1), start);
         let shape = attention::Shape {
             heads: self.config.num_attention_heads,
             kv_heads: self.config.num_key_value_heads,
@@ -381,28 +380,53 @@ impl Engine {
             start,
             rows,
         };
-        let layer = cache.layer(index);
-        attention::store(&shape, &k, &v, layer);
-        Activations::new(attention::attend(&shape, &q, layer), self.config.query_size())
+        let cache = cache.layer(index);
+        match bias(2) {
+            None => v.read(|v| attention::store(&shape, &k, v, cache)),
+            Some(bias) => {
+                let mut v = v.read(<[f32]>::to_vec);
+                v.chunks_exact_mut(bias.len()).for_each(|row| simd::axpy(1.0, bias, row));
+                attention::store(&shape, &k, &v, cache);
+            }
+        }
+        Activations::new(attention::attend(&shape, &q, cache), self.config.query_size())
     }
 
-    /// Normalizes every head (qwen3) and rotates it by its position.
-    fn place(&self, x: &mut [f32], width: usize, norm: Option<&[f32]>, start: usize) {
+    /// Adds the bias (qwen2), normalizes every head (qwen3) and rotates it by its position.
+    fn place(
+        &self,
+        x: &Activations,
+        width: usize,
+        bias: Option<&[f32]>,
+        norm: Option<&[f32]>,
+        start: usize,
+    ) -> Vec<f32> {
         let epsilon = self.config.rms_norm_eps as f32;
-        for_each_chunk(x, width, |row, x| {
-            vectorize(|| {
-                let (cos, sin) = self.rope.row(start + row);
-                for head in x.chunks_exact_mut(self.config.head_dim) {
-                    if let Some(norm) = norm {
-                        simd::rms_norm_in_place(head, norm, epsilon);
+        let mut out = vec![0f32; x.0.elem_count()];
+        x.read(|x| {
+            for_each_chunk(&mut out, width, |row, out| {
+                vectorize(|| {
+                    out.copy_from_slice(&x[row * width..(row + 1) * width]);
+                    if let Some(bias) = bias {
+                        simd::axpy(1.0, bias, out);
                     }
-                    simd::rotate(head, cos, sin);
-                }
+                    let (cos, sin) = self.rope.row(start + row);
+                    for head in out.chunks_exact_mut(self.config.head_dim) {
+                        if let Some(norm) = norm {
+                            simd::rms_norm_in_place(head, norm, epsilon);
+                        }
+                        simd::rotate(head, cos, sin);
+                    }
+                })
             })
         });
+        out
     }
 }
 
 fn add(x: &mut [f32], y: &Activations) {
-    y.read(|y| vectorize(|| simd::axpy(1.0, y, x)));
+    const UNIT: usize = 4096;
+    y.read(|y| {
+        for_each_chunk(x, UNIT, |unit, x| vectorize(|| simd::axpy(1.0, &y[unit * UNIT..], x)));
+    });
 }

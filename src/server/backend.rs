@@ -78,6 +78,8 @@ impl Backend {
             state.forget_runs(&uri.0);
         }
         state.documents.open(&uri.0, &String::from(language_id), version, text);
+        drop(state);
+        self.shared.catch_up(&uri.0);
         self.shared.status_changed();
     }
 
@@ -99,10 +101,14 @@ impl Backend {
             }
             Err(error) => tracing::warn!("a change was dropped: {error}"),
         }
+        drop(state);
+        self.shared.catch_up(&uri);
     }
 
     async fn did_save(&self, params: lsp::DidSaveTextDocumentParams) {
-        self.shared.state.lock().documents.saved(&params.text_document.uri.0);
+        let uri = params.text_document.uri.0;
+        self.shared.state.lock().documents.saved(&uri);
+        self.shared.catch_up(&uri);
     }
 
     async fn did_close(&self, params: lsp::DidCloseTextDocumentParams) {

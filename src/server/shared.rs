@@ -1,6 +1,7 @@
 //! The state that all handlers share, behind one lock that is held for moments only:
 //! never across an await, and never while a model or a fallback runs.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -29,6 +30,8 @@ pub(super) struct State {
     pub(super) stats: Stats,
     /// `None` until completion is first switched on.
     pub(super) engine: Option<EngineThread>,
+    /// Documents whose trees are being brought up to date.
+    pub(super) parsing: HashSet<String>,
     /// The client said `initialized`: from then on it may be sent requests.
     pub(super) is_initialized: bool,
 }
@@ -78,6 +81,40 @@ impl Shared {
         let mut state = self.state.lock();
         state.flights.end_all(Silence::Cancelled);
         state.engine = None;
+    }
+
+    /// Parses a document beside the handlers until its tree has caught up with its text, so that no
+    /// keystroke waits for the parser.
+    pub(super) fn catch_up(self: &Arc<Self>, uri: &str) {
+        if !self.state.lock().parsing.insert(uri.to_string()) {
+            return;
+        }
+        let (shared, uri) = (self.clone(), uri.to_string());
+        self.spawn(async move {
+            loop {
+                let stale = {
+                    let mut state = shared.state.lock();
+                    let document = state.documents.get(&uri).filter(|d| d.is_stale()).cloned();
+                    if document.is_none() {
+                        state.parsing.remove(&uri);
+                    }
+                    document
+                };
+                let Some(document) = stale else { return };
+                let parse = move || {
+                    let mut copy = (*document).clone();
+                    copy.catch_up().then_some(copy)
+                };
+                let parsed = tokio::task::spawn_blocking(parse).await;
+                let mut state = shared.state.lock();
+                let Ok(Some(copy)) = parsed else {
+                    // Too slow for now; the next edit tries again.
+                    state.parsing.remove(&uri);
+                    return;
+                };
+                state.documents.adopt_tree(copy);
+            }
+        });
     }
 
     /// Takes settings over: starts the engine if it is needed for the first time, ends what runs if

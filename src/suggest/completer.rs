@@ -10,7 +10,6 @@ use crate::syntax::SyntaxTree;
 use crate::text::TextEdit;
 
 use super::prompt;
-use super::reuse::Recent;
 use super::rules::Rules;
 use super::shape::{Site, rest_of_line, shape};
 use super::{
@@ -38,20 +37,21 @@ impl Default for CompletionOptions {
     }
 }
 
+/// Least probability of an answer that was asked for: below it the model is guessing wildly.
+const HOPELESS: f32 = 1e-5;
 /// Longest answer to an invoked request.
 const INVOKED_TIME_LIMIT: Duration = Duration::from_secs(3);
 
-/// A generator that answers completion requests, with a memory of its last answers.
+/// A generator that answers completion requests.
 pub struct ModelCompleter {
     generator: Generator,
     options: CompletionOptions,
-    recent: Recent,
 }
 
 impl ModelCompleter {
     /// Uses the model under these options.
     pub fn new(generator: Generator, options: CompletionOptions) -> ModelCompleter {
-        ModelCompleter { generator, options, recent: Recent::default() }
+        ModelCompleter { generator, options }
     }
 
     /// The generator.
@@ -108,7 +108,6 @@ impl Completer for ModelCompleter {
 
     fn forget(&mut self, uri: &str) {
         self.generator.forget(uri);
-        self.recent.forget(uri);
     }
 }
 
@@ -120,12 +119,6 @@ impl ModelCompleter {
         cancel: &CancelToken,
         start: Instant,
     ) -> Completion {
-        if let Some(mut suggestions) = self.recent.find(request)
-            && (request.trigger == Trigger::Automatic || suggestions.len() >= request.items)
-        {
-            suggestions.truncate(request.items.max(1));
-            return Completion { suggestions, ..Completion::default() };
-        }
         let automatic = request.trigger == Trigger::Automatic;
         let place = Place::new(request);
         if automatic && inside_word(&place.text, place.offset) {
@@ -180,7 +173,6 @@ impl ModelCompleter {
             }
         }
         suggestions.sort_by(|a, b| b.probability.total_cmp(&a.probability));
-        self.recent.remember(request, &suggestions);
         let silence = suggestions.is_empty().then_some(silence);
         Completion { suggestions, silence, timing }
     }
@@ -207,7 +199,8 @@ impl ModelCompleter {
         let text = without_broken_lines(site, text, tree);
         let edit = shape(site, text)?;
         let probability = probability(generation, text.trim_end().len());
-        if automatic && probability < self.options.show_threshold {
+        let least = if automatic { self.options.show_threshold } else { HOPELESS };
+        if probability < least {
             return Err(Silence::LowConfidence);
         }
         Ok(Suggestion { edit, probability })
@@ -258,7 +251,8 @@ fn confident_lines<'a>(text: &'a str, generation: &Generation, threshold: f32) -
 /// Drops last lines that break the syntax of a file around it: of several lines, those stay that do not
 /// add errors to the parse.
 fn without_broken_lines<'a>(site: &Site<'_>, text: &'a str, tree: Option<&SyntaxTree>) -> &'a str {
-    let Some(tree) = tree.filter(|_| text.contains('\n')) else { return text };
+    let current = |tree: &&SyntaxTree| tree.is_current() && text.contains('\n');
+    let Some(tree) = tree.filter(current) else { return text };
     let errors = tree.error_count(0..site.text.len());
     let mut best = text;
     loop {

@@ -5,7 +5,6 @@ mod completer;
 mod completion;
 mod fallback;
 mod prompt;
-mod reuse;
 mod rules;
 mod shape;
 

@@ -60,6 +60,10 @@ impl<'a> Rules<'a> {
     /// Where to cut `generated`, if it has gone as far as it should. Called after each token with all
     /// the text so far, so it only cuts what can no longer change.
     pub(super) fn cut(&self, generated: &str) -> Option<usize> {
+        self.cut_by_lines(generated).or_else(|| start_of_loop(generated))
+    }
+
+    fn cut_by_lines(&self, generated: &str) -> Option<usize> {
         let mut at = 0;
         let mut previous: Option<&str> = None;
         let mut equal = 1;
@@ -132,6 +136,21 @@ impl<'a> Rules<'a> {
     }
 }
 
+/// Where a text ends in the same few characters over and over, behind the first of them: a small model
+/// falls into such loops within a line.
+fn start_of_loop(text: &str) -> Option<usize> {
+    const TIMES: usize = 4;
+    let bytes = text.as_bytes();
+    // Runs of one or two characters are rulers and indentation.
+    (3..=40).take_while(|period| period * TIMES <= bytes.len()).find_map(|period| {
+        let unit = &bytes[bytes.len() - period..];
+        let loops = bytes.rchunks_exact(period).take_while(|chunk| *chunk == unit).count();
+        let meaningful = unit.iter().any(|b| b.is_ascii_alphanumeric());
+        let end = bytes.len() - (loops.max(1) - 1) * period;
+        (loops >= TIMES && meaningful && text.is_char_boundary(end)).then_some(end)
+    })
+}
+
 /// Columns of leading white space, tabs to multiples of 4.
 pub(super) fn columns(line: &str) -> usize {
     line.chars().take_while(|c| c.is_whitespace()).fold(0, |n, c| match c {
@@ -199,6 +218,9 @@ mod tests {
     fn a_stuck_model_is_stopped() {
         let stuck = "let a = 1;\n    ".to_string() + &"print(a)\n    ".repeat(6);
         check("python", "def f():\n    |", &stuck, "let a = 1;\n    print(a)\n");
+        let looping = "f(&request, &request, &request, &request, &request)";
+        check("rust", "let x = |", looping, "f(&request, ");
+        check("python", "# |", "==========================", "==========================");
     }
 
     #[test]

@@ -108,7 +108,7 @@ proptest! {
         for (new, at) in late {
             let start = at.index(text.len() + 1);
             let edit = text.replace(start..start + new.len() % 7, &new);
-            tree.shift(&edit);
+            tree.edit(&edit);
         }
         check_every_offset(&tree, text.as_str())?;
         let edit = text.replace(0..0, " ");

@@ -38,31 +38,45 @@ impl SyntaxTree {
         Some(SyntaxTree { language, tree, current: true })
     }
 
-    /// Follows an edit that led to `text`, reusing all that it left alone.
-    ///
-    /// `false` if the text has grown too large or 20 ms were not enough, as can happen while a bracket
-    /// or quote is open. Drop the tree then, or keep it: what it says of places away from the edit
-    /// stays right, and a later update catches up. See [`SyntaxTree::is_current`].
+    /// Follows an edit that led to `text`, reusing all that it left alone: [`SyntaxTree::edit`] and
+    /// [`SyntaxTree::catch_up`] in one.
     pub fn update(&mut self, edit: &AppliedEdit, text: &str) -> bool {
-        self.update_within(UPDATE_LIMIT, edit, text)
+        self.edit(edit);
+        self.catch_up(text)
     }
 
-    pub(super) fn update_within(
-        &mut self,
-        limit: Duration,
-        edit: &AppliedEdit,
-        text: &str,
-    ) -> bool {
-        self.shift(edit);
-        if let Some(tree) = parse_within(limit, self.language, text, Some(&self.tree)) {
+    /// Parses what changed since the tree was current.
+    ///
+    /// `false` if the text has grown too large or 20 ms were not enough, as can happen while a bracket
+    /// or quote is open. What the tree says of places away from the edits stays right, and a later call
+    /// catches up. See [`SyntaxTree::is_current`].
+    pub fn catch_up(&mut self, text: &str) -> bool {
+        self.catch_up_within(UPDATE_LIMIT, text)
+    }
+
+    pub(super) fn catch_up_within(&mut self, limit: Duration, text: &str) -> bool {
+        if !self.current
+            && let Some(tree) = parse_within(limit, self.language, text, Some(&self.tree))
+        {
             self.tree = tree;
             self.current = true;
         }
         self.current
     }
 
+    #[cfg(test)]
+    pub(super) fn update_within(
+        &mut self,
+        limit: Duration,
+        edit: &AppliedEdit,
+        text: &str,
+    ) -> bool {
+        self.edit(edit);
+        self.catch_up_within(limit, text)
+    }
+
     /// Moves the nodes as the edit moved the text, without parsing.
-    pub(super) fn shift(&mut self, edit: &AppliedEdit) {
+    pub fn edit(&mut self, edit: &AppliedEdit) {
         let point = |(row, column)| Point { row, column };
         self.tree.edit(&InputEdit {
             start_byte: edit.start,

@@ -30,34 +30,57 @@ pub struct Document {
 impl Document {
     /// Makes a document and parses it. The language id decides; when it is unknown, the path does.
     pub fn new(uri: impl Into<String>, language_id: &str, version: i32, text: Text) -> Document {
+        let mut document = Document::unparsed(uri, language_id, version, text);
+        document.catch_up();
+        document
+    }
+
+    /// Makes a document without its tree, for those who cannot wait for a parse.
+    pub fn unparsed(
+        uri: impl Into<String>,
+        language_id: &str,
+        version: i32,
+        text: Text,
+    ) -> Document {
         let uri = uri.into();
         let path = path_of_uri(&uri);
         let language = Language::by_lsp_id(language_id)
             .or_else(|| path.as_deref().and_then(Language::by_path));
-        let mut document = Document { uri, path, language, version, revision: 0, text, tree: None };
-        document.parse_again();
-        document
+        Document { uri, path, language, version, revision: 0, text, tree: None }
     }
 
-    /// Applies one edit to the text and to the tree. The range must lie on character boundaries.
+    /// Applies one edit to the text and moves the nodes of the tree with it, without parsing. The range
+    /// must lie on character boundaries.
     pub fn edit(&mut self, edit: &TextEdit) {
-        let old_bytes = self.text.len();
-        let replaces_everything = edit.range.len() == old_bytes;
         let applied = self.text.replace(edit.range.clone(), &edit.new_text);
         self.revision += 1;
         if let Some(tree) = &mut self.tree {
-            let is_good = tree.update(&applied, self.text.as_str());
-            self.tree.take_if(|_| !is_good);
-        } else if replaces_everything || old_bytes > SyntaxTree::MAX_BYTES {
-            // Not after every edit: what could not be parsed has cost its time limit already.
-            self.parse_again();
+            tree.edit(&applied);
         }
     }
 
-    /// Parses a document that lost its tree, or never had one, from the start.
-    pub fn parse_again(&mut self) {
-        if let (None, Some(language)) = (&self.tree, self.language) {
-            self.tree = SyntaxTree::parse(language, self.text.as_str());
+    /// Whether a parse would tell something new.
+    pub fn is_stale(&self) -> bool {
+        self.language.is_some()
+            && self.text.len() <= SyntaxTree::MAX_BYTES
+            && self.tree.as_ref().is_none_or(|tree| !tree.is_current())
+    }
+
+    /// Brings the tree up to the text; false if that took too long.
+    pub fn catch_up(&mut self) -> bool {
+        if self.text.len() > SyntaxTree::MAX_BYTES {
+            self.tree = None;
+        }
+        if !self.is_stale() {
+            return true;
+        }
+        match (&mut self.tree, self.language) {
+            (Some(tree), _) => tree.catch_up(self.text.as_str()),
+            (None, Some(language)) => {
+                self.tree = SyntaxTree::parse(language, self.text.as_str());
+                self.tree.is_some()
+            }
+            (None, None) => true,
         }
     }
 }

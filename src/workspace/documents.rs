@@ -59,9 +59,9 @@ impl Documents {
         Documents::default()
     }
 
-    /// Takes a document in. One that is open already is replaced: the editor is always right.
+    /// Takes a document in, unparsed. One that is open already is replaced: the editor is always right.
     pub fn open(&mut self, uri: &str, language_id: &str, version: i32, text: String) {
-        let document = Document::new(uri, language_id, version, Text::new(text));
+        let document = Document::unparsed(uri, language_id, version, Text::new(text));
         let touched = self.tick();
         self.open.insert(uri.to_string(), Open { document: Arc::new(document), touched });
     }
@@ -101,13 +101,20 @@ impl Documents {
         self.open.remove(uri).is_some()
     }
 
-    /// Notes that the user saved a document: it is in use, and a lost tree gets another chance.
+    /// Notes that the user saved a document: it is in use.
     pub fn saved(&mut self, uri: &str) {
         let touched = self.tick();
         let Some(open) = self.open.get_mut(uri) else { return };
         open.touched = touched;
-        if open.document.tree.is_none() && open.document.language.is_some() {
-            Arc::make_mut(&mut open.document).parse_again();
+    }
+
+    /// Takes over the tree of a copy that was parsed elsewhere, unless the text has changed since.
+    pub fn adopt_tree(&mut self, parsed: Document) {
+        if let Some(open) = self.open.get_mut(&parsed.uri)
+            && open.document.revision == parsed.revision
+            && open.document.version == parsed.version
+        {
+            Arc::make_mut(&mut open.document).tree = parsed.tree;
         }
     }
 

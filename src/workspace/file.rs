@@ -75,7 +75,7 @@ pub fn read_file(path: &Path) -> Result<Document, FileError> {
         text: Text::new(text),
         tree: None,
     };
-    document.parse_again();
+    document.catch_up();
     Ok(document)
 }
 
