@@ -1,8 +1,28 @@
-//! nestling: a code model that lives in the editor.
+//! nestling: a code model that lives in the editor, in one program with its model inside.
 //!
-//! One program, read in the order in which data flows. Text comes in through [`server`] or [`cli`],
-//! becomes an immutable [`workspace::Snapshot`], is cut into a prompt and completed by
-//! [`generation`] with the network in [`model`], and leaves [`suggest`] as edits.
+//! Text comes in through [`server`] or [`cli`], becomes an immutable [`workspace::Snapshot`], is cut
+//! into a prompt and continued by the network, and leaves [`suggest`] as edits of bytes.
+//! `ARCHITECTURE.md` tells more, with the reasons.
+//!
+//! The modules in the order in which data flows. Each uses only what stands before it:
+//!
+//! - [`config`]: the settings, validated once.
+//! - [`text`]: positions, edits, the text of a document.
+//! - [`syntax`]: the language table and parse trees. The only user of tree-sitter.
+//! - [`workspace`]: open documents and files, seen through a snapshot.
+//! - [`tokenizer`]: byte-level BPE and the prompt layouts of model families.
+//! - [`model`]: shapes, weights, the network twice: differentiable, and fast with a KV cache.
+//! - [`generation`]: prompt in, tokens out, cancelled between two of them.
+//! - [`suggest`]: what is offered: prompt, stop rules, fitting to the place, or a reason for silence.
+//! - [`train`]: from folders to a model directory.
+//! - [`eval`]: suites and metrics.
+//! - [`server`]: the language server. The only module that knows the protocol.
+//! - [`cli`]: one file per subcommand. The only printer to stdout.
+//!
+//! One keystroke: [`server`] applies the edit to [`workspace::Documents`], takes a snapshot and posts a
+//! [`suggest::CompletionRequest`] to the one thread that owns the model. There a [`suggest::Completer`]
+//! builds the prompt, a [`generation::Generator`] continues it over the cache of the last keystroke, and
+//! the text is shaped into a [`suggest::Suggestion`]. `tests/it/architecture.rs` holds the arrows.
 
 pub mod config;
 
