@@ -74,7 +74,8 @@ fn logits_are_those_of_candle_transformers() {
     let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
     json["rope_theta"] = json["rope_parameters"]["rope_theta"].clone();
     let theirs = |files: &[PathBuf]| {
-        let tensors = files.iter().flat_map(|f| candle_core::safetensors::load(f, &Device::Cpu).unwrap());
+        let tensors =
+            files.iter().flat_map(|f| candle_core::safetensors::load(f, &Device::Cpu).unwrap());
         VarBuilder::from_tensors(tensors.collect(), DType::F32, &Device::Cpu)
     };
     let flat = |t: Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
