@@ -285,7 +285,9 @@ pub fn write(
     head.extend((metadata.len() as u64).to_le_bytes());
     for (key, value) in metadata {
         write_text(&mut head, key);
-        head.extend(kind(value).to_le_bytes());
+        // Readers want sizes unsigned, and lists of token types signed.
+        let kind = if matches!(value, Value::Integer(_)) { 4 } else { kind(value) };
+        head.extend(kind.to_le_bytes());
         write_value(&mut head, value);
     }
     let mut offset = 0usize;

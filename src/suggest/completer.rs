@@ -37,8 +37,10 @@ impl Default for CompletionOptions {
     }
 }
 
-/// Least probability of an answer that was asked for: below it the model is guessing wildly.
-const HOPELESS: f32 = 1e-5;
+/// An answer that was asked for keeps its later lines down to this probability of the whole…
+const LIKELY: f32 = 1e-2;
+/// …and its first line down to this one: below it the model is guessing wildly.
+const HOPELESS: f32 = 1e-6;
 /// Longest answer to an invoked request.
 const INVOKED_TIME_LIMIT: Duration = Duration::from_secs(3);
 
@@ -157,6 +159,8 @@ impl ModelCompleter {
                 timing.cached_tokens = generation.cached_tokens;
             }
             timing.generated_tokens += generation.generated_tokens;
+            let whole = probability(&generation, text.len());
+            tracing::debug!(text, probability = whole, finish = ?generation.finish, "generated");
             if generation.finish == Finish::Cancelled {
                 silence = Silence::Cancelled;
                 break;
@@ -193,9 +197,8 @@ impl ModelCompleter {
         {
             text = &text[..end];
         }
-        if automatic {
-            text = confident_lines(text, generation, self.options.show_threshold);
-        }
+        let wanted = if automatic { self.options.show_threshold } else { LIKELY };
+        text = confident_lines(text, generation, wanted);
         let text = without_broken_lines(site, text, tree);
         let edit = shape(site, text)?;
         let probability = probability(generation, text.trim_end().len());
