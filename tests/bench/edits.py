@@ -32,6 +32,12 @@ class Edit:
     def language(self):
         return LANGUAGES[Path(self.path).suffix]
 
+    def begun(self):
+        """The text with the first third typed, and the cursor behind that."""
+        typed = self.typed[: len(self.typed) // 3]
+        text = self.before[: self.start] + typed + self.before[self.start + self.removed :]
+        return text, self.start + len(typed)
+
 
 def edits(source, count, seed):
     """`count` edits, and in a word where they come from."""

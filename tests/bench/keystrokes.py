@@ -1,7 +1,7 @@
 """From keystroke to answer: types real edits into `nestling serve` and measures what a user feels.
 
-    tests/bench/keystrokes.py --repo DIR                  commits of a repository, or lines of a folder
-    tests/bench/keystrokes.py --repo DIR --model MODEL --count 40 --json report.json --picture h.svg
+    python3 tests/bench/keystrokes.py --repo DIR          commits of a repository, or lines of a folder
+    python3 tests/bench/keystrokes.py --repo DIR --model MODEL --json report.json --picture h.svg
 
 Each hunk of a commit is typed into the file as it was before, character by character, line
 breaks together with their indentation, at a human rhythm: fast within words, slower between
@@ -19,8 +19,9 @@ How the figures are taken:
   5,000-line file. Nothing is subtracted; the status request alone is printed beside it.
 - Cancelled requests are measured from the cancellation to the answer: those of the typing, and
   invoked ones that are cancelled at a random moment of their run.
-- A start is a new process up to its first answer with something in it; files are in the
-  system's cache. Before the model is ready that may be the fallback; both times are printed.
+- A start is a new process up to its first answer with something in it, at a place where the
+  model is known to have something to say; files are in the system's cache. Before the model is
+  ready that answer may be the fallback's; both times are printed, and the later one is judged.
 
 Python 3.11, nothing else. Exit code 1: the protocol was broken, or with --check a target missed.
 """
@@ -36,7 +37,7 @@ import time
 from pathlib import Path
 
 from edits import edits, large_text
-from lsp import AUTOMATIC, INVOKED, Broken, Client, Document, items
+from lsp import AUTOMATIC, INVOKED, PATIENCE, Broken, Client, Document, items
 from picture import histogram
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,30 +94,37 @@ class Bench:
     def connect(self):
         return Client(self.command + self.model)
 
-    def starts(self):
+    def talkative(self, client):
+        """The first edit at whose begun state the model has something to say when it is asked."""
+        for edit in self.found:
+            text, cursor = edit.begun()
+            document = Document(client, "file:///talk", edit.language, text)
+            found = items(client.wait(document.ask(cursor, INVOKED)))
+            document.close()
+            if found:
+                return edit
+        raise Broken("the model answered with nothing at every place; is it trained?")
+
+    def starts(self, edit):
         """Milliseconds to the first answer with something in it, and to one by the model."""
+        text, cursor = edit.begun()
         samples = []
         for _ in range(self.arguments.starts):
             client = self.connect()
             client.start(self.options)
-            sample, ready = {}, False
-            # A model may have nothing to say at one place; then the next is asked.
-            for _ in range(20):
-                for edit in self.found:
-                    document = Document(client, "file:///start", edit.language, edit.before)
-                    ready = ready or client.status()["model"]["state"] == "ready"
-                    asked = client.wait(document.ask(edit.start, INVOKED))
-                    document.close()
-                    if items(asked):
-                        elapsed = (asked.answered - client.started) * 1000
-                        sample.setdefault("first", elapsed)
-                        if ready:
-                            sample["model"] = elapsed
-                            break
-                if "model" in sample:
-                    break
-            if "model" not in sample:
-                raise Broken("the model answered with nothing at every place; is it trained?")
+            document = Document(client, "file:///start", edit.language, text)
+            sample = {}
+            while "model" not in sample:
+                is_ready = client.status()["model"]["state"] == "ready"
+                asked = client.wait(document.ask(cursor, INVOKED))
+                elapsed = (asked.answered - client.started) * 1000
+                if items(asked):
+                    sample.setdefault("first", elapsed)
+                    if is_ready:
+                        sample["model"] = elapsed
+                if elapsed > 1000 * PATIENCE:
+                    raise Broken(f"no answer of the model within {PATIENCE:.0f} s of a start")
+                time.sleep(0.005)
             client.stop()
             samples.append(sample)
         return samples
@@ -227,8 +235,9 @@ class Bench:
         """Requests that are cancelled while the model works for them."""
         for index in range(count):
             edit = self.random.choice(self.found)
-            document = Document(client, f"file:///cancel/{index}", edit.language, edit.before)
-            asked = document.ask(self.random.randrange(len(edit.before)), INVOKED)
+            text, cursor = edit.begun()
+            document = Document(client, f"file:///cancel/{index}", edit.language, text)
+            asked = document.ask(cursor, INVOKED)
             time.sleep(self.random.uniform(0.001, 0.04))
             if asked.answered is None:
                 client.cancel(asked)
@@ -278,11 +287,11 @@ def suggested(asked, document, offset):
 def measure(arguments, found):
     bench = Bench(arguments, found)
     info = model_info(bench)
-    progress("starting")
-    starts = bench.starts()
     client = bench.connect()
     client.start(bench.options)
     client.wait_for_model()
+    progress("starting")
+    starts = bench.starts(bench.talkative(client))
     progress("changing a large file")
     changes = bench.changes(client)
     (machine, own), begun = processor_seconds(client), time.perf_counter()
