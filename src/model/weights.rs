@@ -26,6 +26,11 @@ impl LoadError {
     pub fn new(path: &Path, reason: impl ToString) -> LoadError {
         LoadError { path: path.display().to_string(), reason: reason.to_string() }
     }
+
+    /// An error about a file or directory that is not whole.
+    fn broken(path: &Path, reason: impl std::fmt::Display) -> LoadError {
+        LoadError::new(path, format!("{reason}; download or copy it again"))
+    }
 }
 
 type Result<T> = std::result::Result<T, LoadError>;
@@ -97,7 +102,7 @@ impl Weights {
             };
         }
         if metadata.len() == 0 {
-            return Err(LoadError::new(path, "the file is empty; download or copy it again"));
+            return Err(LoadError::broken(path, "the file is empty"));
         }
         Weights::gguf(Bytes::map(path)?, path)
     }
@@ -109,7 +114,7 @@ impl Weights {
 
     fn gguf(bytes: Bytes, path: &Path) -> Result<Weights> {
         let at = |e: GgufError| LoadError::new(path, e);
-        let header = Gguf::parse(&bytes).map_err(at)?;
+        let header = Gguf::parse(&bytes).map_err(|e| LoadError::broken(path, e))?;
         let config = gguf_config(&header).map_err(at)?;
         let file_size = bytes.len() as u64;
         let path = path.to_path_buf();
@@ -127,18 +132,18 @@ impl Weights {
             .collect();
         names.sort();
         if names.is_empty() {
-            return Err(LoadError::new(path, "holds no *.safetensors file"));
+            return Err(LoadError::broken(path, "holds no *.safetensors file"));
         }
         let (mut files, mut tensors) = (Vec::new(), HashMap::new());
         for name in &names {
             let bytes = Bytes::map(name)?;
             let (header, metadata) = safetensors::SafeTensors::read_metadata(&bytes)
-                .map_err(|e| LoadError::new(name, format!("no whole safetensors file: {e}")))?;
+                .map_err(|e| LoadError::broken(name, format!("no whole safetensors file: {e}")))?;
             let start = header + 8;
             for (tensor, info) in metadata.tensors() {
                 let range = start + info.data_offsets.0..start + info.data_offsets.1;
                 if range.end > bytes.len() {
-                    return Err(LoadError::new(name, format!("truncated: {tensor} is cut off")));
+                    return Err(LoadError::broken(name, format!("truncated: {tensor} is cut off")));
                 }
                 let (dtype, shape) = (info.dtype, info.shape.clone());
                 tensors.insert(tensor, SafeTensor { file: files.len(), dtype, shape, range });
@@ -165,12 +170,12 @@ impl Weights {
                 (Tokenizer::from_json(json.as_bytes()), self.path.join("tokenizer.json"))
             }
         };
-        let tokenizer = tokenizer.map_err(|e| LoadError::new(&place, format!("{e:#}")))?;
+        let tokenizer = tokenizer.map_err(|e| LoadError::broken(&place, format!("{e:#}")))?;
         let (tokens, rows) = (tokenizer.vocab_size(), self.config.vocab_size);
         if tokens > rows {
             let reason = format!(
                 "the tokenizer has {tokens} tokens but the model only {rows}: \
-                 they do not belong together"
+                 they do not belong together; use the one that came with the model"
             );
             return Err(LoadError::new(&place, reason));
         }
@@ -187,8 +192,7 @@ impl Weights {
                     return Err(LoadError::new(&self.path, reason));
                 }
                 None => {
-                    let reason = format!("tensor {name} is missing: the file is incomplete");
-                    return Err(LoadError::new(&self.path, reason));
+                    return Err(LoadError::broken(&self.path, format!("tensor {name} is missing")));
                 }
             }
         }

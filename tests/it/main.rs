@@ -2,6 +2,9 @@
 //! Tests of a single module live beside its code.
 
 mod architecture;
+mod cli;
+mod offline;
 mod parity;
+mod program;
 mod server;
 mod training;

@@ -1,0 +1,158 @@
+//! Nothing needs a network: the program works in a namespace without any route.
+//! Even its loopback device is down there, so no kind of connection can be made.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::program::{Run, place_after, project, tiny};
+
+/// `unshare -rn PROGRAM ARGUMENTS`, or `None`, with the reason printed, where the system forbids it.
+fn isolated(program: &str, arguments: &[&str]) -> Option<Command> {
+    let probe = Command::new("unshare").args(["-rn", "true"]).output();
+    let reason = match probe {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => Some(String::from_utf8_lossy(&output.stderr).trim().to_string()),
+        Err(error) => Some(format!("unshare: {error}")),
+    };
+    if let Some(reason) = reason {
+        eprintln!("skipped: this system allows no network namespace ({reason})");
+        return None;
+    }
+    let mut command = Command::new("unshare");
+    command.arg("-rn").arg(program).args(arguments);
+    command.env_remove("NESTLING_MODEL").env_remove("NESTLING_LOG");
+    Some(command)
+}
+
+fn isolated_nestling(arguments: &[&str]) -> Option<Command> {
+    let mut command = isolated(env!("CARGO_BIN_EXE_nestling"), arguments)?;
+    command.arg("--model").arg(tiny());
+    Some(command)
+}
+
+#[test]
+fn the_namespace_has_no_route() {
+    let Some(mut cat) = isolated("cat", &["/proc/net/route", "/proc/net/dev"]) else { return };
+    let text = Run::of(&mut cat).done().stdout;
+    let (routes, devices) = text.split_once("Inter-").expect("two tables");
+    // Some systems leave the heading out, too.
+    assert!(routes.lines().all(|line| line.starts_with("Iface")), "{routes}");
+    let devices = devices.lines().filter(|line| line.contains(':'));
+    assert!(devices.clone().all(|line| line.trim().starts_with("lo:")), "{text}");
+}
+
+#[test]
+fn complete_works_without_a_network() {
+    let place = place_after("rust/src/span.rs", "pub fn merge(&");
+    let Some(mut complete) = isolated_nestling(&["complete", &place]) else { return };
+    let run = Run::of(&mut complete);
+    match run.code {
+        Some(0) => assert!(!run.stdout.trim().is_empty(), "{run:?}"),
+        Some(1) => assert!(run.stderr.contains("nothing is suggested here: "), "{run:?}"),
+        _ => panic!("{run:?}"),
+    }
+}
+
+#[test]
+fn generate_and_doctor_work_without_a_network() {
+    let Some(mut generate) = isolated_nestling(&["generate", "fn", "--max-tokens", "8"]) else {
+        return;
+    };
+    assert!(!Run::of(&mut generate).done().stdout.trim().is_empty());
+    let Some(mut doctor) = isolated_nestling(&["doctor", "--json"]) else { return };
+    let json = Run::of(&mut doctor).json();
+    let checks = json["checks"].as_array().expect("a list");
+    assert!(checks.iter().any(|c| c["check"] == "model" && c["ok"] == true), "{json}");
+}
+
+#[test]
+fn the_server_works_without_a_network() {
+    let Some(mut serve) = isolated_nestling(&["serve"]) else { return };
+    let mut session = Session::start(&mut serve);
+    let capabilities = json!({"textDocument": {"inlineCompletion": {}}});
+    session.call("initialize", json!({"processId": null, "capabilities": capabilities}));
+    session.send(json!({"method": "initialized", "params": {}}));
+    while session.call("nestling/status", Value::Null)["model"]["state"] != "ready" {
+        let status = session.call("nestling/status", Value::Null);
+        assert_ne!(status["model"]["state"], "failed", "{status}");
+    }
+    let text = std::fs::read_to_string(project("rust/src/span.rs")).expect("a test file");
+    let cursor = "    pub fn merge(&";
+    let line = text.lines().position(|line| line.starts_with(cursor)).expect("the place");
+    let uri = "file:///project/span.rs";
+    let document = json!({"uri": uri, "languageId": "rust", "version": 1, "text": text});
+    session.send(json!({"method": "textDocument/didOpen", "params": {"textDocument": document}}));
+    let place = json!({
+        "textDocument": {"uri": uri},
+        "position": {"line": line, "character": cursor.len()},
+        "context": {"triggerKind": 1}
+    });
+    let answer = session.call("textDocument/inlineCompletion", place);
+    assert!(answer["items"].is_array(), "{answer}");
+    let counts = session.call("nestling/status", Value::Null)["counts"].clone();
+    assert_eq!((&counts["requests"], &counts["answered"]), (&1.into(), &1.into()), "{counts}");
+    assert_eq!(session.stop(), Some(0));
+}
+
+/// A server process and the pipes to it.
+struct Session {
+    server: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+    last_id: i64,
+}
+
+impl Session {
+    fn start(command: &mut Command) -> Session {
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut server = command.spawn().expect("the program starts");
+        let input = server.stdin.take().expect("a pipe");
+        let output = BufReader::new(server.stdout.take().expect("a pipe"));
+        Session { server, input, output, last_id: 0 }
+    }
+
+    fn send(&mut self, mut message: Value) {
+        message["jsonrpc"] = "2.0".into();
+        let body = message.to_string();
+        write!(self.input, "Content-Length: {}\r\n\r\n{body}", body.len()).expect("it reads");
+        self.input.flush().expect("it reads");
+    }
+
+    fn call(&mut self, method: &str, params: Value) -> Value {
+        self.last_id += 1;
+        let id = self.last_id;
+        self.send(json!({"id": id, "method": method, "params": params}));
+        loop {
+            let mut message = self.receive();
+            if message["id"] == id && message.get("method").is_none() {
+                assert!(message.get("error").is_none(), "{message}");
+                return message["result"].take();
+            }
+        }
+    }
+
+    fn receive(&mut self) -> Value {
+        let mut length = None;
+        loop {
+            let mut line = String::new();
+            let read = self.output.read_line(&mut line).expect("it writes");
+            assert!(read > 0, "the server closed its output");
+            match line.trim_end().split_once(": ") {
+                Some((_, value)) => length = value.parse().ok(),
+                None => break,
+            }
+        }
+        let mut body = vec![0; length.expect("a Content-Length")];
+        self.output.read_exact(&mut body).expect("it writes");
+        serde_json::from_slice(&body).expect("JSON")
+    }
+
+    /// The exit code after an orderly end.
+    fn stop(mut self) -> Option<i32> {
+        self.call("shutdown", Value::Null);
+        self.send(json!({"method": "exit"}));
+        self.server.wait().expect("it ends").code()
+    }
+}
