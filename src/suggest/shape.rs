@@ -25,7 +25,10 @@ pub(super) fn shape(site: &Site<'_>, answer: &str) -> Result<TextEdit, Silence> 
         return Err(Silence::Empty);
     }
     let rest = rest_of_line(site.text, site.offset);
-    let answer = without_following_lines(answer, &site.text[site.offset + rest.len()..]);
+    let line_start = site.text[..site.offset].rfind(['\n', '\r']).map_or(0, |at| at + 1);
+    let whole_lines = site.text[line_start..site.offset].trim().is_empty();
+    let after = &site.text[site.offset + rest.len()..];
+    let answer = without_following_lines(answer, after, whole_lines);
     let (answer, replaced) = fit_rest(answer, rest);
     if answer.trim().is_empty() {
         return Err(Silence::RepeatsSuffix);
@@ -41,7 +44,8 @@ pub(super) fn rest_of_line(text: &str, offset: usize) -> &str {
 }
 
 /// Cuts the last lines of an answer when the same lines stand after the cursor's line.
-fn without_following_lines<'a>(answer: &'a str, after: &str) -> &'a str {
+/// The first line counts only where the cursor's line is blank before the cursor.
+fn without_following_lines<'a>(answer: &'a str, after: &str, whole_lines: bool) -> &'a str {
     let following: Vec<&str> =
         after.lines().map(str::trim).filter(|line| !line.is_empty()).take(4).collect();
     if following.is_empty() {
@@ -53,8 +57,7 @@ fn without_following_lines<'a>(answer: &'a str, after: &str) -> &'a str {
         starts.push(at);
         at += line.len();
     }
-    // The first line continues the cursor's own; only later ones can repeat.
-    for &start in starts.iter().skip(1) {
+    for &start in starts.iter().skip(usize::from(!whole_lines)) {
         let mut tail = answer[start..].lines().map(str::trim).filter(|line| !line.is_empty());
         let same = tail.clone().count() <= following.len()
             && following.iter().zip(tail.by_ref()).all(|(theirs, ours)| *theirs == ours);
@@ -83,15 +86,7 @@ fn fit_rest<'a>(answer: &'a str, rest: &str) -> (&'a str, usize) {
     }
     let first = answer.lines().next().unwrap_or("");
     if only_closes(trimmed) {
-        let closed = closes_of_rest(answer, trimmed);
-        if answer.contains('\n') {
-            return (answer, closed);
-        }
-        // Whole rest repeated: replace it, so that the cursor ends up behind it.
-        if first.ends_with(trimmed) && closed == 0 && !opens_inside(first, trimmed) {
-            return (&answer[..answer.len() - trimmed.len()], 0);
-        }
-        return (answer, closed);
+        return (answer, closed_again(answer, trimmed));
     }
     // Code follows: the answer goes in front of it and must not say it again.
     let overlap = (1..=first.len().min(trimmed.len()))
@@ -101,53 +96,49 @@ fn fit_rest<'a>(answer: &'a str, rest: &str) -> (&'a str, usize) {
     (&first[..first.len() - overlap.unwrap_or(0)], 0)
 }
 
-/// Bytes at the start of `rest` that the answer closes again: its closers without an opener of its own,
-/// and quotes that end a string begun before the cursor.
-fn closes_of_rest(answer: &str, rest: &str) -> usize {
-    let mut depth: Vec<char> = Vec::new();
+/// Bytes at the start of `rest` that the answer says again, so that it has to take their place: the
+/// closers in the answer that nothing in it opened, the quote that ends a string around the cursor, and
+/// separators behind them, all in the order of the rest.
+fn closed_again(answer: &str, rest: &str) -> usize {
+    let quote = rest.chars().next().filter(|c| "'\"`".contains(*c));
     let mut taken = 0;
-    let mut follow = rest.char_indices().peekable();
-    for c in answer.chars() {
-        match c {
-            '(' => depth.push(')'),
-            '[' => depth.push(']'),
-            '{' => depth.push('}'),
-            ')' | ']' | '}' => {
-                if depth.last() == Some(&c) {
-                    depth.pop();
-                } else if depth.is_empty() {
-                    // Blanks and separators before the closer in the rest go with it.
-                    match follow.clone().find(|(_, f)| *f == c) {
-                        Some((at, _)) if at >= taken => {
-                            taken = at + c.len_utf8();
-                            follow = rest.char_indices().peekable();
-                            while follow.next_if(|(i, _)| *i < taken).is_some() {}
-                        }
-                        _ => return taken,
-                    }
-                }
+    // The string that the place is in: the one around the cursor, or one of the answer's own.
+    let (mut string, mut around) = (quote, quote.is_some());
+    let mut open: Vec<char> = Vec::new();
+    let mut escaped = false;
+    let mut last = 0;
+    for (at, c) in answer.char_indices() {
+        let closes = if escaped {
+            false
+        } else if let Some(quote) = string {
+            if c == quote {
+                string = None;
             }
-            _ => {}
+            c == quote && std::mem::take(&mut around)
+        } else {
+            match c {
+                '"' | '`' => string = Some(c),
+                '(' => open.push(')'),
+                '[' => open.push(']'),
+                '{' => open.push('}'),
+                _ => {}
+            }
+            matches!(c, ')' | ']' | '}') && open.pop_if(|opened| *opened == c).is_none()
+        };
+        escaped = c == '\\' && !escaped;
+        if closes {
+            let left = rest[taken..].trim_start();
+            if !left.starts_with(c) {
+                return taken;
+            }
+            taken = rest.len() - left.len() + c.len_utf8();
+            last = at + c.len_utf8();
         }
     }
-    // Quotes and separators: what the answer ends with and the rest goes on with.
-    let left = &rest[taken..];
-    let tail: usize = (1..=left.len())
-        .rev()
-        .filter(|&n| left.is_char_boundary(n))
-        .find(|&n| answer.ends_with(&left[..n]) && !left[..n].contains([')', ']', '}']))
-        .unwrap_or(0);
-    let quotes = left[..tail].chars().filter(|c| "'\"`".contains(*c)).count();
-    let own = answer.chars().filter(|c| "'\"`".contains(*c)).count();
-    // An even number of quotes in the answer are its own strings.
-    if quotes > 0 && own % 2 == 0 { taken } else { taken + tail }
-}
-
-/// Whether the answer itself opens what its tail closes.
-fn opens_inside(first: &str, tail: &str) -> bool {
-    let body = &first[..first.len() - tail.len()];
-    body.chars().filter(|c| "([{".contains(*c)).count()
-        > body.chars().filter(|c| ")]}".contains(*c)).count()
+    let (left, tail) = (&rest[taken..], &answer[last..]);
+    let separators = left.len() - left.trim_start_matches([' ', ';', ',', ':']).len();
+    let again = (1..=separators).rev().find(|&n| tail.ends_with(&left[..n]));
+    taken + again.unwrap_or(0)
 }
 
 /// Whether an overlap of `n` bytes does not end inside a word.
@@ -236,6 +227,13 @@ mod tests {
         check("print(|)", "\"hi\"", Ok("print(\"hi\")"));
         check("fn f(|) {", "x: u8", Ok("fn f(x: u8) {"));
         check("if (|) {", "a == b", Ok("if (a == b) {"));
+        check("g(\"|\")", ")", Ok("g(\")\")"));
+        check("g(\"|\");", "a\");", Ok("g(\"a\");"));
+        check("g(h(|));", "1));", Ok("g(h(1));"));
+        check("g(h(|));", "1)", Ok("g(h(1));"));
+        check("g(&'a |)", "str)", Ok("g(&'a str)"));
+        check("g(\"a\", |)", "\"b)\")", Ok("g(\"a\", \"b)\")"));
+        check("x = |;", "1;", Ok("x = 1;"));
         check("def add(|)", "a, b):\n    return a + b", Ok("def add(a, b):\n    return a + b"));
     }
 
