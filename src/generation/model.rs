@@ -20,6 +20,16 @@ pub enum ModelSource {
     Path(PathBuf),
 }
 
+impl ModelSource {
+    /// The path, or a stand-in for it in messages.
+    fn path(&self) -> &Path {
+        match self {
+            ModelSource::Embedded => Path::new("(embedded model)"),
+            ModelSource::Path(path) => path,
+        }
+    }
+}
+
 /// Longest context used, whatever the model allows: a longer prompt costs more than it gives.
 const MAX_CONTEXT: usize = 2048;
 
@@ -39,7 +49,7 @@ impl Model {
     /// Loads a model and runs one token through it, which packs the weights for the fast kernels.
     pub fn load(source: &ModelSource, precision: Precision) -> Result<Model, LoadError> {
         let (weights, name) = match source {
-            ModelSource::Embedded => (Weights::embedded(BASE, "(embedded model)")?, "base".into()),
+            ModelSource::Embedded => (Weights::embedded(BASE, source.path())?, "base".into()),
             ModelSource::Path(path) => (Weights::open(path)?, name_of(path)),
         };
         let tokenizer = weights.tokenizer()?;
@@ -47,9 +57,7 @@ impl Model {
         let mut cache = engine.new_cache();
         // Two rows reach the kernels of prefill, one those of decoding.
         for tokens in [&[0, 0][..], &[0]] {
-            engine
-                .forward(&mut cache, tokens, 1)
-                .map_err(|e| LoadError::new(Path::new(&name), e))?;
+            engine.forward(&mut cache, tokens, 1).map_err(|e| LoadError::new(source.path(), e))?;
         }
         Ok(Model { engine, tokenizer, name, file_size: weights.file_size })
     }

@@ -62,11 +62,8 @@ impl Matrix {
         {
             return Ok(Matrix::Quantized(quantized));
         }
-        let dense = weights.dense(name)?;
-        let inputs = dense.dims().last().copied().unwrap_or(0);
-        let weight = dense.flatten_all().and_then(|t| t.to_vec1());
-        let weight = weight.map_err(|e| LoadError::new(std::path::Path::new(name), e))?;
-        Ok(Matrix::Float { weight, inputs })
+        let inputs = weights.dense(name)?.dims().last().copied().unwrap_or(0);
+        Ok(Matrix::Float { weight: weights.vector(name)?, inputs })
     }
 
     fn outputs(&self) -> usize {
@@ -210,10 +207,7 @@ impl Engine {
         let config = weights.config.clone();
         let context = context.min(config.max_position_embeddings);
         let matrix = |name: &str| Matrix::load(weights, name, precision);
-        let vector = |name: &str| {
-            let dense = weights.dense(name)?.flatten_all().and_then(|t| t.to_vec1::<f32>());
-            dense.map_err(|e| LoadError::new(std::path::Path::new(name), e))
-        };
+        let vector = |name: &str| weights.vector(name);
         let mut layers = Vec::with_capacity(config.num_hidden_layers);
         for layer in 0..config.num_hidden_layers {
             let name = |rest: &str| format!("model.layers.{layer}.{rest}");

@@ -104,12 +104,18 @@ impl Weights {
         if metadata.len() == 0 {
             return Err(LoadError::broken(path, "the file is empty"));
         }
-        Weights::gguf(Bytes::map(path)?, path)
+        let bytes = Bytes::map(path)?;
+        if !bytes.starts_with(b"GGUF") && bytes.get(8) == Some(&b'{') {
+            let reason = "is a safetensors file; give the directory that holds it, with its \
+                          config.json and tokenizer.json";
+            return Err(LoadError::new(path, reason));
+        }
+        Weights::gguf(bytes, path)
     }
 
-    /// Opens GGUF bytes that are part of the program.
-    pub fn embedded(bytes: &'static [u8], name: &str) -> Result<Weights> {
-        Weights::gguf(Bytes::Embedded(bytes), Path::new(name))
+    /// Opens GGUF bytes that are part of the program; `path` stands for them in messages.
+    pub fn embedded(bytes: &'static [u8], path: &Path) -> Result<Weights> {
+        Weights::gguf(Bytes::Embedded(bytes), path)
     }
 
     fn gguf(bytes: Bytes, path: &Path) -> Result<Weights> {
@@ -233,6 +239,12 @@ impl Weights {
                     .map_err(at)
             }
         }
+    }
+
+    /// The values of a tensor in a vector.
+    pub fn vector(&self, name: &str) -> Result<Vec<f32>> {
+        let values = self.dense(name)?.flatten_all().and_then(|t| t.to_vec1());
+        values.map_err(|e| LoadError::new(&self.path, format!("{name}: {e}")))
     }
 
     /// A matrix in the type the file holds it in, if that is a block type; else quantized to Q8_0 if its

@@ -22,7 +22,7 @@ pub enum BlockStyle {
 /// compare by `name`.
 #[derive(Debug)]
 pub struct Language {
-    /// The name used in settings, prompts and reports; also the folder of its queries.
+    /// The name used in settings, prompts and reports; usually also the folder of its queries.
     pub name: &'static str,
     /// What editors call it: language identifiers of the protocol, and file types of editors that
     /// send those instead.

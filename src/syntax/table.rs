@@ -132,7 +132,7 @@ pub(super) static LANGUAGES: [Language; 13] = [
         stops: TYPESCRIPT_STOPS,
         containers: TYPESCRIPT_CONTAINERS,
         grammar: || tree_sitter_typescript::LANGUAGE_TSX.into(),
-        sources: query_sources!("tsx"),
+        sources: query_sources!("typescript"),
         queries: OnceLock::new(),
     },
     Language {

@@ -42,6 +42,9 @@ pub enum FileError {
         /// Its size.
         bytes: u64,
     },
+    /// A pipe, socket or device: reading it could wait for ever.
+    #[error("{}: is no regular file. Copy its content into a file.", .0.display())]
+    Special(PathBuf),
     /// The operating system refused.
     #[error("{}: cannot be read ({source}). Check its permissions.", path.display())]
     Unreadable {
@@ -87,6 +90,9 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, FileError> {
     let metadata = std::fs::metadata(path).map_err(unreadable)?;
     if metadata.is_dir() {
         return Err(FileError::Directory(path.to_path_buf()));
+    }
+    if !metadata.is_file() {
+        return Err(FileError::Special(path.to_path_buf()));
     }
     let too_large = |bytes| FileError::TooLarge { path: path.to_path_buf(), bytes };
     if metadata.len() > MAX_FILE_BYTES {
