@@ -2,8 +2,9 @@
 //! next key makes worthless, and not a moment longer.
 //!
 //! The wait is the user's mean time between keys in this document, minus the mean time an answer
-//! takes (the user waits for that anyway, and a run is cancelled within a token), kept between 0
-//! and 100 ms. It is 0 when the engine is idle and the user has paused: the last key is further
+//! takes (the user waits for that anyway, and a run is cancelled within a token). It is never longer
+//! than an answer itself takes, so it at most doubles the time to an answer while it saves at most
+//! half of the work: what is cheap to compute is not worth a wait. Nor is it longer than 100 ms. It is 0 when the engine is idle and the user has paused: the last key is further
 //! back than two mean intervals, or there was none. An invoked request never waits.
 
 use std::time::{Duration, Instant};
@@ -74,7 +75,7 @@ impl Rhythm {
         if is_idle && since_key.is_none_or(|since| since > 2 * interval) {
             return Duration::ZERO;
         }
-        interval.saturating_sub(mean_answer).min(MAX_WAIT)
+        interval.saturating_sub(mean_answer).min(mean_answer).min(MAX_WAIT)
     }
 }
 
@@ -98,15 +99,20 @@ mod tests {
 
     #[test]
     fn while_typing_it_waits_for_the_next_key_less_the_time_of_an_answer() {
-        assert_eq!(wait(ms(90), ms(1), ms(30), true), ms(60));
+        assert_eq!(wait(ms(90), ms(1), ms(60), true), ms(30));
         assert_eq!(wait(ms(90), ms(1), ms(90), true), ms(0));
-        assert_eq!(wait(ms(250), ms(1), ms(30), true), MAX_WAIT);
+        assert_eq!(wait(ms(290), ms(1), ms(150), true), MAX_WAIT);
+    }
+
+    #[test]
+    fn it_never_waits_longer_than_an_answer_takes() {
+        assert_eq!(wait(ms(90), ms(1), ms(15), true), ms(15));
     }
 
     #[test]
     fn after_a_pause_an_idle_engine_starts_at_once() {
         assert_eq!(wait(ms(90), ms(200), ms(30), true), ms(0));
-        assert_eq!(wait(ms(90), ms(200), ms(30), false), ms(60));
+        assert_eq!(wait(ms(90), ms(200), ms(30), false), ms(30));
         let fresh = Rhythm::default();
         assert_eq!(fresh.wait(Debounce::Auto, Instant::now(), ms(30), true), ms(0));
     }
@@ -119,7 +125,7 @@ mod tests {
             rhythm.key(start + ms(at));
         }
         let now = start + ms(60_081);
-        assert_eq!(rhythm.wait(Debounce::Auto, now, ms(20), true), ms(60));
+        assert_eq!(rhythm.wait(Debounce::Auto, now, ms(50), true), ms(30));
     }
 
     #[test]

@@ -66,7 +66,8 @@ impl<'a> Rules<'a> {
     fn cut_by_lines(&self, generated: &str) -> Option<usize> {
         let mut at = 0;
         let mut previous: Option<&str> = None;
-        let mut equal = 1;
+        // Equal lines in a row, and where the first of them ends.
+        let (mut equal, mut first_end) = (1, 0);
         for (index, line) in generated.split_inclusive('\n').enumerate() {
             let complete = line.ends_with('\n');
             let content = line.trim_end();
@@ -76,10 +77,13 @@ impl<'a> Rules<'a> {
             }
             if complete {
                 let meaningful = content.trim().len() > 2;
-                equal = if previous == Some(content) && meaningful { equal + 1 } else { 1 };
+                if previous == Some(content) && meaningful {
+                    equal += 1;
+                } else {
+                    (equal, first_end) = (1, at + line.len());
+                }
                 if equal == STUCK {
-                    // Keep the first of the equal lines.
-                    return Some(at + line.len() - STUCK * line.len() + line.len());
+                    return Some(first_end);
                 }
                 previous = Some(content);
                 let done = at + content.len();
