@@ -137,6 +137,9 @@ impl Generator {
         let slot = self.slot(key);
         let (model, cache) = (&self.model, &mut self.slots[slot].cache);
         let mut decoding = Decoding::new(model, prompt, options);
+        if prompt.tokens.is_empty() {
+            return Ok(decoding.finish(Finish::End, 0));
+        }
         // The last token is always evaluated: its logits are wanted.
         let reusable = prompt.tokens.len().saturating_sub(1);
         let cached = cache.keep_common_prefix(&prompt.tokens[..reusable]);
@@ -299,7 +302,7 @@ impl<'a> Decoding<'a> {
 }
 
 fn order(a: f32, b: f32) -> Ordering {
-    a.partial_cmp(&b).unwrap_or(Ordering::Equal)
+    a.total_cmp(&b)
 }
 
 fn argmax(logits: &[f32]) -> TokenId {

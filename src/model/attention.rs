@@ -3,8 +3,7 @@
 //! One or a few queries (decoding, verifying a draft) run over vectors of positions; many queries
 //! (prefill) run as matrix products on blocks that stay in the cache of the CPU.
 
-use candle_core::utils::barrier_pool;
-
+use super::engine::in_parallel;
 use super::kv_cache::LayerCache;
 use super::ops;
 use super::simd::{self, vectorize};
@@ -42,7 +41,7 @@ pub(super) fn store(shape: &Shape, k: &[f32], v: &[f32], cache: &mut LayerCache)
         heads.enumerate().for_each(|(head, (keys, values))| store_head(head, keys, values));
     } else {
         let heads: Vec<_> = heads.map(|pair| parking_lot::Mutex::new(Some(pair))).collect();
-        barrier_pool().execute_chunked(kv_heads, |range| {
+        in_parallel(kv_heads, |range| {
             for head in range {
                 if let Some((keys, values)) = heads[head].lock().take() {
                     store_head(head, keys, values);
@@ -75,24 +74,39 @@ pub(super) fn attend(shape: &Shape, q: &[f32], cache: &LayerCache) -> Vec<f32> {
     /// Queries of one block in prefill.
     const BLOCK: usize = 64;
     let mut out = vec![0f32; q.len()];
-    let shared = out.as_mut_ptr() as usize;
-    let (length, block) = (out.len(), if shape.rows < MANY { 1 } else { BLOCK });
+    let output = Output(out.as_mut_ptr());
+    let block = if shape.rows < MANY { 1 } else { BLOCK };
     let blocks = shape.rows.div_ceil(block);
-    // SAFETY (of both uses): every task writes its own head's columns of its own rows.
-    let out_slice = || unsafe { std::slice::from_raw_parts_mut(shared as *mut f32, length) };
-    // Late blocks see more keys; handing them out first balances the two cores.
-    barrier_pool().execute_chunked(shape.heads * blocks, |tasks| {
+    // Late blocks see more keys; handing them out first balances the cores.
+    in_parallel(shape.heads * blocks, |tasks| {
         for task in tasks {
             let (head, row) = (task % shape.heads, (blocks - 1 - task / shape.heads) * block);
             let rows = block.min(shape.rows - row);
             if block == 1 {
-                one_query(shape, head, row, q, cache, out_slice());
+                one_query(shape, head, row, q, cache, output.head(shape, row, head));
             } else {
-                many_queries(shape, head, (row, rows), q, cache, out_slice());
+                many_queries(shape, head, (row, rows), q, cache, &output);
             }
         }
     });
     out
+}
+
+/// The result (rows, heads·head_dim), of which every task writes the heads of its own rows.
+struct Output(*mut f32);
+
+// SAFETY: tasks write disjoint parts, see `head`.
+unsafe impl Sync for Output {}
+
+impl Output {
+    /// One head of one row. Each (row, head) belongs to exactly one task, which asks for it once at a
+    /// time.
+    #[allow(clippy::mut_from_ref)] // The parts are disjoint.
+    fn head(&self, shape: &Shape, row: usize, head: usize) -> &mut [f32] {
+        let at = (row * shape.heads + head) * shape.head_dim;
+        // SAFETY: inside the result, as row < rows and head < heads; no other slice overlaps it.
+        unsafe { std::slice::from_raw_parts_mut(self.0.add(at), shape.head_dim) }
+    }
 }
 
 fn one_query(
@@ -108,7 +122,6 @@ fn one_query(
     let seen = start + row + 1;
     let at = row * heads * head_dim + head * head_dim;
     let q = &q[at..at + head_dim];
-    let out = &mut out[at..at + head_dim];
     let keys = &cache.keys[kv_head * capacity * head_dim..][..capacity * head_dim];
     let values = &cache.values[kv_head * capacity * head_dim..][..seen * head_dim];
     let scale = 1.0 / (head_dim as f32).sqrt();
@@ -179,7 +192,7 @@ fn many_queries(
     (row, rows): (usize, usize),
     q: &[f32],
     cache: &LayerCache,
-    out: &mut [f32],
+    out: &Output,
 ) {
     let &Shape { heads, kv_heads, head_dim, capacity, start, .. } = shape;
     let kv_head = head / (heads / kv_heads);
@@ -205,12 +218,16 @@ fn many_queries(
             future.fill(0.0);
         }
     });
+    let mut sums = vec![0f32; rows * head_dim];
     ops::gemm(
         (rows, head_dim, seen),
-        (&mut out[at..], width, 1),
+        (&mut sums, head_dim, 1),
         (&scores, seen, 1),
         (values, head_dim, 1),
         (1.0, false),
         ops::ONE_CORE,
     );
+    for (i, sums) in sums.chunks_exact(head_dim).enumerate() {
+        out.head(shape, row + i, head).copy_from_slice(sums);
+    }
 }

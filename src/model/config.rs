@@ -173,6 +173,13 @@ impl ModelConfig {
             let text = format!("{heads} attention heads cannot share {kv_heads} key/value heads");
             return Err(ConfigError(text));
         }
+        // For keys and values; large real models need 1 to 2 MiB.
+        let per_token = 8 * self.num_hidden_layers * self.kv_size();
+        if per_token > 4 << 20 {
+            let text =
+                format!("{per_token} bytes of KV cache per token; at most 4194304 can be run");
+            return Err(ConfigError(text));
+        }
         if self.head_dim % 2 != 0 {
             return Err(ConfigError(format!("head_dim {} is odd", self.head_dim)));
         }

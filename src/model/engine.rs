@@ -159,7 +159,7 @@ pub(super) fn for_each_chunk(data: &mut [f32], size: usize, f: impl Fn(usize, &m
         return data.chunks_mut(size).enumerate().for_each(|(i, chunk)| f(i, chunk));
     }
     let (start, length) = (data.as_mut_ptr() as usize, data.len());
-    barrier_pool().execute_chunked(chunks, |range| {
+    in_parallel(chunks, |range| {
         for i in range {
             let (from, to) = (i * size, ((i + 1) * size).min(length));
             // SAFETY: chunks are disjoint and lie inside `data`, which outlives the parallel region.
@@ -168,6 +168,21 @@ pub(super) fn for_each_chunk(data: &mut [f32], size: usize, f: impl Fn(usize, &m
             f(i, chunk);
         }
     });
+}
+
+/// Runs `f` over 0…`items` on candle's pool. A panic leaves the region only after its end: inside it
+/// would poison the pool's lock, and with it every later operation of the process.
+pub(super) fn in_parallel(items: usize, f: impl Fn(std::ops::Range<usize>) + Sync) {
+    let panic = parking_lot::Mutex::new(None);
+    barrier_pool().execute_chunked(items, |range| {
+        let run = std::panic::AssertUnwindSafe(|| f(range));
+        if let Err(payload) = std::panic::catch_unwind(run) {
+            panic.lock().get_or_insert(payload);
+        }
+    });
+    if let Some(payload) = panic.into_inner() {
+        std::panic::resume_unwind(payload);
+    }
 }
 
 struct Layer {

@@ -59,6 +59,8 @@ pub struct Gguf {
 const MAGIC: &[u8; 4] = b"GGUF";
 const ALIGNMENT: usize = 32;
 const MAX_DEPTH: usize = 3;
+/// Entries of the longest list: vocabularies and merges stay below half a million.
+const MAX_LIST: usize = 1 << 22;
 
 struct Reader<'a> {
     bytes: &'a [u8],
@@ -119,6 +121,9 @@ impl<'a> Reader<'a> {
             9 if depth < MAX_DEPTH => {
                 let kind = self.u32()?;
                 let count = self.count(1)?;
+                if count > MAX_LIST {
+                    return error(format!("a list of {count} at offset {} is too long", self.at));
+                }
                 let mut list = Vec::new();
                 for _ in 0..count {
                     list.push(self.value(kind, depth + 1)?);
@@ -175,6 +180,10 @@ impl Gguf {
         for (name, shape, kind, offset) in infos {
             let info = tensor_info(&name, shape, kind, start, offset, bytes.len())?;
             gguf.tensors.insert(name, info);
+        }
+        let used = gguf.tensors.values().fold(0usize, |n, t| n.saturating_add(t.range.len()));
+        if used > bytes.len() {
+            return error("tensors overlap: together they are larger than the file");
         }
         Ok(gguf)
     }

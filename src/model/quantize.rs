@@ -59,14 +59,16 @@ pub fn write_gguf(weights: &Weights, name: &str, kind: FileType, out: &Path) -> 
         tensors.push((gguf_name(&name), shape, dtype, quantized.data()?.into_owned()));
     }
     let metadata = metadata(weights, name, kind)?;
-    let temporary = out.with_extension("tmp");
+    let temporary = super::safetensors::temporary(out);
     let write = || -> Result<()> {
         let mut file = BufWriter::new(std::fs::File::create(&temporary)?);
         gguf::write(&mut file, &metadata, &tensors)?;
         file.into_inner()?.sync_all()?;
         Ok(std::fs::rename(&temporary, out)?)
     };
-    write().with_context(|| format!("cannot write {}", out.display()))
+    write()
+        .inspect_err(|_| drop(std::fs::remove_file(&temporary)))
+        .with_context(|| format!("cannot write {}", out.display()))
 }
 
 fn metadata(weights: &Weights, name: &str, kind: FileType) -> Result<Vec<(String, Value)>> {

@@ -1,7 +1,7 @@
 //! Writing safetensors files the way Hugging Face Transformers expects them.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use candle_core::Tensor;
@@ -21,11 +21,18 @@ pub fn write(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
         })
         .collect::<Result<Vec<_>>>()?;
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
-    let temporary = path.with_extension("tmp");
+    let temporary = temporary(path);
     // Not serialize_to_file: that leaves a file which only its owner can read.
     let bytes = safetensors::serialize(views, Some(metadata))?;
     std::fs::write(&temporary, bytes)
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    std::fs::rename(&temporary, path)?;
-    Ok(())
+        .and_then(|()| std::fs::rename(&temporary, path))
+        .inspect_err(|_| drop(std::fs::remove_file(&temporary)))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// A name beside `path` that no other file has.
+pub(super) fn temporary(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}.part", std::process::id()));
+    name.into()
 }

@@ -89,8 +89,8 @@ impl Weights {
     /// Opens a GGUF file or a directory with config.json, tokenizer.json and *.safetensors. The kind is
     /// told by content, not by name.
     pub fn open(path: &Path) -> Result<Weights> {
-        let metadata = std::fs::metadata(path).map_err(|_| {
-            LoadError::new(path, "no such file or directory; give a GGUF file or a model directory")
+        let metadata = std::fs::metadata(path).map_err(|e| {
+            LoadError::new(path, format!("{e}; give a GGUF file or a model directory"))
         })?;
         if metadata.is_dir() {
             let gguf = path.join("model.gguf");
@@ -194,7 +194,9 @@ impl Weights {
             match self.shape(&name) {
                 Some(found) if found == wanted => {}
                 Some(found) => {
-                    let reason = format!("tensor {name} is {found:?}, config.json says {wanted:?}");
+                    let reason = format!(
+                        "tensor {name} is {found:?}, the model's configuration says {wanted:?}"
+                    );
                     return Err(LoadError::new(&self.path, reason));
                 }
                 None => {
@@ -275,7 +277,9 @@ impl Weights {
         let data = &bytes[info.range.clone()];
         let data = match interleaved_heads(&self.config, name) {
             Some(heads) => Cow::Owned(deinterleave(data, info.shape[0], heads)),
-            None => Cow::Borrowed(data),
+            // The kernels want whole words; the bytes of a file or of the program need not start at one.
+            None if (data.as_ptr() as usize).is_multiple_of(4) => Cow::Borrowed(data),
+            None => Cow::Owned(data.to_vec()),
         };
         QStorage::from_data(data, &Device::Cpu, info.dtype)
             .and_then(|storage| QTensor::new(storage, info.shape.clone()))
@@ -367,6 +371,16 @@ fn gguf_config(header: &Gguf) -> std::result::Result<ModelConfig, GgufError> {
         return Err(GgufError(format!(
             "rope scaling \"{scaling}\" cannot be run; supported: none"
         )));
+    }
+    let known_bias = |name: &str| {
+        let biases = ["attn_q.bias", "attn_k.bias", "attn_v.bias"];
+        model_type == Family::Qwen2 && biases.iter().any(|end| name.ends_with(end))
+    };
+    let foreign = |name: &&String| {
+        name.starts_with("rope_") || (name.ends_with(".bias") && !known_bias(name))
+    };
+    if let Some(name) = header.tensors.keys().find(foreign) {
+        return Err(GgufError(format!("tensor {name} (scaled rope or a bias) cannot be run")));
     }
     let heads = size("attention.head_count")?;
     let hidden = size("embedding_length")?;

@@ -147,7 +147,12 @@ impl Engine {
             let job = match work {
                 Work::Answer(job) => job,
                 Work::Forget(uri) => {
-                    completer.forget(&uri);
+                    let forget = AssertUnwindSafe(|| completer.forget(&uri));
+                    if let Err(panic) = catch_unwind(forget) {
+                        let reason = panic_text(panic.as_ref());
+                        self.state.send_replace(ModelState::Restarting(reason.clone()));
+                        return Some(reason);
+                    }
                     continue;
                 }
             };

@@ -124,7 +124,8 @@ impl Flights {
         if let Some(landing) = flight.landing(text) {
             return (!landing.suggestions.is_empty()).then_some(Reuse::Answer(landing));
         }
-        let outcome = flight.outcome.clone()?;
+        // Closed without an answer: the engine gave the job up.
+        let outcome = flight.outcome.clone().filter(|outcome| outcome.has_changed().is_ok())?;
         let generated = flight.progress.text();
         let goes_on = generated.len() > flight.typed.len() && generated.starts_with(&flight.typed);
         (goes_on || flight.typed.is_empty())

@@ -69,6 +69,9 @@ impl Mailbox {
     pub(super) fn forget(&self, uri: &str) {
         let mut state = self.state.lock();
         state.waiting.retain(|waiting| waiting.uri != uri);
+        if state.is_closed || state.gone.iter().any(|gone| gone == uri) {
+            return;
+        }
         state.gone.push(uri.to_string());
         self.changed.notify_one();
     }

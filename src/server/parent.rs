@@ -53,8 +53,11 @@ mod tests {
         let mut child = Command::new("sleep").arg("60").spawn().expect("sleep can be started");
         assert_eq!(is_alive(child.id()), Some(true));
         child.kill().expect("it runs");
-        std::thread::sleep(Duration::from_millis(50));
-        assert_eq!(is_alive(child.id()), Some(false));
+        let end = std::time::Instant::now() + Duration::from_secs(10);
+        while is_alive(child.id()) != Some(false) {
+            assert!(std::time::Instant::now() < end, "it does not die");
+            std::thread::sleep(Duration::from_millis(5));
+        }
         child.wait().expect("it is a child");
         assert_eq!(is_alive(child.id()), Some(false));
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tower_lsp_server::Client;
 
@@ -48,6 +48,8 @@ pub(super) struct Shared {
     pub(super) client: Client,
     pub(super) options: ServeOptions,
     pub(super) state: Mutex<State>,
+    /// Places for parses beside the handlers, each with parsers and memory of its own.
+    parsers: Semaphore,
     /// Fires when the status may have changed.
     pub(super) status_changes: Notify,
     /// Fires when the client's process is gone.
@@ -62,6 +64,7 @@ impl Shared {
             client,
             options,
             state: Mutex::default(),
+            parsers: Semaphore::new(2),
             status_changes: Notify::new(),
             orphaned: Notify::new(),
             tasks: Mutex::default(),
@@ -92,6 +95,7 @@ impl Shared {
         let (shared, uri) = (self.clone(), uri.to_string());
         self.spawn(async move {
             loop {
+                let Ok(_place) = shared.parsers.acquire().await else { return };
                 let stale = {
                     let mut state = shared.state.lock();
                     let document = state.documents.get(&uri).filter(|d| d.is_stale()).cloned();
@@ -101,18 +105,23 @@ impl Shared {
                     document
                 };
                 let Some(document) = stale else { return };
+                let text = document.text.clone();
                 let parse = move || {
                     let mut copy = (*document).clone();
                     copy.catch_up().then_some(copy)
                 };
                 let parsed = tokio::task::spawn_blocking(parse).await;
                 let mut state = shared.state.lock();
-                let Ok(Some(copy)) = parsed else {
-                    // Too slow for now; the next edit tries again.
-                    state.parsing.remove(&uri);
-                    return;
-                };
-                state.documents.adopt_tree(copy);
+                let now = state.documents.get(&uri).map(|document| document.text.clone());
+                match parsed {
+                    Ok(Some(copy)) => state.documents.adopt_tree(copy),
+                    // Too slow; what came since may be faster, as when a quote was closed.
+                    _ if now.is_some_and(|now| !now.is_same(&text)) => {}
+                    _ => {
+                        state.parsing.remove(&uri);
+                        return;
+                    }
+                }
             }
         });
     }
@@ -120,7 +129,11 @@ impl Shared {
     /// Takes settings over: starts the engine if it is needed for the first time, ends what runs if
     /// completion was switched off, and tells the user what was not understood.
     pub(super) fn configure(self: &Arc<Self>, settings: &Value) {
-        let (config, problems) = Config::from_json(settings);
+        // Some clients send empty settings right after the start: they say nothing.
+        let says_nothing =
+            settings.is_null() || settings.as_object().is_some_and(|settings| settings.is_empty());
+        let options = says_nothing.then(|| self.state.lock().client.options.clone());
+        let (config, problems) = Config::from_json(options.as_ref().unwrap_or(settings));
         let new_engine = {
             let mut state = self.state.lock();
             if !config.enable {

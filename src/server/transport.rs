@@ -117,8 +117,13 @@ fn classify(message: Result<Value, FrameError>) -> Incoming {
         return invalid(id);
     }
     if message.get("method").is_none() {
+        // Some clients leave a null result out.
+        if id.is_some() && message.get("result").is_none() && message.get("error").is_none() {
+            message["result"] = Value::Null;
+        }
         let response = serde_json::from_value(message);
-        return response.map_or_else(|_| invalid(id), Incoming::Response);
+        // Not under its id: that would answer a request of the client's own.
+        return response.map_or_else(|_| invalid(None), Incoming::Response);
     }
     repair_params(&mut message);
     serde_json::from_value(message).map_or_else(|_| invalid(id), Incoming::Request)

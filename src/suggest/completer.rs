@@ -145,6 +145,9 @@ impl ModelCompleter {
                 deadline: Some(start + limit),
                 ..GenerateOptions::default()
             };
+            if rank > 0 && start.elapsed() >= limit {
+                break;
+            }
             let publish = (rank == 0).then_some(progress);
             let generation =
                 run(&mut self.generator, &document.uri, &prompt, &options, &rules, publish, cancel);
@@ -163,6 +166,10 @@ impl ModelCompleter {
             tracing::debug!(text, probability = whole, finish = ?generation.finish, "generated");
             if generation.finish == Finish::Cancelled {
                 silence = Silence::Cancelled;
+                break;
+            }
+            // An alternative that time cut off is a fragment.
+            if rank > 0 && generation.finish == Finish::Limit && start.elapsed() >= limit {
                 break;
             }
             match self.suggestion(&site, &text, &generation, automatic, document.tree.as_ref()) {
@@ -192,10 +199,12 @@ impl ModelCompleter {
     ) -> Result<Suggestion, Silence> {
         let mut text = text;
         // A generation that ran out of tokens ends in the middle of a line: keep the whole lines.
-        if generation.finish == Finish::Limit
-            && let Some(end) = text.rfind('\n')
-        {
-            text = &text[..end];
+        if generation.finish == Finish::Limit {
+            match text.rfind('\n') {
+                Some(end) => text = &text[..end],
+                None if automatic => return Err(Silence::OutOfTime),
+                None => {}
+            }
         }
         let wanted = if automatic { self.options.show_threshold } else { LIKELY };
         text = confident_lines(text, generation, wanted);
@@ -236,7 +245,8 @@ fn run(
 /// The probability that the first `length` bytes are exactly right, as the model sees it.
 fn probability(generation: &Generation, length: usize) -> f32 {
     let at = length.min(generation.log_prob_at.len());
-    if at == 0 { 0.0 } else { generation.log_prob_at[at - 1].exp() }
+    // NaN.max(0.0) is 0: broken weights are not certain of anything.
+    if at == 0 { 0.0 } else { generation.log_prob_at[at - 1].exp().max(0.0) }
 }
 
 /// Drops last lines until the probability of the whole reaches the threshold, but keeps the first.

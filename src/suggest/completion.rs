@@ -95,6 +95,8 @@ pub enum Silence {
     Superseded,
     /// The text was changed in another way than the suggestion would have gone.
     Stale,
+    /// The answer was not finished in time or within its tokens.
+    OutOfTime,
     /// The model is not sure enough.
     LowConfidence,
     /// The suggestion would repeat what follows the cursor.
@@ -114,6 +116,7 @@ impl fmt::Display for Silence {
             Silence::Cancelled => "the editor cancelled the request",
             Silence::Superseded => "a newer request took its place",
             Silence::Stale => "the text changed in the meantime",
+            Silence::OutOfTime => "the answer was not finished in time",
             Silence::LowConfidence => "the model is not sure enough",
             Silence::RepeatsSuffix => "it would repeat the text after the cursor",
             Silence::Empty => "the model suggests nothing here",

@@ -15,7 +15,11 @@ pub fn fallback(request: &CompletionRequest) -> Completion {
     let text = document.text.as_str();
     let before = &text[..request.offset];
     let line = before.rsplit(['\n', '\r']).next().unwrap_or("").trim_start();
-    if line.chars().count() < ENOUGH || !rest_of_line(text, request.offset).trim().is_empty() {
+    // A popup item would have to be part of the answer.
+    if request.selected.is_some()
+        || line.chars().count() < ENOUGH
+        || !rest_of_line(text, request.offset).trim().is_empty()
+    {
         return Completion::silent(Silence::ModelLoading);
     }
     let here = continuation(text, line, Some(request.offset));

@@ -32,9 +32,16 @@ pub(super) fn build(
         // A model without fill-in-the-middle continues the prefix.
         let start = window_start(text, offset, budget * BYTES_PER_TOKEN);
         let (tokens, healed) = heal(tokenizer, &text[start..offset]);
-        return Prompt { tokens: last(&tokens, budget).to_vec(), healed };
+        let mut tokens = last(&tokens, budget.max(1)).to_vec();
+        if tokens.is_empty() {
+            // A model needs something to continue; the file's name is never empty.
+            tokens = tokenizer.file_header(&short_path(document));
+            tokens.truncate(budget.max(1));
+        }
+        return Prompt { tokens, healed };
     };
-    let path = tokenizer.file_header(&short_path(document));
+    let mut path = tokenizer.file_header(&short_path(document));
+    path.truncate(budget / 4);
     let budget = budget.saturating_sub(path.len() + layout.overhead());
     let suffix_end = line_end(text, offset, budget / SUFFIX_SHARE * BYTES_PER_TOKEN);
     let suffix = encode(tokenizer, &text[offset..suffix_end]);
@@ -48,17 +55,16 @@ pub(super) fn build(
         distant.truncate(limit);
         start = window_start(text, offset, (budget - limit) * BYTES_PER_TOKEN);
     }
-    let (window, healed) = heal(tokenizer, &text[start..offset]);
+    // Only where the prefix comes last can a cut token be made again.
+    let (window, healed) = match layout.prefix_is_last() {
+        true => heal(tokenizer, &text[start..offset]),
+        false => (encode(tokenizer, &text[start..offset]), Vec::new()),
+    };
     let prefix = [&distant, last(&window, budget - distant.len())].concat();
-    let parts = FimPrompt { context: &path, prefix: &prefix, suffix };
-    let mut tokens = layout.assemble(&parts);
-    // Only where the prefix comes last can a cut token be healed; elsewhere it is put back.
-    if layout.prefix_is_last() {
-        return Prompt { tokens, healed };
+    Prompt {
+        tokens: layout.assemble(&FimPrompt { context: &path, prefix: &prefix, suffix }),
+        healed,
     }
-    let prefix = [&prefix[..], &tokenizer.encode(&String::from_utf8_lossy(&healed))].concat();
-    tokens = layout.assemble(&FimPrompt { context: &path, prefix: &prefix, suffix });
-    Prompt { tokens, healed: Vec::new() }
 }
 
 fn last(tokens: &[TokenId], count: usize) -> &[TokenId] {

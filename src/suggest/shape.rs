@@ -151,6 +151,7 @@ fn is_token_edge(text: &str, n: usize) -> bool {
 
 /// Indentation with the file's own characters, line breaks as the file has them.
 fn in_style(site: &Site<'_>, answer: &str) -> String {
+    let answer = &answer.replace('\r', "");
     let unit =
         file_unit(site.text).unwrap_or(if site.indent.is_empty() { "    " } else { site.indent });
     let width = if unit == "\t" { 4 } else { unit.len() };

@@ -38,20 +38,20 @@ impl SyntaxTree {
         Some(SyntaxTree { language, tree, current: true })
     }
 
-    /// Follows an edit that led to `text`, reusing all that it left alone: [`SyntaxTree::edit`] and
-    /// [`SyntaxTree::catch_up`] in one.
+    /// Follows an edit that led to `text`, reusing all that it left alone; `false` if 20 ms were not
+    /// enough. For trying something out; see [`SyntaxTree::catch_up`] for keeping a tree.
     pub fn update(&mut self, edit: &AppliedEdit, text: &str) -> bool {
         self.edit(edit);
-        self.catch_up(text)
+        self.catch_up_within(UPDATE_LIMIT, text)
     }
 
     /// Parses what changed since the tree was current.
     ///
-    /// `false` if the text has grown too large or 20 ms were not enough, as can happen while a bracket
-    /// or quote is open. What the tree says of places away from the edits stays right, and a later call
+    /// `false` if the text has grown too large or half a second was not enough, as can happen while a
+    /// bracket or quote is open. What the tree says of places away from the edits stays right, and a later call
     /// catches up. See [`SyntaxTree::is_current`].
     pub fn catch_up(&mut self, text: &str) -> bool {
-        self.catch_up_within(UPDATE_LIMIT, text)
+        self.catch_up_within(PARSE_LIMIT, text)
     }
 
     pub(super) fn catch_up_within(&mut self, limit: Duration, text: &str) -> bool {

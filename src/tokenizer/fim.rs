@@ -118,6 +118,15 @@ impl FimLayout {
         })
     }
 
+    /// Whether some family uses this text as a marker.
+    pub(super) fn is_marker(text: &str) -> bool {
+        ROWS.iter().any(|row| {
+            [row.prefix, row.suffix, row.middle].contains(&text)
+                || row.ends.contains(&text)
+                || row.file == Some(text)
+        })
+    }
+
     /// The family's name.
     pub fn name(&self) -> &'static str {
         self.name

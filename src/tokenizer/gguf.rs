@@ -70,7 +70,14 @@ impl Tokenizer {
             }
         }
         let vocabulary: ahash_map::Map = tokens.into_iter().zip(0..).collect();
-        let bpe = BPE::builder().vocab_and_merges(vocabulary, pairs).build();
+        // The builder panics on a product that is longer than every token.
+        for (left, right) in &pairs {
+            if !vocabulary.contains_key(&format!("{left}{right}")) {
+                bail!("the merges do not fit the vocabulary: {left:?} + {right:?} is no token");
+            }
+        }
+        let bpe = BPE::builder().vocab_and_merges(vocabulary, pairs);
+        let bpe = bpe.ignore_merges(pre == "llama-bpe").build();
         let bpe = bpe.map_err(|e| anyhow!("the merges do not fit the vocabulary: {e}"))?;
         let mut steps = Vec::new();
         let split = |pattern: &str| {

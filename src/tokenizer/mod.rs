@@ -40,7 +40,9 @@ impl Tokenizer {
 
     /// Parses the content of a `tokenizer.json`.
     pub fn from_json(json: &[u8]) -> Result<Tokenizer> {
-        let inner = tokenizers::Tokenizer::from_bytes(json)
+        // The crate panics on some vocabularies that contradict themselves.
+        let inner = std::panic::catch_unwind(|| tokenizers::Tokenizer::from_bytes(json))
+            .map_err(|_| anyhow::anyhow!("the tokenizer contradicts itself"))?
             .map_err(|e| anyhow::anyhow!("not a tokenizer.json: {e}"))?;
         Tokenizer::new(inner)
     }
@@ -56,7 +58,8 @@ impl Tokenizer {
                 bail!("token id {id} lies outside a vocabulary of {size}; ids must be dense");
             };
             match added.get(&id) {
-                Some(token) if token.special => {
+                // Some families (Qwen2.5-Coder) do not flag their markers as special.
+                Some(token) if token.special || FimLayout::is_marker(&text) => {
                     special.insert(text, id);
                 }
                 Some(_) => *slot = text.into_bytes().into(),

@@ -21,6 +21,9 @@ pub struct Progress {
     pub step: u64,
     /// Seconds of training so far, over all starts.
     pub seconds: f64,
+    /// Steps of the whole run, for which its schedule was made.
+    #[serde(default)]
+    pub steps: u64,
     /// Training loss (nats per token) by step, thinned.
     pub losses: Vec<(u64, f32)>,
     /// Held-out loss by step.
@@ -43,13 +46,22 @@ pub fn save(folder: &Path, optimizer: &Optimizer, progress: &Progress) -> Result
     safetensors::write(&fresh.join(STATE), &tensors)?;
     std::fs::write(fresh.join(PROGRESS), serde_json::to_vec_pretty(progress)?)?;
     let old = folder.with_extension("old");
-    let _ = std::fs::remove_dir_all(&old);
+    // Without `folder`, after a kill between the two renames, `old` is the only whole one.
     if folder.exists() {
+        let _ = std::fs::remove_dir_all(&old);
         std::fs::rename(folder, &old)?;
     }
     std::fs::rename(&fresh, folder)?;
     let _ = std::fs::remove_dir_all(&old);
     Ok(())
+}
+
+/// The length of the run that left a checkpoint here.
+pub fn planned_steps(folder: &Path) -> Option<u64> {
+    let folders = [folder.to_path_buf(), folder.with_extension("old")];
+    let text = folders.iter().find_map(|f| std::fs::read_to_string(f.join(PROGRESS)).ok())?;
+    let progress: Progress = serde_json::from_str(&text).ok()?;
+    (progress.steps > 0).then_some(progress.steps)
 }
 
 /// Restores what [`save`] wrote; `None` when there is nothing.

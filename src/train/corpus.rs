@@ -50,6 +50,8 @@ const FOREIGN_FOLDERS: [&str; 14] = [
     "target",
     ".git",
 ];
+/// Nothing larger is read; line ends of two bytes at most double a text.
+const MAX_READ_BYTES: usize = 200_000;
 const SECRET_NAMES: [&str; 6] = [".env", ".pem", ".key", "id_rsa", "credentials", ".netrc"];
 /// Notices that make a file unusable inside an otherwise permissive repository.
 const REFUSED_LICENCES: [&str; 9] = [
@@ -97,9 +99,10 @@ impl Corpus {
         for path in paths {
             let relative = path.strip_prefix(root).unwrap_or(&path);
             let relative = relative.to_string_lossy().replace('\\', "/");
-            if let Some(language) = self.admit_path(&relative)
-                && let Ok(content) = std::fs::read(&path)
-            {
+            let Some(language) = self.admit_path(&relative) else { continue };
+            if path.metadata().is_ok_and(|m| m.len() > MAX_READ_BYTES as u64) {
+                self.drop("longer than 100 KB");
+            } else if let Ok(content) = std::fs::read(&path) {
                 self.admit(&name, relative, language, content);
             }
         }
@@ -109,12 +112,8 @@ impl Corpus {
     /// Reads blobs straight from the object store: nothing is checked out.
     fn add_git(&mut self, root: &Path) -> Result<()> {
         let name = repository_name(root);
-        let listing = Command::new("git")
-            .args(["-c", "safe.directory=*", "-C"])
-            .arg(root)
-            .args(["ls-tree", "-r", "-z", "HEAD"])
-            .output()
-            .context("cannot run git")?;
+        let listing =
+            git(root).args(["ls-tree", "-r", "-z", "HEAD"]).output().context("cannot run git")?;
         if !listing.status.success() {
             bail!("{}: {}", root.display(), String::from_utf8_lossy(&listing.stderr).trim());
         }
@@ -132,9 +131,7 @@ impl Corpus {
                 wanted.push((id.to_string(), path.to_string(), language));
             }
         }
-        let mut child = Command::new("git")
-            .args(["-c", "safe.directory=*", "-C"])
-            .arg(root)
+        let mut child = git(root)
             .args(["cat-file", "--batch"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -148,12 +145,19 @@ impl Corpus {
         let mut output = BufReader::new(child.stdout.take().context("git has no stdout")?);
         for (_, path, language) in wanted {
             let mut header = String::new();
-            output.read_line(&mut header)?;
-            let Some(size) = header.trim_end().rsplit(' ').next().and_then(|s| s.parse().ok())
-            else {
+            if output.read_line(&mut header)? == 0 {
+                bail!("{}: git ended before all files were read", root.display());
+            }
+            let size = header.trim_end().rsplit(' ').next().and_then(|s| s.parse::<usize>().ok());
+            let Some(size) = size else {
                 self.drop("missing object");
                 continue;
             };
+            if size > MAX_READ_BYTES {
+                std::io::copy(&mut output.by_ref().take(size as u64 + 1), &mut std::io::sink())?;
+                self.drop("longer than 100 KB");
+                continue;
+            }
             let mut content = vec![0u8; size];
             output.read_exact(&mut content)?;
             output.read_exact(&mut [0u8])?;
@@ -240,6 +244,14 @@ fn unfit(text: &str) -> Option<&'static str> {
         return Some("mostly digits");
     }
     None
+}
+
+/// git on a repository that is not ours: it fetches nothing and runs nothing that is configured there.
+fn git(root: &Path) -> Command {
+    let mut git = Command::new("git");
+    git.env("GIT_NO_LAZY_FETCH", "1").env("GIT_ALLOW_PROTOCOL", "none").env_remove("GIT_DIR");
+    git.args(["-c", "safe.directory=*", "-C"]).arg(root);
+    git
 }
 
 /// The folder's own name, or its parent's when it is only called `repo` or `.git`.

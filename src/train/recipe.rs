@@ -119,7 +119,8 @@ pub fn train(
     }
     let (mut model_config, mut config) = request.size.recipe();
     let checkpoint = request.out.join("checkpoint");
-    if checkpoint.exists() && !request.resume {
+    let earlier = [checkpoint.clone(), checkpoint.with_extension("old")];
+    if earlier.iter().any(|folder| folder.exists()) && !request.resume {
         bail!(
             "{} holds the checkpoint of an earlier run: add --resume to go on, or delete it",
             request.out.display()
@@ -136,6 +137,8 @@ pub fn train(
     let held_out = Dataset::new(held_out, &tokenizer, examples(0.0));
     let mut trainer = Trainer::new(model_config.clone(), config.clone())?;
     if let Some(steps) = request.steps {
+        config.steps = steps;
+    } else if let Some(steps) = super::checkpoint::planned_steps(&checkpoint) {
         config.steps = steps;
     } else if let Some(budget) = request.budget {
         let seconds = trainer.seconds_per_step(&tokenizer, &data)?;
@@ -211,7 +214,8 @@ fn split(files: Vec<SourceFile>) -> (Vec<SourceFile>, Vec<SourceFile>) {
     let mut bytes = 0;
     for (size, name) in by_size {
         bytes += size;
-        if bytes * 50 > total {
+        // One at least: a loss over nothing is 0.
+        if bytes * 50 > total && !held.is_empty() {
             break;
         }
         held.insert(name);

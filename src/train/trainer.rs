@@ -162,11 +162,13 @@ impl Trainer {
         let mut progress =
             checkpoint::load(folder, &mut self.optimizer, &fingerprint)?.unwrap_or(Progress {
                 step: 0,
+                steps,
                 seconds: 0.0,
                 losses: Vec::new(),
                 held_out: Vec::new(),
                 fingerprint,
             });
+        progress.steps = steps;
         let (start, before, first) = (Instant::now(), progress.seconds, progress.step);
         let mut saved = Instant::now();
         let mut bad_steps = 0;
@@ -176,7 +178,9 @@ impl Trainer {
             let loss = self.model.loss(&data.tokens, &data.targets, sequence)?;
             let value = loss.to_scalar::<f32>()?;
             let report = self.optimizer.step(&loss, self.config.schedule(step))?;
-            if !(value.is_finite() && report.gradient_norm.is_finite()) {
+            if value.is_finite() && report.gradient_norm.is_finite() {
+                bad_steps = 0;
+            } else {
                 bad_steps += 1;
                 if bad_steps > 20 {
                     bail!("the loss is not finite at step {step}: lower the learning rate");
@@ -185,7 +189,8 @@ impl Trainer {
             progress.step += 1;
             self.optimizer.step = progress.step;
             progress.seconds = before + start.elapsed().as_secs_f64();
-            if step % 10 == 0 {
+            // JSON has no number for what is not finite.
+            if step % 10 == 0 && value.is_finite() {
                 progress.losses.push((step, value));
             }
             let due = progress.step % 250 == 0 || progress.step == steps;
@@ -193,7 +198,8 @@ impl Trainer {
                 true => Some(self.evaluate(tokenizer, held_out, 8)?),
                 false => None,
             };
-            progress.held_out.extend(measured.map(|loss| (progress.step, loss)));
+            let finite = measured.filter(|loss| loss.is_finite());
+            progress.held_out.extend(finite.map(|loss| (progress.step, loss)));
             let trained = ((progress.step - first) as usize * batch * sequence) as f64;
             news(News {
                 step: progress.step,
@@ -202,7 +208,7 @@ impl Trainer {
                 gradient_norm: report.gradient_norm,
                 tokens_per_second: trained / start.elapsed().as_secs_f64(),
             });
-            if saved.elapsed().as_secs() >= 60 {
+            if bad_steps == 0 && saved.elapsed().as_secs() >= 60 {
                 checkpoint::save(folder, &self.optimizer, &progress)?;
                 saved = Instant::now();
             }

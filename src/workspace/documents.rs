@@ -111,8 +111,7 @@ impl Documents {
     /// Takes over the tree of a copy that was parsed elsewhere, unless the text has changed since.
     pub fn adopt_tree(&mut self, parsed: Document) {
         if let Some(open) = self.open.get_mut(&parsed.uri)
-            && open.document.revision == parsed.revision
-            && open.document.version == parsed.version
+            && open.document.text.is_same(&parsed.text)
         {
             Arc::make_mut(&mut open.document).tree = parsed.tree;
         }

@@ -144,7 +144,7 @@ async fn exit_does_not_wait_for_a_generation() {
     let start = Instant::now();
     client.notify("exit", Value::Null).await;
     assert_eq!(client.exit_code().await, 1);
-    assert!(start.elapsed() < Duration::from_secs(1));
+    assert!(start.elapsed() < Duration::from_secs(4));
     assert!(script.was_cancelled());
 }
 
