@@ -90,7 +90,11 @@ impl Weights {
     /// told by content, not by name.
     pub fn open(path: &Path) -> Result<Weights> {
         let metadata = std::fs::metadata(path).map_err(|e| {
-            LoadError::new(path, format!("{e}; give a GGUF file or a model directory"))
+            let reason = match e.kind() {
+                std::io::ErrorKind::NotFound => "no such file or directory".into(),
+                _ => e.to_string(),
+            };
+            LoadError::new(path, format!("{reason}; give a GGUF file or a model directory"))
         })?;
         if metadata.is_dir() {
             let gguf = path.join("model.gguf");

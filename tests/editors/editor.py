@@ -86,7 +86,7 @@ class Editor:
 
     def type(self, text):
         self.screen.type(text)
-        last = text.split("\n")[-1]
+        last = text.replace("\r", "\n").split("\n")[-1]
         until(lambda: self.lua("return vim.api.nvim_get_current_line():sub(1, vim.fn.col('.') - 1)").endswith(last), "the typed text")
 
     def see(self, limit=10.0):

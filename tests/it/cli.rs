@@ -216,7 +216,7 @@ fn a_tokenizer_of_another_model_is_refused() {
             let vocabulary = json["model"]["vocab"].as_object_mut().expect("a vocabulary");
             let count = vocabulary.len();
             for id in count..count + 500 {
-                vocabulary.insert(format!("token {id}"), id.into());
+                vocabulary.insert(format!("token{id}"), id.into());
             }
             std::fs::write(file, json.to_string()).expect("a new file");
         },
