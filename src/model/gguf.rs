@@ -95,7 +95,10 @@ impl<'a> Reader<'a> {
         let count = self.u64()?;
         let left = (self.bytes.len() - self.at) as u64;
         if count > left / least as u64 {
-            return error(format!("truncated, or a wrong count: {count} at offset {} exceeds the file", self.at));
+            return error(format!(
+                "truncated, or a wrong count: {count} at offset {} exceeds the file",
+                self.at
+            ));
         }
         Ok(count as usize)
     }

@@ -84,6 +84,7 @@ impl Backend {
     }
 
     async fn did_change(&self, params: lsp::DidChangeTextDocumentParams) {
+        let start = Instant::now();
         let version = params.text_document.version;
         let uri = params.text_document.text_document_identifier.uri.0;
         let changes = params.content_changes.into_iter().map(from_proto::change).collect();
@@ -101,6 +102,7 @@ impl Backend {
             }
             Err(error) => tracing::warn!("a change was dropped: {error}"),
         }
+        state.stats.changed(start.elapsed());
         drop(state);
         self.shared.catch_up(&uri);
     }

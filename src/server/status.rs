@@ -33,6 +33,8 @@ pub(super) struct Stats {
     last_silence: Option<(Silence, String)>,
     /// Request to answer, as the editor sees it, without superseded requests; newest last.
     latencies: VecDeque<Duration>,
+    /// From the start of a change's handler to its end; newest last.
+    changes: VecDeque<Duration>,
     /// The engine's own time for an answer.
     answer_time: Mean,
 }
@@ -47,10 +49,12 @@ impl Stats {
             Some(reason) => self.last_silence = Some((reason, uri.to_string())),
             None => self.counts.shown += 1,
         }
-        if self.latencies.len() == LATENCIES {
-            self.latencies.pop_front();
-        }
-        self.latencies.push_back(latency);
+        remember(&mut self.latencies, latency);
+    }
+
+    /// Notes how long a change of a document took to take in.
+    pub(super) fn changed(&mut self, time: Duration) {
+        remember(&mut self.changes, time);
     }
 
     /// Notes how long the engine worked for an answer.
@@ -84,18 +88,29 @@ impl Stats {
                 "requests": requests, "answered": answered, "cancelled": cancelled,
                 "shown": shown, "accepted": accepted
             },
-            "latencyMs": { "p50": self.percentile(50), "p95": self.percentile(95) },
+            "latencyMs": percentiles(&self.latencies),
+            "changeMs": percentiles(&self.changes),
         })
     }
+}
 
-    /// In milliseconds; `None` before the first answer.
-    fn percentile(&self, percent: usize) -> Option<f64> {
-        let mut sorted: Vec<Duration> = self.latencies.iter().copied().collect();
-        sorted.sort_unstable();
+fn remember(times: &mut VecDeque<Duration>, time: Duration) {
+    if times.len() == LATENCIES {
+        times.pop_front();
+    }
+    times.push_back(time);
+}
+
+/// In milliseconds; null before there is any.
+fn percentiles(times: &VecDeque<Duration>) -> Value {
+    let mut sorted: Vec<Duration> = times.iter().copied().collect();
+    sorted.sort_unstable();
+    let at = |percent: usize| -> Option<f64> {
         let rank = (sorted.len() * percent).div_ceil(100).max(1);
         let ms = sorted.get(rank - 1)?.as_secs_f64() * 1000.0;
-        Some((ms * 100.0).round() / 100.0)
-    }
+        Some((ms * 1000.0).round() / 1000.0)
+    };
+    json!({ "p50": at(50), "p95": at(95) })
 }
 
 fn model_json(model: &ModelState) -> Value {
@@ -122,12 +137,12 @@ mod tests {
 
     #[test]
     fn percentiles_are_taken_from_the_last_answers() {
-        assert_eq!(stats(1..=100).percentile(50), Some(50.0));
-        assert_eq!(stats(1..=100).percentile(95), Some(95.0));
-        assert_eq!(stats([7]).percentile(95), Some(7.0));
-        assert_eq!(stats([]).percentile(50), None);
+        assert_eq!(percentiles(&stats(1..=100).latencies)["p50"], 50.0);
+        assert_eq!(percentiles(&stats(1..=100).latencies)["p95"], 95.0);
+        assert_eq!(percentiles(&stats([7]).latencies)["p95"], 7.0);
+        assert_eq!(percentiles(&stats([]).latencies)["p50"], Value::Null);
         let many = (0..2000).map(|n| if n < 1000 { 900 } else { 3 });
-        assert_eq!(stats(many).percentile(95), Some(3.0));
+        assert_eq!(percentiles(&stats(many).latencies)["p95"], 3.0);
     }
 
     #[test]

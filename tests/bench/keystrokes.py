@@ -15,8 +15,9 @@ How the figures are taken:
   debounce included. While typing, slow answers are cancelled by the next key and fall out of
   the sample, so "at a pause" is the honest part: there the typist always waits for the answer.
 - "Typed through" is an answer that is what remained of the suggestion shown before.
-- A change is measured to the answer of a `nestling/status` request sent right behind it, in a
-  5,000-line file. Nothing is subtracted; the status request alone is printed beside it.
+- A change in a 5,000-line file is timed by the server, from the start of its handler to the end
+  (`changeMs` of `nestling/status`), and by the client, to the answer of a `nestling/status` request
+  sent right behind it. Of that nothing is subtracted; the status request alone is printed beside it.
 - Cancelled requests are measured from the cancellation to the answer: those of the typing, and
   invoked ones that are cancelled at a random moment of their run.
 - A start is a new process up to its first answer with something in it, at a place where the
@@ -150,8 +151,10 @@ class Bench:
                 idle = client.call("nestling/status")
                 alone.append(idle.milliseconds)
             document.replace(at, at + len(line) + 1, "")
+        inside = client.status()["changeMs"]
         self.compare(document)
-        return {"lines": text.count("\n"), "with_change": samples, "status_alone": alone}
+        return {"lines": text.count("\n"), "with_change": samples, "status_alone": alone,
+                "inside": inside}  # fmt: skip
 
     def replay(self, client):
         for number, edit in enumerate(self.found):
@@ -324,6 +327,7 @@ def measure(arguments, found):
             for kind in ("new", "typed through", "nothing")
         },
         "change": {"lines": changes["lines"], **summary(changes["with_change"])},
+        "change_inside": {**changes["inside"], "max": None, "count": len(changes["with_change"])},
         "status_alone": summary(changes["status_alone"]),
         "cancelled": summary(bench.cancelled["typing"] + bench.cancelled["running"]),
         "cancelled_running": summary(bench.cancelled["running"]),
@@ -376,7 +380,7 @@ def verdicts(report):
     """Each target with the figure reached; None where there is none."""
     found = {
         "answer_p50": report["answer"]["p50"], "answer_p95": report["answer"]["p95"],
-        "change_p95": report["change"]["p95"], "cancelled_max": report["cancelled"]["max"],
+        "change_p95": report["change_inside"]["p95"], "cancelled_max": report["cancelled"]["max"],
         "start_max": report["start_model"]["max"],
     }  # fmt: skip
     reached = {name: (found[name], limit) for name, limit in TARGETS.items()}
@@ -397,8 +401,9 @@ def print_table(report):
         ("answer_new", "  new text", ""),
         ("answer_typed_through", "  typed through", ""),
         ("answer_nothing", "  nothing to show", ""),
-        ("change", f"didChange, {report['change']['lines']} lines + status",
+        ("change_inside", f"didChange handled, {report['change']['lines']} lines",
          f"p95 <= 2 {word('change_p95')}"),
+        ("change", "  to the answer of a status request", ""),
         ("status_alone", "  the status request alone", ""),
         ("cancelled", "cancelled request", f"max <= 20 {word('cancelled_max')}"),
         ("cancelled_running", "  while the model works", ""),
