@@ -180,7 +180,7 @@ impl ModelConfig {
                 format!("{per_token} bytes of KV cache per token; at most 4194304 can be run");
             return Err(ConfigError(text));
         }
-        if self.head_dim % 2 != 0 {
+        if !self.head_dim.is_multiple_of(2) {
             return Err(ConfigError(format!("head_dim {} is odd", self.head_dim)));
         }
         if !(self.rope_theta > 0.0 && self.rms_norm_eps >= 0.0) {

@@ -151,7 +151,7 @@ impl CustomOp3 for Attention {
                 read(v, |v| {
                     read(y, |y| {
                         read(dy, |dy| {
-                            self.gradients((q, k, v, y, dy), &shared);
+                            self.gradients([q, k, v, y, dy], &shared);
                             Ok(())
                         })
                     })
@@ -165,11 +165,7 @@ impl CustomOp3 for Attention {
 impl Attention {
     /// The probabilities are computed again, block by block, instead of being kept (as in
     /// FlashAttention): dS = P ∘ (dY·Vᵀ − rowsum(dY ∘ Y)), dQ = dS·K, dK = dSᵀ·Q, dV = Pᵀ·dY.
-    fn gradients(
-        &self,
-        (q, k, v, y, dy): (&[f32], &[f32], &[f32], &[f32], &[f32]),
-        (dq, dk, dv): &(Shared, Shared, Shared),
-    ) {
+    fn gradients(&self, [q, k, v, y, dy]: [&[f32]; 5], (dq, dk, dv): &(Shared, Shared, Shared)) {
         let AttentionShape { sequence, heads, kv_heads, head_dim } = self.0;
         let (q_stride, kv_stride) = (heads * head_dim, kv_heads * head_dim);
         let (batch, group) = (q.len() / (sequence * q_stride), heads / kv_heads);
