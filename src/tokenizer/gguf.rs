@@ -12,7 +12,7 @@ use super::Tokenizer;
 
 /// Patterns by `tokenizer.ggml.pre`. `None`: the pattern built into GPT-2's byte-level splitter.
 const PATTERNS: [(&str, Option<&str>, bool); 8] = [
-    ("qwen2", Some(QWEN2), false),
+    ("qwen2", Some(super::train::PATTERN), false),
     ("gpt-2", None, false),
     ("default", None, false),
     ("smollm", None, true),
@@ -21,7 +21,6 @@ const PATTERNS: [(&str, Option<&str>, bool); 8] = [
     ("command-r", None, true),
     ("llama-bpe", Some(LLAMA3), false),
 ];
-const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// What GGUF calls the kinds of tokens.

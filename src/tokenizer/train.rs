@@ -25,7 +25,7 @@ pub const SPECIAL_TOKENS: [&str; 8] = [
 /// How text is cut before merging: the pattern that GGUF files call "qwen2" (digits one by one,
 /// words with one leading mark or space, runs of punctuation, line breaks, spaces), so that other
 /// engines cut exactly alike.
-const PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+pub(super) const PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// Learns `vocab_size` tokens (256 bytes and the special ones among them) from the texts.
 pub fn train<'a>(
