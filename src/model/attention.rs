@@ -125,7 +125,7 @@ fn one_query(
     let keys = &cache.keys[kv_head * capacity * head_dim..][..capacity * head_dim];
     let values = &cache.values[kv_head * capacity * head_dim..][..seen * head_dim];
     let scale = 1.0 / (head_dim as f32).sqrt();
-    vectorize(|| {
+    vectorize!(|| {
         // Positions in blocks of 64: their sums stay in registers while the features pass by.
         const LANES: usize = 64;
         let mut scores = vec![0f32; seen.next_multiple_of(LANES)];
@@ -211,7 +211,7 @@ fn many_queries(
         (scale, false),
         ops::ONE_CORE,
     );
-    vectorize(|| {
+    vectorize!(|| {
         for (i, scores) in scores.chunks_exact_mut(seen).enumerate() {
             let (visible, future) = scores.split_at_mut(start + row + i + 1);
             simd::softmax(visible);

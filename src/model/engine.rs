@@ -139,7 +139,7 @@ fn float_matmul(x: &[f32], weight: &[f32], rows: usize, inputs: usize) -> Vec<f3
     if rows == 1 {
         const UNIT: usize = 64;
         for_each_chunk(&mut y, UNIT, |unit, y| {
-            vectorize(|| {
+            vectorize!(|| {
                 for (i, y) in y.iter_mut().enumerate() {
                     let at = (unit * UNIT + i) * inputs;
                     *y = simd::dot(x, &weight[at..at + inputs]);
@@ -341,7 +341,7 @@ impl Engine {
         let (width, epsilon) = (weight.len(), self.config.rms_norm_eps as f32);
         let mut out = vec![0f32; x.len()];
         for_each_chunk(&mut out, width, |row, out| {
-            vectorize(|| simd::rms_norm(&x[row * width..(row + 1) * width], weight, epsilon, out))
+            vectorize!(|| simd::rms_norm(&x[row * width..(row + 1) * width], weight, epsilon, out))
         });
         Activations::new(out, width)
     }
@@ -353,7 +353,7 @@ impl Engine {
             up.read(|up| {
                 for_each_chunk(&mut out, UNIT, |unit, out| {
                     let from = unit * UNIT;
-                    vectorize(|| {
+                    vectorize!(|| {
                         for ((x, &g), &u) in out.iter_mut().zip(&gate[from..]).zip(&up[from..]) {
                             *x = simd::silu(g) * u;
                         }
@@ -414,7 +414,7 @@ impl Engine {
         let mut out = vec![0f32; x.0.elem_count()];
         x.read(|x| {
             for_each_chunk(&mut out, width, |row, out| {
-                vectorize(|| {
+                vectorize!(|| {
                     out.copy_from_slice(&x[row * width..(row + 1) * width]);
                     if let Some(bias) = bias {
                         simd::axpy(1.0, bias, out);
@@ -436,6 +436,6 @@ impl Engine {
 fn add(x: &mut [f32], y: &Activations) {
     const UNIT: usize = 4096;
     y.read(|y| {
-        for_each_chunk(x, UNIT, |unit, x| vectorize(|| simd::axpy(1.0, &y[unit * UNIT..], x)));
+        for_each_chunk(x, UNIT, |unit, x| vectorize!(|| simd::axpy(1.0, &y[unit * UNIT..], x)));
     });
 }

@@ -54,7 +54,7 @@ impl Attention {
             (self.scale(), false),
             ONE_CORE,
         );
-        vectorize(|| {
+        vectorize!(|| {
             for (i, row) in scores[..(end - start) * end].chunks_exact_mut(end).enumerate() {
                 let (seen, future) = row.split_at_mut(start + i + 1);
                 simd::softmax(seen);
@@ -191,7 +191,7 @@ impl Attention {
                         (1.0, false),
                         ONE_CORE,
                     );
-                    vectorize(|| {
+                    vectorize!(|| {
                         for i in 0..rows {
                             let at = from + i * q_stride;
                             let d = simd::dot(&dy[at..at + head_dim], &y[at..at + head_dim]);

@@ -72,7 +72,7 @@ impl CustomOp2 for CrossEntropy {
                         return 0f64;
                     }
                     let picked = row[target as usize];
-                    let (top, total) = vectorize(|| {
+                    let (top, total) = vectorize!(|| {
                         let statistics = simd::softmax(row);
                         for x in row.iter_mut() {
                             *x /= counted;

@@ -31,7 +31,7 @@ impl CustomOp2 for RmsNorm {
         let (x, w) = (slice(x, xl)?, slice(w, wl)?);
         let mut y = vec![0f32; x.len()];
         y.par_chunks_mut(ROWS * w.len()).zip(x.par_chunks(ROWS * w.len())).for_each(|(y, x)| {
-            vectorize(|| {
+            vectorize!(|| {
                 for (y, x) in y.chunks_exact_mut(w.len()).zip(x.chunks_exact(w.len())) {
                     simd::rms_norm(x, w, self.epsilon, y);
                 }
@@ -63,7 +63,7 @@ impl RmsNorm {
             .zip(dy.par_chunks(ROWS * width))
             .map(|((dx, x), dy)| {
                 let mut dw = vec![0f32; width];
-                vectorize(|| {
+                vectorize!(|| {
                     let rows = dx.chunks_exact_mut(width).zip(x.chunks_exact(width));
                     for ((dx, x), dy) in rows.zip(dy.chunks_exact(width)) {
                         let s = 1.0 / (simd::dot(x, x) / width as f32 + self.epsilon).sqrt();

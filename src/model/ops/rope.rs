@@ -34,7 +34,7 @@ impl CustomOp1 for Rope {
         }
         let mut y = slice(x, xl)?.to_vec();
         y.par_chunks_mut(ROWS * width).enumerate().for_each(|(block, rows)| {
-            vectorize(|| {
+            vectorize!(|| {
                 for (i, row) in rows.chunks_exact_mut(width).enumerate() {
                     let (cos, sin) = self.table.row((block * ROWS + i) % self.sequence);
                     let mut signed = [0f32; RopeTable::MAX_PAIRS];

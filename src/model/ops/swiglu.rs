@@ -30,7 +30,7 @@ impl CustomOp2 for SwiGlu {
         const CHUNK: usize = 1 << 14;
         y.par_chunks_mut(CHUNK).zip(gate.par_chunks(CHUNK)).zip(up.par_chunks(CHUNK)).for_each(
             |((y, gate), up)| {
-                vectorize(|| {
+                vectorize!(|| {
                     for ((y, &g), &u) in y.iter_mut().zip(gate).zip(up) {
                         *y = simd::silu(g) * u;
                     }
@@ -57,7 +57,7 @@ impl CustomOp2 for SwiGlu {
                     let inputs = gate.par_chunks(CHUNK).zip(up.par_chunks(CHUNK));
                     outputs.zip(inputs.zip(dy.par_chunks(CHUNK))).for_each(
                         |((dgate, dup), ((gate, up), dy))| {
-                            vectorize(|| {
+                            vectorize!(|| {
                                 for i in 0..dy.len() {
                                     let sigmoid = 1.0 / (1.0 + simd::exp(-gate[i]));
                                     let silu = gate[i] * sigmoid;
