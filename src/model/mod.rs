@@ -2,6 +2,7 @@
 //! engine with a KV cache over the same weights.
 
 mod attention;
+pub mod backprop;
 pub mod config;
 pub mod engine;
 pub mod gguf;

@@ -50,6 +50,22 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     sums.iter().sum::<f32>() + tail
 }
 
+/// Σ aᵢ·bᵢ·cᵢ.
+#[inline(always)]
+pub(crate) fn dot3(a: &[f32], b: &[f32], c: &[f32]) -> f32 {
+    let mut sums = [0f32; LANES];
+    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
+    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
+    let (c_chunks, c_rest) = c.as_chunks::<LANES>();
+    for ((x, y), z) in a_chunks.iter().zip(b_chunks).zip(c_chunks) {
+        for i in 0..LANES {
+            sums[i] += x[i] * y[i] * z[i];
+        }
+    }
+    let tail: f32 = a_rest.iter().zip(b_rest).zip(c_rest).map(|((x, y), z)| x * y * z).sum();
+    sums.iter().sum::<f32>() + tail
+}
+
 /// Σ aᵢ.
 #[inline(always)]
 pub(crate) fn sum(a: &[f32]) -> f32 {
@@ -173,5 +189,6 @@ mod tests {
     fn sums_cover_the_tail() {
         let a: Vec<f32> = (1..=19).map(|x| x as f32).collect();
         assert_eq!(vectorize!(|| (sum(&a), dot(&a, &a), max(&a))), (190.0, 2470.0, 19.0));
+        assert_eq!(vectorize!(|| dot3(&a, &a, &a)), 36100.0);
     }
 }

@@ -1,16 +1,64 @@
-//! The network as a differentiable graph, for training. Bottom up: attention, feed-forward, layer,
-//! model. Field names are checkpoint names. Shapes stand beside the tensors: T = batch × sequence.
+//! The network as a graph of candle's primitive operations, which all have a backward pass: it trains on
+//! any device candle knows, and is the reference for [`super::backprop`], the CPU's own passes.
+//! Bottom up: attention, feed-forward, layer, model. Field names are checkpoint names; shapes stand
+//! beside the tensors: B sequences of S tokens, T = B·S.
 
-use std::sync::Arc;
-
-use candle_core::{Result, Tensor};
+use candle_core::{D, Device, Result, Tensor};
 
 use super::config::{Family, ModelConfig};
-use super::ops::{self, AttentionShape};
+use super::ops::IGNORE;
 use super::rope::RopeTable;
 
 /// Gives the tensor of that name and shape: a trainable variable, or a frozen weight.
 pub type TensorSource<'a> = &'a mut dyn FnMut(&str, &[usize]) -> Result<Tensor>;
+
+fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    x.matmul(&weight.t()?)
+}
+
+fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f64) -> Result<Tensor> {
+    let scale = (x.sqr()?.mean_keepdim(D::Minus1)? + epsilon)?.sqrt()?;
+    x.broadcast_div(&scale)?.broadcast_mul(weight)
+}
+
+fn softmax(x: &Tensor) -> Result<Tensor> {
+    let e = x.broadcast_sub(&x.max_keepdim(D::Minus1)?.detach())?.exp()?;
+    e.broadcast_div(&e.sum_keepdim(D::Minus1)?)
+}
+
+/// Cosines and sines (S, head_dim/2), and −∞ above the diagonal (S, S).
+struct Positions {
+    cos: Tensor,
+    sin: Tensor,
+    mask: Tensor,
+}
+
+impl Positions {
+    fn new(config: &ModelConfig, sequence: usize, device: &Device) -> Result<Positions> {
+        let table = RopeTable::new(config.head_dim, config.rope_theta, sequence);
+        let rows = |f: fn((&[f32], &[f32])) -> Vec<f32>| -> Vec<f32> {
+            (0..sequence).flat_map(|p| f(table.row(p))).collect()
+        };
+        let shape = (sequence, config.head_dim / 2);
+        let mask = (0..sequence)
+            .flat_map(|i| (0..sequence).map(move |j| if j > i { f32::NEG_INFINITY } else { 0.0 }));
+        Ok(Positions {
+            cos: Tensor::from_vec(rows(|(cos, _)| cos.to_vec()), shape, device)?,
+            sin: Tensor::from_vec(rows(|(_, sin)| sin.to_vec()), shape, device)?,
+            mask: Tensor::from_vec(mask.collect::<Vec<f32>>(), (sequence, sequence), device)?,
+        })
+    }
+
+    /// Rotates x (B, heads, S, head_dim).
+    fn rotate(&self, x: &Tensor) -> Result<Tensor> {
+        let half = x.dim(D::Minus1)? / 2;
+        let (a, b) = (x.narrow(D::Minus1, 0, half)?, x.narrow(D::Minus1, half, half)?);
+        let (cos, sin) = (&self.cos, &self.sin);
+        let low = (a.broadcast_mul(cos)? - b.broadcast_mul(sin)?)?;
+        let high = (b.broadcast_mul(cos)? + a.broadcast_mul(sin)?)?;
+        Tensor::cat(&[low, high], D::Minus1)
+    }
+}
 
 struct SelfAttention {
     q_proj: Tensor,
@@ -26,30 +74,38 @@ impl SelfAttention {
         &self,
         x: &Tensor, // (T, hidden)
         config: &ModelConfig,
-        rope: &Arc<RopeTable>,
-        sequence: usize,
+        positions: &Positions,
     ) -> Result<Tensor> {
-        let mut q = ops::linear(x, &self.q_proj)?; // (T, heads·head_dim)
-        let mut k = ops::linear(x, &self.k_proj)?; // (T, kv_heads·head_dim)
-        let mut v = ops::linear(x, &self.v_proj)?;
+        let sequence = positions.mask.dim(0)?;
+        let mut q = linear(x, &self.q_proj)?; // (T, heads·head_dim)
+        let mut k = linear(x, &self.k_proj)?; // (T, kv_heads·head_dim)
+        let mut v = linear(x, &self.v_proj)?;
         if let Some([q_bias, k_bias, v_bias]) = &self.biases {
             q = q.broadcast_add(q_bias)?;
             k = k.broadcast_add(k_bias)?;
             v = v.broadcast_add(v_bias)?;
         }
-        if let Some([q_norm, k_norm]) = &self.norms {
-            q = ops::rms_norm(&q, q_norm, config.rms_norm_eps)?;
-            k = ops::rms_norm(&k, k_norm, config.rms_norm_eps)?;
-        }
-        let q = ops::rope(&q, rope, sequence)?;
-        let k = ops::rope(&k, rope, sequence)?;
-        let shape = AttentionShape {
-            sequence,
-            heads: config.num_attention_heads,
-            kv_heads: config.num_key_value_heads,
-            head_dim: config.head_dim,
+        let (heads, kv_heads) = (config.num_attention_heads, config.num_key_value_heads);
+        let split = |x: Tensor, heads: usize| {
+            x.reshape(((), sequence, heads, config.head_dim)) // (B, S, heads, head_dim)
         };
-        ops::linear(&ops::attention(&q, &k, &v, shape)?, &self.o_proj) // (T, hidden)
+        let (mut q, mut k, v) = (split(q, heads)?, split(k, kv_heads)?, split(v, kv_heads)?);
+        if let Some([q_norm, k_norm]) = &self.norms {
+            q = rms_norm(&q, q_norm, config.rms_norm_eps)?;
+            k = rms_norm(&k, k_norm, config.rms_norm_eps)?;
+        }
+        let turn = |x: Tensor| x.transpose(1, 2)?.contiguous(); // (B, heads, S, head_dim)
+        let (q, k, v) = (positions.rotate(&turn(q)?)?, positions.rotate(&turn(k)?)?, turn(v)?);
+        let share = |x: Tensor| {
+            let (b, _, s, h) = x.dims4()?;
+            let group = heads / kv_heads;
+            x.unsqueeze(2)?.expand((b, kv_heads, group, s, h))?.reshape((b, heads, s, h))
+        };
+        let (k, v) = (share(k)?, share(v)?);
+        let scores = (q.matmul(&k.t()?)? / (config.head_dim as f64).sqrt())?; // (B, heads, S, S)
+        let y = softmax(&scores.broadcast_add(&positions.mask)?)?.matmul(&v)?;
+        let y = y.transpose(1, 2)?.reshape(((), heads * config.head_dim))?;
+        linear(&y, &self.o_proj) // (T, hidden)
     }
 }
 
@@ -61,9 +117,9 @@ struct Mlp {
 
 impl Mlp {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let gate = ops::linear(x, &self.gate_proj)?; // (T, intermediate)
-        let up = ops::linear(x, &self.up_proj)?;
-        ops::linear(&ops::swiglu(&gate, &up)?, &self.down_proj) // (T, hidden)
+        let gate = linear(x, &self.gate_proj)?; // (T, intermediate)
+        let up = linear(x, &self.up_proj)?;
+        linear(&(gate.silu()? * up)?, &self.down_proj) // (T, hidden)
     }
 }
 
@@ -77,7 +133,6 @@ struct Layer {
 /// A decoder-only Transformer whose operations all have a backward pass.
 pub struct Transformer {
     config: ModelConfig,
-    rope: Arc<RopeTable>,
     embed_tokens: Tensor,
     layers: Vec<Layer>,
     norm: Tensor,
@@ -85,12 +140,8 @@ pub struct Transformer {
 }
 
 impl Transformer {
-    /// Builds the network from whatever `source` gives, for sequences of up to `positions` tokens.
-    pub fn new(
-        config: &ModelConfig,
-        positions: usize,
-        source: TensorSource<'_>,
-    ) -> Result<Transformer> {
+    /// Builds the network from whatever `source` gives, on the device of those tensors.
+    pub fn new(config: &ModelConfig, source: TensorSource<'_>) -> Result<Transformer> {
         let shapes: std::collections::HashMap<String, Vec<usize>> =
             config.tensors().into_iter().collect();
         let mut get = |name: &str| match shapes.get(name) {
@@ -138,31 +189,42 @@ impl Transformer {
             true => embed_tokens.clone(),
             false => get("lm_head.weight")?,
         };
-        let rope = Arc::new(RopeTable::new(config.head_dim, config.rope_theta, positions));
-        Ok(Transformer { config: config.clone(), rope, embed_tokens, layers, norm, lm_head })
+        Ok(Transformer { config: config.clone(), embed_tokens, layers, norm, lm_head })
     }
 
     /// The last hidden states (T, hidden) of `tokens`, which are whole sequences of `sequence`.
     pub fn hidden(&self, tokens: &[u32], sequence: usize) -> Result<Tensor> {
-        let ids = Tensor::from_slice(tokens, tokens.len(), self.embed_tokens.device())?;
+        let device = self.embed_tokens.device();
+        let positions = Positions::new(&self.config, sequence, device)?;
+        let ids = Tensor::from_slice(tokens, tokens.len(), device)?;
         let epsilon = self.config.rms_norm_eps;
         let mut x = self.embed_tokens.index_select(&ids, 0)?; // (T, hidden)
         for layer in &self.layers {
-            let h = ops::rms_norm(&x, &layer.input_layernorm, epsilon)?;
-            x = (x + layer.self_attn.forward(&h, &self.config, &self.rope, sequence)?)?;
-            let h = ops::rms_norm(&x, &layer.post_attention_layernorm, epsilon)?;
+            let h = rms_norm(&x, &layer.input_layernorm, epsilon)?;
+            x = (x + layer.self_attn.forward(&h, &self.config, &positions)?)?;
+            let h = rms_norm(&x, &layer.post_attention_layernorm, epsilon)?;
             x = (x + layer.mlp.forward(&h)?)?;
         }
-        ops::rms_norm(&x, &self.norm, epsilon)
+        rms_norm(&x, &self.norm, epsilon)
     }
 
     /// The logits (T, vocabulary) of `tokens`.
     pub fn logits(&self, tokens: &[u32], sequence: usize) -> Result<Tensor> {
-        ops::linear(&self.hidden(tokens, sequence)?, &self.lm_head)
+        linear(&self.hidden(tokens, sequence)?, &self.lm_head)
     }
 
-    /// The mean cross-entropy in nats of `targets`; [`ops::IGNORE`] does not count.
+    /// The mean cross-entropy in nats of `targets`; [`IGNORE`] does not count.
     pub fn loss(&self, tokens: &[u32], targets: &[u32], sequence: usize) -> Result<Tensor> {
-        ops::cross_entropy(&self.hidden(tokens, sequence)?, &self.lm_head, targets)
+        let logits = self.logits(tokens, sequence)?;
+        let device = logits.device();
+        let counts: Vec<f32> = targets.iter().map(|&t| (t != IGNORE) as u8 as f32).collect();
+        let counted = counts.iter().sum::<f32>().max(1.0) as f64;
+        let picked: Vec<u32> = targets.iter().map(|&t| if t == IGNORE { 0 } else { t }).collect();
+        let picked = Tensor::from_vec(picked, (targets.len(), 1), device)?;
+        let counts = Tensor::from_vec(counts, (targets.len(), 1), device)?;
+        let shifted = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?.detach())?;
+        let total = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?; // (T, 1)
+        let nats = ((total - shifted.gather(&picked, D::Minus1)?)? * counts)?;
+        nats.sum_all()? / counted
     }
 }

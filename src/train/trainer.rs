@@ -9,8 +9,8 @@ use candle_core::{Device, Tensor, Var};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use crate::model::backprop::Backprop;
 use crate::model::config::ModelConfig;
-use crate::model::transformer::Transformer;
 use crate::tokenizer::Tokenizer;
 
 use super::checkpoint::{self, Progress};
@@ -62,7 +62,7 @@ pub struct News {
 
 /// A model in training.
 pub struct Trainer {
-    model: Transformer,
+    backprop: Backprop,
     optimizer: Optimizer,
     config: TrainConfig,
     model_config: ModelConfig,
@@ -89,12 +89,10 @@ impl Trainer {
             let tensor = Tensor::from_vec(data, shape, &Device::Cpu)?;
             variables.push((name, Var::from_tensor(&tensor)?));
         }
-        let model = Transformer::new(&model_config, config.sequence, &mut |name, _| {
-            let found = variables.iter().find(|(n, _)| n == name);
-            Ok(found.expect("the list of tensors is complete").1.as_tensor().clone())
-        })?;
+        let workers = rayon::current_num_threads().min(config.batch);
+        let backprop = Backprop::new(&model_config, config.sequence, workers, false);
         let optimizer = Optimizer::new(variables, config.optimizer.clone())?;
-        Ok(Trainer { model, optimizer, config, model_config })
+        Ok(Trainer { backprop, optimizer, config, model_config })
     }
 
     /// Changes the length of the run; what was trained stays.
@@ -108,8 +106,8 @@ impl Trainer {
         for i in 0..3 {
             let start = Instant::now();
             let batch = data.batch(tokenizer, i, self.config.batch);
-            let loss = self.model.loss(&batch.tokens, &batch.targets, self.config.sequence)?;
-            self.optimizer.step(&loss, 0.0)?;
+            self.loss_and_gradients(&batch)?;
+            self.optimizer.step(self.backprop.gradients(), 0.0)?;
             if i > 0 {
                 best = best.min(start.elapsed().as_secs_f64());
             }
@@ -117,9 +115,11 @@ impl Trainer {
         Ok(best)
     }
 
-    /// The network, as it stands.
-    pub fn model(&self) -> &Transformer {
-        &self.model
+    fn loss_and_gradients(&mut self, batch: &super::dataset::Batch) -> Result<f32> {
+        let Trainer { backprop, optimizer, .. } = self;
+        Ok(optimizer.with_weights(|weights| {
+            backprop.loss_and_gradients(weights, &batch.tokens, &batch.targets)
+        })?)
     }
 
     /// Weights by checkpoint name, as they stand.
@@ -129,15 +129,24 @@ impl Trainer {
     }
 
     /// Mean loss over `batches` fixed batches of `data`, in nats per token.
-    pub fn evaluate(&self, tokenizer: &Tokenizer, data: &Dataset, batches: usize) -> Result<f32> {
+    pub fn evaluate(
+        &mut self,
+        tokenizer: &Tokenizer,
+        data: &Dataset,
+        batches: usize,
+    ) -> Result<f32> {
         let mut total = 0.0;
         for index in 0..batches {
             let first = (1u64 << 40) + (index * self.config.batch) as u64;
             let batch = data.batch(tokenizer, first, self.config.batch);
-            let loss = self.model.loss(&batch.tokens, &batch.targets, self.config.sequence)?;
-            total += loss.to_scalar::<f32>()?;
+            let Trainer { backprop, optimizer, .. } = self;
+            total += optimizer.with_weights(|weights| {
+                let counted = batch.targets.iter().filter(|&&t| t != crate::model::ops::IGNORE);
+                backprop.nats(weights, &batch.tokens, &batch.targets)
+                    / counted.count().max(1) as f64
+            })?;
         }
-        Ok(total / batches.max(1) as f32)
+        Ok((total / batches.max(1) as f64) as f32)
     }
 
     /// Trains until the steps are done or `stop` is set; saves every minute and at the end.
@@ -175,9 +184,9 @@ impl Trainer {
         while progress.step < steps && !stop.load(Ordering::Relaxed) {
             let step = progress.step;
             let data = data.batch(tokenizer, step * batch as u64, batch);
-            let loss = self.model.loss(&data.tokens, &data.targets, sequence)?;
-            let value = loss.to_scalar::<f32>()?;
-            let report = self.optimizer.step(&loss, self.config.schedule(step))?;
+            let value = self.loss_and_gradients(&data)?;
+            let report =
+                self.optimizer.step(self.backprop.gradients(), self.config.schedule(step))?;
             if value.is_finite() && report.gradient_norm.is_finite() {
                 bad_steps = 0;
             } else {

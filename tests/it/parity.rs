@@ -3,7 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
+use nestling::model::backprop::Backprop;
 use nestling::model::engine::{Engine, Precision};
+use nestling::model::ops::IGNORE;
 use nestling::model::transformer::Transformer;
 use nestling::model::weights::Weights;
 
@@ -130,7 +132,7 @@ fn cached_decoding_equals_a_full_forward() {
 fn the_differentiable_forward_equals_the_inference_forward() {
     for family in FAMILIES {
         let weights = Weights::open(&folder(family)).unwrap();
-        let model = Transformer::new(&weights.config, 64, &mut |name, _| {
+        let model = Transformer::new(&weights.config, &mut |name, _| {
             Ok(weights.dense(name).expect("the folder holds every tensor"))
         });
         let tokens: Vec<u32> = (0..64).map(|i| i * 91 % 256).collect();
@@ -140,6 +142,50 @@ fn the_differentiable_forward_equals_the_inference_forward() {
         for (index, sequence) in tokens.chunks(32).enumerate() {
             let logits = engine.forward(&mut engine.new_cache(), sequence, 32).unwrap();
             close(&ours[index * 32 * 256..(index + 1) * 32 * 256], &logits, 1e-3);
+        }
+    }
+}
+
+#[test]
+fn written_out_gradients_equal_those_of_the_graph() {
+    use candle_core::{Tensor, Var};
+    for family in FAMILIES {
+        let weights = Weights::open(&folder(family)).unwrap();
+        let config = &weights.config;
+        let tensors: Vec<(String, Var)> = config
+            .tensors()
+            .into_iter()
+            .map(|(name, _)| {
+                let var = Var::from_tensor(&weights.dense(&name).unwrap()).unwrap();
+                (name, var)
+            })
+            .collect();
+        let model = Transformer::new(config, &mut |name, _| {
+            Ok(tensors.iter().find(|(n, _)| n == name).unwrap().1.as_tensor().clone())
+        });
+        let tokens: Vec<u32> = (0..3 * 80).map(|i| i * 91 % 256).collect();
+        let mut targets: Vec<u32> = (0..3 * 80).map(|i| i * 57 % 256).collect();
+        targets[7..90].fill(IGNORE);
+        let loss = model.unwrap().loss(&tokens, &targets, 80).unwrap();
+        let graph = loss.backward().unwrap();
+        let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let values: Vec<Vec<f32>> = tensors.iter().map(|(_, var)| flat(var)).collect();
+        let values: Vec<&[f32]> = values.iter().map(Vec::as_slice).collect();
+        for (workers, recompute) in [(1, false), (2, false), (2, true)] {
+            let mut backprop = Backprop::new(config, 80, workers, recompute);
+            for _again in 0..2 {
+                let ours = backprop.loss_and_gradients(&values, &tokens, &targets);
+                close(&[ours], &[loss.to_scalar::<f32>().unwrap()], 1e-5);
+                for ((name, var), ours) in tensors.iter().zip(backprop.gradients()) {
+                    let theirs = flat(graph.get(var).unwrap());
+                    let size = theirs.iter().fold(1e-6f32, |m, x| m.max(x.abs()));
+                    for (a, b) in ours.iter().zip(&theirs) {
+                        assert!((a - b).abs() < 1e-3 * size, "{family} {name}: {a} and {b}");
+                    }
+                }
+            }
+            let nats = backprop.nats(&values, &tokens, &targets) / (240.0 - 83.0);
+            close(&[nats as f32], &[loss.to_scalar::<f32>().unwrap()], 1e-5);
         }
     }
 }

@@ -1,76 +1,38 @@
 //! The matrix product with a weight, and its gradients.
 
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
+use super::{ONE_CORE, gemm};
+use crate::model::simd::{self, vectorize};
 
-use super::{ALL_CORES, gemm, matmul_transposed, read, slice, tensor};
+/// (rows, out, in) of y = x · Wᵀ.
+pub type Dims = (usize, usize, usize);
 
-/// y (tokens, out) = x (tokens, in) · Wᵀ with W (out, in), the layout of checkpoints.
-pub fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    x.apply_op2(weight, Linear)
+/// y (rows, out) = x (rows, in) · Wᵀ with W (out, in), the layout of checkpoints; added to y if asked.
+pub fn forward(x: &[f32], weight: &[f32], y: &mut [f32], (rows, out, inp): Dims, add: bool) {
+    gemm((rows, out, inp), (y, out, 1), (x, inp, 1), (weight, 1, inp), (1.0, add), ONE_CORE);
 }
 
-struct Linear;
+/// dx (rows, in) = dy (rows, out) · W, added to dx if asked.
+pub fn backward_input(
+    dy: &[f32],
+    weight: &[f32],
+    dx: &mut [f32],
+    (rows, out, inp): Dims,
+    add: bool,
+) {
+    gemm((rows, inp, out), (dx, inp, 1), (dy, out, 1), (weight, inp, 1), (1.0, add), ONE_CORE);
+}
 
-impl CustomOp2 for Linear {
-    fn name(&self) -> &'static str {
-        "linear"
-    }
+/// dW (out, in) += dyᵀ · x.
+pub fn backward_weight(dy: &[f32], x: &[f32], dweight: &mut [f32], (rows, out, inp): Dims) {
+    gemm((out, inp, rows), (dweight, inp, 1), (dy, 1, out), (x, inp, 1), (1.0, true), ONE_CORE);
+}
 
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        xl: &Layout,
-        w: &CpuStorage,
-        wl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let ((rows, inputs), (outputs, w_inputs)) = (xl.shape().dims2()?, wl.shape().dims2()?);
-        if inputs != w_inputs {
-            candle_core::bail!(
-                "linear: input {:?} does not fit weight {:?}",
-                xl.shape(),
-                wl.shape()
-            )
-        }
-        let mut y = vec![0f32; rows * outputs];
-        let (x, w) = (slice(x, xl)?, slice(w, wl)?);
-        matmul_transposed(x, w, &mut y, (rows, outputs, inputs));
-        Ok((CpuStorage::F32(y), (rows, outputs).into()))
-    }
+/// y += b in every row.
+pub fn add_bias(y: &mut [f32], bias: &[f32]) {
+    vectorize!(|| y.chunks_exact_mut(bias.len()).for_each(|row| simd::axpy(1.0, bias, row)));
+}
 
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        _y: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let ((rows, inputs), outputs) = (x.dims2()?, w.dim(0)?);
-        let mut dx = vec![0f32; rows * inputs];
-        let mut dw = vec![0f32; outputs * inputs];
-        read(dy, |dy| {
-            read(w, |w| {
-                gemm(
-                    (rows, inputs, outputs),
-                    (&mut dx, inputs, 1),
-                    (dy, outputs, 1),
-                    (w, inputs, 1),
-                    (1.0, false),
-                    ALL_CORES,
-                );
-                Ok(())
-            })?;
-            read(x, |x| {
-                gemm(
-                    (outputs, inputs, rows),
-                    (&mut dw, inputs, 1),
-                    (dy, 1, outputs),
-                    (x, inputs, 1),
-                    (1.0, false),
-                    ALL_CORES,
-                );
-                Ok(())
-            })
-        })?;
-        Ok((Some(tensor(dx, x)?), Some(tensor(dw, w)?)))
-    }
+/// db += the sum of the rows of dy.
+pub fn backward_bias(dy: &[f32], dbias: &mut [f32]) {
+    vectorize!(|| dy.chunks_exact(dbias.len()).for_each(|row| simd::axpy(1.0, row, dbias)));
 }
