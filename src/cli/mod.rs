@@ -83,7 +83,7 @@ pub fn run() -> ExitCode {
         Command::Generate(own) => generate::run(own, &args.model),
         Command::Model(own) => model::run(own, &args.model),
         Command::Doctor(own) => doctor::run(own, &args.model),
-        Command::Train(own) => train::run(own),
+        Command::Train(own) => train::run(own, &args.model),
         Command::Quantize(own) => quantize::run(own),
         Command::Eval(own) => eval::run(own, &args.model),
     };

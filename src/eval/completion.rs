@@ -5,14 +5,14 @@ use std::fmt;
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::generation::CancelToken;
 use crate::suggest::{Completer, CompletionRequest, Progress, Trigger};
 use crate::text::Text;
-use crate::train::corpus::Corpus;
+use crate::train::corpus;
 use crate::workspace::{Document, Snapshot};
 
 /// What a suite of line rests gave.
@@ -54,17 +54,13 @@ pub fn line_rests(
     count: usize,
     seed: u64,
 ) -> Result<LineRestReport> {
-    let mut corpus = Corpus::default();
-    corpus.add(repo)?;
-    if corpus.files.is_empty() {
-        bail!("{}: no source file to ask about", repo.display());
-    }
+    let files = corpus::read(repo)?;
     let mut rng = StdRng::seed_from_u64(seed);
     let (mut exact, mut answered, mut times) = (0, 0, Vec::new());
     let (mut asked, mut tries) = (0, 0);
     while asked < count && tries < count * 100 {
         tries += 1;
-        let file = &corpus.files[rng.random_range(0..corpus.files.len())];
+        let file = &files[rng.random_range(0..files.len())];
         let Some((offset, end)) = place(&file.text, &mut rng) else { continue };
         asked += 1;
         let text = format!("{}{}", &file.text[..offset], &file.text[end..]);

@@ -4,20 +4,15 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use candle_core::Tensor;
 use safetensors::tensor::{Dtype, TensorView};
 
-/// Writes f32 tensors with the `format: pt` metadata, through a temporary file.
-pub fn write(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
-    let mut bytes = Vec::with_capacity(tensors.len());
-    for (name, tensor) in tensors {
-        let values = tensor.flatten_all()?.to_vec1::<f32>()?;
-        bytes.push((name, tensor.dims().to_vec(), bytemuck::cast_slice(&values).to_vec()));
-    }
-    let views = bytes
+/// Writes f32 tensors (name, shape, values) with the `format: pt` metadata, through a temporary file.
+pub fn write(path: &Path, tensors: &[(String, Vec<usize>, &[f32])]) -> Result<()> {
+    let views = tensors
         .iter()
         .map(|(name, shape, data)| {
-            Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), data)?))
+            let bytes = bytemuck::cast_slice(data);
+            Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?))
         })
         .collect::<Result<Vec<_>>>()?;
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
@@ -31,7 +26,7 @@ pub fn write(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
 }
 
 /// A name beside `path` that no other file has.
-pub(super) fn temporary(path: &Path) -> PathBuf {
+pub(crate) fn temporary(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{}.part", std::process::id()));
     name.into()

@@ -130,6 +130,23 @@ impl SyntaxTree {
         (!pair[1].has_error()).then(|| pair[1].end_byte())
     }
 
+    /// The places of all named nodes without errors whose length in bytes lies in `lengths`.
+    pub fn nodes(&self, lengths: Range<usize>) -> Vec<Range<usize>> {
+        let mut found = Vec::new();
+        let mut open = vec![self.tree.root_node()];
+        while let Some(node) = open.pop() {
+            let range = node.byte_range();
+            if range.len() < lengths.start {
+                continue;
+            }
+            if node.is_named() && !node.has_error() && lengths.contains(&range.len()) {
+                found.push(range);
+            }
+            open.extend(node.children(&mut node.walk()));
+        }
+        found
+    }
+
     /// The nodes that span `bytes`, from the root to the smallest.
     pub(super) fn path_to(&self, bytes: Range<usize>) -> Vec<Node<'_>> {
         let root = self.tree.root_node();

@@ -148,6 +148,12 @@ impl FimLayout {
         self.file
     }
 
+    /// The same family in prefix-suffix-middle order, which models that continue with a middle of its own
+    /// tokens are also trained on.
+    pub fn psm(&self) -> FimLayout {
+        FimLayout { order: Order::Psm, ..self.clone() }
+    }
+
     /// Whether the prefix comes last, directly before the middle.
     pub fn prefix_is_last(&self) -> bool {
         self.order == Order::Spm

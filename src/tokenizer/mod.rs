@@ -123,6 +123,33 @@ impl Tokenizer {
         marker.into_iter().chain(self.encode(&format!("{path}\n"))).collect()
     }
 
+    /// The tokens of some lines of another file, which stand before the file's own header. Empty for
+    /// families without such a marker.
+    pub fn snippet(&self, path: &str, text: &str) -> Vec<TokenId> {
+        let Some(marker) = self.special("<|snippet|>") else { return Vec::new() };
+        std::iter::once(marker).chain(self.encode(&format!("{path}\n{text}"))).collect()
+    }
+
+    /// The prompt that asks our own models to correct `wrong`, some lines between `before` and `after`:
+    /// header, `<|suffix|>` after, `<|prefix|>` before, `<|diagnostic|>` wrong, `<|fix|>`. The model
+    /// continues with the right lines and `<|end|>`. `None` for other families.
+    pub fn repair_prompt(
+        &self,
+        path: &str,
+        before: &str,
+        wrong: &str,
+        after: &str,
+    ) -> Option<Vec<TokenId>> {
+        let mut tokens = self.file_header(path);
+        let parts = [("<|suffix|>", after), ("<|prefix|>", before), ("<|diagnostic|>", wrong)];
+        for (marker, text) in parts {
+            tokens.push(self.special(marker)?);
+            tokens.extend(self.encode(text));
+        }
+        tokens.push(self.special("<|fix|>")?);
+        Some(tokens)
+    }
+
     /// The bytes of one token; empty for special tokens and unknown ids.
     pub fn bytes(&self, id: TokenId) -> &[u8] {
         self.bytes.get(id as usize).map_or(&[], |b| b)

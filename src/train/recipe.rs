@@ -1,264 +1,145 @@
-//! From folders to a finished model directory: corpus → tokenizer → training → files.
+//! What a person can decide about a run, in one file: presets by size, a TOML file over them, the
+//! command line over that. Variation is data; the effective recipe is written beside the model.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 
-use anyhow::{Context, Result, bail};
+use crate::model::config::ModelConfig;
 
-use crate::model::config::{Family, ModelConfig};
-use crate::model::safetensors;
-use crate::tokenizer::{self, Tokenizer};
+use super::autotune::Rung;
+use super::dataset::ExampleConfig;
+use super::prepare::PrepareOptions;
+use super::trainer::TrainConfig;
 
-use super::corpus::{Corpus, CorpusReport, SourceFile};
-use super::dataset::{Dataset, ExampleConfig};
-use super::optimizer::OptimizerConfig;
-use super::trainer::{News, TrainConfig, Trainer};
-
-/// A shape with the recipe that goes with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Size {
-    /// About 300,000 parameters: the test model.
-    Tiny,
-    /// About 4 million: what two cores train in two hours.
-    Nano,
-    /// About 50 million: what a GPU trains in half an hour.
-    Base,
+/// Everything that decides what a run makes of a corpus.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Name of the shape, for reports.
+    pub size: String,
+    /// The shape.
+    pub model: Shape,
+    /// Steps, batch, schedule, optimizer.
+    pub train: TrainConfig,
+    /// How documents become examples.
+    pub examples: ExampleConfig,
+    /// What of the corpus is taken.
+    pub prepare: PrepareOptions,
 }
 
-impl Size {
-    /// The model and how it is trained. Hidden sizes of multiples of 256 reach the fast Q8_0 kernels.
-    fn recipe(self) -> (ModelConfig, TrainConfig) {
-        let (vocab, hidden, ffn, layers, heads, kv_heads, head_dim) = match self {
-            Size::Tiny => (1024, 96, 256, 2, 3, 1, 32),
-            Size::Nano => (4096, 256, 768, 4, 4, 2, 64),
-            Size::Base => (8192, 512, 1536, 16, 8, 4, 64),
+/// A qwen3-shaped network with tied embeddings; the names are those of `config.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Shape {
+    pub vocab_size: usize,
+    pub hidden_size: usize,
+    pub intermediate_size: usize,
+    pub num_hidden_layers: usize,
+    pub num_attention_heads: usize,
+    pub num_key_value_heads: usize,
+    pub head_dim: usize,
+    pub rope_theta: f64,
+}
+
+impl Recipe {
+    /// The preset of a rung with the changes over it, one table after the other.
+    ///
+    /// # Errors
+    /// A key that no recipe has, or a value of the wrong kind; both are named.
+    pub fn new(rung: &Rung, changes: &[&toml::Table]) -> Result<Recipe> {
+        let mut preset = Recipe {
+            size: rung.name.into(),
+            model: Shape::of(&rung.model()),
+            train: TrainConfig { batch: rung.batch, ..TrainConfig::default() },
+            examples: ExampleConfig { sequence: rung.sequence, ..ExampleConfig::default() },
+            prepare: PrepareOptions { any_licence: false, no_held_out: false },
         };
+        preset.train.optimizer.learning_rate = rung.learning_rate;
+        let mut table = toml::Table::try_from(&preset).context("the preset is no table")?;
+        changes.iter().for_each(|changes| merge(&mut table, changes));
+        table.try_into().context("the recipe")
+    }
+
+    /// The model, once the tokenizer's size is known.
+    pub fn model(&self, vocab_size: usize) -> Result<ModelConfig> {
+        let rung = Rung::by_name("nano").context("the ladder has a nano")?;
+        let shape = &self.model;
         let model = ModelConfig {
-            model_type: Family::Qwen3,
-            vocab_size: vocab,
-            hidden_size: hidden,
-            intermediate_size: ffn,
-            num_hidden_layers: layers,
-            num_attention_heads: heads,
-            num_key_value_heads: kv_heads,
-            head_dim,
-            max_position_embeddings: if self == Size::Tiny { 512 } else { 1024 },
-            rope_theta: 10_000.0,
-            rms_norm_eps: 1e-6,
-            tie_word_embeddings: true,
+            vocab_size,
+            hidden_size: shape.hidden_size,
+            intermediate_size: shape.intermediate_size,
+            num_hidden_layers: shape.num_hidden_layers,
+            num_attention_heads: shape.num_attention_heads,
+            num_key_value_heads: shape.num_key_value_heads,
+            head_dim: shape.head_dim,
+            rope_theta: shape.rope_theta,
+            max_position_embeddings: self.examples.sequence,
+            ..rung.model()
         };
-        let train = TrainConfig {
-            batch: if self == Size::Base { 32 } else { 4 },
-            sequence: model.max_position_embeddings,
-            steps: 2000,
-            warmup: 50,
-            decay: 0.3,
-            optimizer: OptimizerConfig {
-                learning_rate: if self == Size::Tiny { 8e-3 } else { 3e-3 },
-                weight_decay: 0.1,
-                clip: 1.0,
-                muon: true,
-            },
-            seed: 1,
-        };
-        (model, train)
+        Ok(model.validated()?)
+    }
+
+    /// As TOML, for the next one who wants the same.
+    pub fn to_toml(&self) -> Result<String> {
+        Ok(toml::to_string(self)?)
     }
 }
 
-/// What a person asks for.
-pub struct TrainRequest {
-    /// Folders and git repositories.
-    pub corpus: Vec<PathBuf>,
-    /// The model directory to make.
-    pub out: PathBuf,
-    /// Shape and recipe.
-    pub size: Size,
-    /// Steps, when given; the recipe's own number otherwise.
-    pub steps: Option<u64>,
-    /// Seconds that the run may take; sets the steps by a measured throughput when those are not given.
-    pub budget: Option<f64>,
-    /// Go on from a checkpoint in `out`, if there is one.
-    pub resume: bool,
-}
-
-/// What a finished (or stopped) run can say about itself.
-#[derive(Debug, serde::Serialize)]
-pub struct TrainReport {
-    /// Kept and dropped files.
-    pub corpus: CorpusReport,
-    /// Bytes trained on and held out.
-    pub bytes: (u64, u64),
-    /// Parameters of the model.
-    pub parameters: usize,
-    /// Steps done and wanted.
-    pub steps: (u64, u64),
-    /// Tokens seen.
-    pub tokens: u64,
-    /// Seconds of training.
-    pub seconds: f64,
-    /// Held-out loss in nats per token by step.
-    pub held_out: Vec<(u64, f32)>,
-    /// Held-out bits per byte at the end.
-    pub bits_per_byte: f64,
-}
-
-/// Runs the whole recipe. `say` receives progress; nothing is printed here.
-pub fn train(
-    request: &TrainRequest,
-    stop: &AtomicBool,
-    say: &mut dyn FnMut(Message),
-) -> Result<TrainReport> {
-    let mut corpus = Corpus::default();
-    for root in &request.corpus {
-        corpus.add(root)?;
-        say(Message::Collected { root: root.clone(), files: corpus.files.len() });
-    }
-    if corpus.files.is_empty() {
-        bail!("the corpus is empty: none of the files was worth learning from (see --json)");
-    }
-    let (mut model_config, mut config) = request.size.recipe();
-    let checkpoint = request.out.join("checkpoint");
-    let earlier = [checkpoint.clone(), checkpoint.with_extension("old")];
-    if earlier.iter().any(|folder| folder.exists()) && !request.resume {
-        bail!(
-            "{} holds the checkpoint of an earlier run: add --resume to go on, or delete it",
-            request.out.display()
-        );
-    }
-    std::fs::create_dir_all(&request.out)
-        .with_context(|| format!("cannot write {}", request.out.display()))?;
-    let (held_out, files) = split(corpus.files);
-    let tokenizer = tokenizer_for(&request.out, &files, model_config.vocab_size, say)?;
-    model_config.vocab_size = tokenizer.vocab_size().next_multiple_of(64);
-    let examples = |fim_rate| ExampleConfig { sequence: config.sequence, fim_rate, seed: 11 };
-    let data = Dataset::new(files, &tokenizer, examples(0.7));
-    let bytes_per_token = bytes_per_token(&held_out, &tokenizer);
-    let held_out = Dataset::new(held_out, &tokenizer, examples(0.0));
-    let mut trainer = Trainer::new(model_config.clone(), config.clone())?;
-    if let Some(steps) = request.steps {
-        config.steps = steps;
-    } else if let Some(steps) = super::checkpoint::planned_steps(&checkpoint) {
-        config.steps = steps;
-    } else if let Some(budget) = request.budget {
-        let seconds = trainer.seconds_per_step(&tokenizer, &data)?;
-        config.steps = ((budget / seconds) as u64).max(1);
-        trainer = Trainer::new(model_config.clone(), config.clone())?;
-    }
-    trainer.set_steps(config.steps);
-    let steps = config.steps;
-    let progress = trainer.run(&tokenizer, &data, &held_out, &checkpoint, stop, &mut |news| {
-        say(Message::Step { news, steps });
-    })?;
-    let mut weights = trainer.weights();
-    for (_, tensor) in &mut weights {
-        *tensor = tensor.contiguous()?;
-    }
-    safetensors::write(&request.out.join("model.safetensors"), &weights)?;
-    write_config(&request.out, &model_config)?;
-    let last = progress.held_out.last().map_or(f32::NAN, |(_, loss)| *loss) as f64;
-    let report = TrainReport {
-        corpus: corpus.report,
-        bytes: (data.bytes(), held_out.bytes()),
-        parameters: model_config.parameter_count(),
-        steps: (progress.step, config.steps),
-        tokens: progress.step * (config.batch * config.sequence) as u64,
-        seconds: progress.seconds,
-        held_out: progress.held_out,
-        bits_per_byte: last / std::f64::consts::LN_2 / bytes_per_token,
-    };
-    std::fs::write(request.out.join("training.json"), serde_json::to_vec_pretty(&report)?)?;
-    Ok(report)
-}
-
-/// News from [`train`].
-pub enum Message {
-    /// One root was read; `files` counts all so far.
-    Collected {
-        /// The root.
-        root: PathBuf,
-        /// Files kept so far.
-        files: usize,
-    },
-    /// The tokenizer is being trained or was found.
-    Tokenizer {
-        /// Whether it was there already.
-        found: bool,
-    },
-    /// A step of `steps` is done.
-    Step {
-        /// What it saw.
-        news: News,
-        /// Steps of the whole run.
-        steps: u64,
-    },
-}
-
-/// The smallest repositories, up to 2 % of the bytes, are held out; with fewer than five
-/// repositories every fiftieth file is.
-fn split(files: Vec<SourceFile>) -> (Vec<SourceFile>, Vec<SourceFile>) {
-    let mut sizes: BTreeMap<String, usize> = BTreeMap::new();
-    for file in &files {
-        *sizes.entry(file.repository.clone()).or_default() += file.text.len();
-    }
-    if sizes.len() < 5 {
-        let (held, kept): (Vec<_>, Vec<_>) =
-            files.into_iter().enumerate().partition(|(i, _)| i % 50 == 0);
-        let strip = |v: Vec<(usize, SourceFile)>| v.into_iter().map(|(_, f)| f).collect();
-        return (strip(held), strip(kept));
-    }
-    let total: usize = sizes.values().sum();
-    let mut by_size: Vec<(usize, String)> = sizes.into_iter().map(|(n, s)| (s, n)).collect();
-    by_size.sort();
-    let mut held = std::collections::BTreeSet::new();
-    let mut bytes = 0;
-    for (size, name) in by_size {
-        bytes += size;
-        // One at least: a loss over nothing is 0.
-        if bytes * 50 > total && !held.is_empty() {
-            break;
+impl Shape {
+    /// The shape of a model.
+    pub fn of(model: &ModelConfig) -> Shape {
+        Shape {
+            vocab_size: model.vocab_size,
+            hidden_size: model.hidden_size,
+            intermediate_size: model.intermediate_size,
+            num_hidden_layers: model.num_hidden_layers,
+            num_attention_heads: model.num_attention_heads,
+            num_key_value_heads: model.num_key_value_heads,
+            head_dim: model.head_dim,
+            rope_theta: model.rope_theta,
         }
-        held.insert(name);
     }
-    files.into_iter().partition(|f| held.contains(&f.repository))
 }
 
-/// The tokenizer in `out`, or a new one trained on up to 40 MB of the files.
-fn tokenizer_for(
-    out: &Path,
-    files: &[SourceFile],
-    vocab_size: usize,
-    say: &mut dyn FnMut(Message),
-) -> Result<Tokenizer> {
-    let path = out.join("tokenizer.json");
-    let found = path.exists();
-    say(Message::Tokenizer { found });
-    if found {
-        return Tokenizer::from_file(&path);
+/// `changes` over `table`, tables into tables.
+fn merge(table: &mut toml::Table, changes: &toml::Table) {
+    for (key, value) in changes {
+        match (table.get_mut(key), value) {
+            // A mix is replaced as a whole: its languages are no fields.
+            (Some(toml::Value::Table(old)), toml::Value::Table(new)) if key != "mix" => {
+                merge(old, new);
+            }
+            _ => drop(table.insert(key.clone(), value.clone())),
+        }
     }
-    let total: usize = files.iter().map(|f| f.text.len()).sum();
-    let every = total.div_ceil(40_000_000).max(1);
-    let texts = files.iter().step_by(every).map(|f| f.text.as_str());
-    let tokenizer = tokenizer::train(texts, vocab_size)?;
-    std::fs::write(&path, tokenizer.to_json()?)?;
-    Ok(tokenizer)
 }
 
-fn bytes_per_token(files: &[SourceFile], tokenizer: &Tokenizer) -> f64 {
-    let sample = || files.iter().take(50);
-    let bytes: usize = sample().map(|f| f.text.len()).sum();
-    let tokens: usize = sample().map(|f| tokenizer.encode(&f.text).len()).sum();
-    bytes as f64 / tokens.max(1) as f64
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Hugging Face's `config.json`.
-fn write_config(out: &Path, config: &ModelConfig) -> Result<()> {
-    let mut json = serde_json::to_value(config)?;
-    json["architectures"] = serde_json::json!(["Qwen3ForCausalLM"]);
-    json["hidden_act"] = "silu".into();
-    json["attention_bias"] = false.into();
-    json["torch_dtype"] = "float32".into();
-    json["eos_token_id"] = 0.into();
-    std::fs::write(out.join("config.json"), serde_json::to_vec_pretty(&json)?)?;
-    Ok(())
+    #[test]
+    fn a_file_changes_what_it_names_and_nothing_else() {
+        let rung = Rung::by_name("nano").unwrap();
+        let plain = Recipe::new(rung, &[]).unwrap();
+        let text =
+            "[train]\nbatch = 6\n[train.optimizer]\nmuon = false\n[examples.mix]\nrust = 2.0\n";
+        let changed = Recipe::new(rung, &[&toml::from_str(text).unwrap()]).unwrap();
+        assert_eq!(changed.train.batch, 6);
+        assert!(!changed.train.optimizer.muon);
+        assert_eq!(changed.examples.mix["rust"], 2.0);
+        assert_eq!(changed.train.optimizer.learning_rate, plain.train.optimizer.learning_rate);
+        assert_eq!(changed.model, plain.model);
+        let again: toml::Table = toml::from_str(&changed.to_toml().unwrap()).unwrap();
+        assert_eq!(Recipe::new(rung, &[&again]).unwrap(), changed);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named() {
+        let rung = Rung::by_name("tiny").unwrap();
+        let wrong = toml::from_str("[train]\nbatches = 6\n").unwrap();
+        let error = format!("{:#}", Recipe::new(rung, &[&wrong]).unwrap_err());
+        assert!(error.contains("batches"), "{error}");
+    }
 }

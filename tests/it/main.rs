@@ -5,6 +5,7 @@ mod architecture;
 mod cli;
 mod offline;
 mod parity;
+mod preparation;
 mod program;
 mod server;
 mod training;

@@ -13,21 +13,20 @@ use nestling::model::quantize::{FileType, write_gguf};
 use nestling::model::safetensors;
 use nestling::model::weights::Weights;
 use nestling::tokenizer::{self, Tokenizer};
-use nestling::train::corpus::SourceFile;
 use nestling::train::dataset::{Dataset, ExampleConfig};
+use nestling::train::documents::Documents;
 use nestling::train::optimizer::OptimizerConfig;
-use nestling::train::trainer::{TrainConfig, Trainer};
+use nestling::train::trainer::{News, TrainConfig, Trainer};
 
 const CODE: &str = "pub fn add(first: i32, second: i32) -> i32 {\n    first + second\n}\n\n\
                     pub fn double(number: i32) -> i32 {\n    add(number, number)\n}\n";
 
-fn setup(steps: u64) -> (Trainer, Tokenizer, Dataset, ModelConfig) {
+fn setup() -> (Trainer, Tokenizer, Dataset, ModelConfig) {
     let text = CODE.repeat(8);
     let tokenizer = tokenizer::train([text.as_str()].into_iter(), 320).unwrap();
-    let file =
-        SourceFile { path: "src/lib.rs".into(), repository: "toy".into(), language: "rust", text };
-    let examples = ExampleConfig { sequence: 48, fim_rate: 0.5, seed: 3 };
-    let data = Dataset::new(vec![file], &tokenizer, examples);
+    let documents = Documents::from_texts([("src/lib.rs", 0, text.as_str())]);
+    let examples = ExampleConfig { sequence: 48, fim: 0.5, seed: 3, ..Default::default() };
+    let data = Dataset::new(documents, &tokenizer, examples).unwrap();
     let model = ModelConfig {
         model_type: Family::Qwen3,
         vocab_size: tokenizer.vocab_size().next_multiple_of(64),
@@ -37,48 +36,55 @@ fn setup(steps: u64) -> (Trainer, Tokenizer, Dataset, ModelConfig) {
         num_attention_heads: 2,
         num_key_value_heads: 1,
         head_dim: 16,
-        max_position_embeddings: 128,
+        max_position_embeddings: 48,
         rope_theta: 10_000.0,
         rms_norm_eps: 1e-6,
         tie_word_embeddings: true,
     };
-    let optimizer =
-        OptimizerConfig { learning_rate: 0.02, weight_decay: 0.1, clip: 1.0, muon: true };
-    let config =
-        TrainConfig { batch: 2, sequence: 48, steps, warmup: 5, decay: 0.3, optimizer, seed: 5 };
-    (Trainer::new(model.clone(), config).unwrap(), tokenizer, data, model)
+    (trainer(&model, 0.02), tokenizer, data, model)
 }
 
+fn trainer(model: &ModelConfig, learning_rate: f64) -> Trainer {
+    let optimizer = OptimizerConfig { learning_rate, average: 5, ..Default::default() };
+    let config = TrainConfig { batch: 2, warmup: 5, optimizer, seed: 5, ..TrainConfig::default() };
+    let settings = serde_json::json!({ "learning_rate": learning_rate });
+    Trainer::new(model, config, settings, (2, false), None).unwrap()
+}
+
+/// Trains towards `steps`, stopping after `until`; the loss of every step taken.
 fn run(
     trainer: &mut Trainer,
     tokenizer: &Tokenizer,
     data: &Dataset,
     folder: &Path,
-    until: u64,
+    (until, steps): (u64, u64),
 ) -> Vec<f32> {
     let stop = AtomicBool::new(false);
     let mut losses = Vec::new();
-    let result =
-        trainer.run(tokenizer, data, data, &folder.join("checkpoint"), &stop, &mut |news| {
-            losses.push(news.loss);
-            stop.store(news.step >= until, Ordering::Relaxed);
-        });
-    result.unwrap();
+    let checkpoint = folder.join("checkpoint");
+    let mut news = |news: News| {
+        if let News::Step { step, loss, .. } = news {
+            losses.push(loss);
+            stop.store(step.0 >= until, Ordering::Relaxed);
+        }
+    };
+    let place = (checkpoint.as_path(), steps);
+    trainer.run(tokenizer, (data, data), place, Vec::new(), &stop, &mut news).unwrap();
     losses
 }
 
 fn values(trainer: &Trainer) -> Vec<(String, Vec<f32>)> {
-    let flat = |t: candle_core::Tensor| t.flatten_all().unwrap().to_vec1().unwrap();
-    trainer.weights().into_iter().map(|(name, tensor)| (name, flat(tensor))).collect()
+    let weights = trainer.weights(false).into_iter().chain(trainer.weights(true));
+    weights.map(|(name, _, values)| (name, values.to_vec())).collect()
 }
 
 #[test]
 fn every_parameter_moves() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut trainer, tokenizer, data, _) = setup(4);
+    let (mut trainer, tokenizer, data, _) = setup();
     let before = values(&trainer);
     // Output projections start at zero, so what lies before them moves from the second step on.
-    run(&mut trainer, &tokenizer, &data, folder.path(), 4);
+    run(&mut trainer, &tokenizer, &data, folder.path(), (4, 4));
     for ((name, before), (_, after)) in before.iter().zip(values(&trainer)) {
         assert_ne!(*before, after, "{name} did not move");
         assert!(after.iter().all(|x| x.is_finite()), "{name}");
@@ -88,15 +94,15 @@ fn every_parameter_moves() {
 #[test]
 fn a_little_code_is_learned_by_heart() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut trainer, tokenizer, data, config) = setup(150);
-    let losses = run(&mut trainer, &tokenizer, &data, folder.path(), 150);
+    let (mut trainer, tokenizer, data, config) = setup();
+    let losses = run(&mut trainer, &tokenizer, &data, folder.path(), (150, 150));
     let late = losses[140..].iter().sum::<f32>() / 10.0;
     assert!(losses[0] > 5.0 && late < 1.0, "{} to {late}", losses[0]);
 
     // The model directory that comes of it generates, from safetensors and from GGUF alike.
     let out = folder.path().join("model");
     std::fs::create_dir(&out).unwrap();
-    safetensors::write(&out.join("model.safetensors"), &trainer.weights()).unwrap();
+    safetensors::write(&out.join("model.safetensors"), &trainer.weights(false)).unwrap();
     std::fs::write(out.join("config.json"), serde_json::to_string(&config).unwrap()).unwrap();
     std::fs::write(out.join("tokenizer.json"), tokenizer.to_json().unwrap()).unwrap();
     let gguf = folder.path().join("model.gguf");
@@ -119,30 +125,68 @@ fn a_little_code_is_learned_by_heart() {
 #[test]
 fn a_resumed_run_ends_like_an_unbroken_one() {
     let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (mut trainer, tokenizer, data, _) = setup(12);
-    run(&mut trainer, &tokenizer, &data, whole.path(), 12);
-    let (mut first, ..) = setup(12);
-    run(&mut first, &tokenizer, &data, parts.path(), 7);
-    let (mut second, ..) = setup(12);
-    run(&mut second, &tokenizer, &data, parts.path(), 12);
+    let (mut trainer, tokenizer, data, _) = setup();
+    run(&mut trainer, &tokenizer, &data, whole.path(), (12, 12));
+    let (mut first, ..) = setup();
+    run(&mut first, &tokenizer, &data, parts.path(), (7, 12));
+    let (mut second, ..) = setup();
+    run(&mut second, &tokenizer, &data, parts.path(), (12, 12));
     for ((name, a), (_, b)) in values(&trainer).iter().zip(values(&second)) {
         let apart = a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(apart < 1e-4, "{name} differs by {apart}");
+        assert!(apart == 0.0, "{name} differs by {apart}");
     }
 }
 
 #[test]
 fn a_checkpoint_of_another_run_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut trainer, tokenizer, data, config) = setup(2);
-    run(&mut trainer, &tokenizer, &data, folder.path(), 2);
-    let optimizer =
-        OptimizerConfig { learning_rate: 0.5, weight_decay: 0.1, clip: 1.0, muon: true };
-    let other =
-        TrainConfig { batch: 2, sequence: 48, steps: 2, warmup: 5, decay: 0.3, optimizer, seed: 5 };
-    let mut other = Trainer::new(config, other).unwrap();
+    let (mut trainer, tokenizer, data, config) = setup();
+    run(&mut trainer, &tokenizer, &data, folder.path(), (2, 2));
+    let mut other = self::trainer(&config, 0.5);
+    let (checkpoint, never) = (folder.path().join("checkpoint"), AtomicBool::new(false));
+    let place = (checkpoint.as_path(), 2);
+    let result = other.run(&tokenizer, (&data, &data), place, Vec::new(), &never, &mut |_| {});
+    let error = result.unwrap_err().to_string();
+    assert!(error.contains("learning_rate was 0.02 and is 0.5"), "{error}");
+}
+
+#[test]
+fn a_longer_run_goes_on_from_before_the_decay() {
+    let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (mut trainer, tokenizer, data, _) = setup();
+    run(&mut trainer, &tokenizer, &data, whole.path(), (30, 30));
+    let (mut first, ..) = setup();
+    run(&mut first, &tokenizer, &data, parts.path(), (10, 10));
+    let (mut second, ..) = setup();
+    let losses = run(&mut second, &tokenizer, &data, parts.path(), (30, 30));
+    assert_eq!(losses.len(), 23, "from step 7, where the first run began to cool down");
+    assert_eq!(values(&trainer), values(&second));
+}
+
+#[test]
+fn a_lost_loss_is_taken_back_with_a_lower_rate() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut trainer, tokenizer, data, model) = setup();
+    run(&mut trainer, &tokenizer, &data, folder.path(), (6, 60));
+    // The same settings, but a rate that no model survives.
+    let mut wild = self::trainer(&model, 0.02);
+    let progress = folder.path().join("checkpoint/progress.json");
+    let text = std::fs::read_to_string(&progress).unwrap();
+    let text = text.replace("\"learning_rate\":0.02,\"range", "\"learning_rate\":40.0,\"range");
+    std::fs::write(&progress, text).unwrap();
+    let (mut notices, stop) = (Vec::new(), AtomicBool::new(false));
+    let mut news = |news: News| {
+        if let News::Notice(text) = news {
+            notices.push(text);
+        }
+    };
     let checkpoint = folder.path().join("checkpoint");
-    let never = AtomicBool::new(false);
-    let result = other.run(&tokenizer, &data, &data, &checkpoint, &never, &mut |_| {});
-    assert!(result.unwrap_err().to_string().contains("other settings"));
+    let place = (checkpoint.as_path(), 60);
+    let result = wild.run(&tokenizer, (&data, &data), place, Vec::new(), &stop, &mut news);
+    assert!(notices[0].contains("back to step 6 with 0.5 of the learning rate"), "{notices:?}");
+    match result {
+        Ok(progress) => assert_eq!(progress.rollbacks as usize, notices.len()),
+        Err(error) => assert!(error.to_string().contains("--learning-rate"), "{error}"),
+    }
+    assert!(checkpoint.join("progress.json").exists());
 }

@@ -1,0 +1,162 @@
+//! Near duplicates among texts: MinHash over identifiers with locality-sensitive hashing
+//! (Broder 1997), and the similarity of two texts from their signatures.
+
+use std::hash::Hasher;
+
+use rustc_hash::{FxHashMap, FxHasher};
+
+/// Minimum hashes of a text's identifiers, one per bin of the hash space (one-permutation hashing,
+/// Li et al. 2012): the share of equal bins estimates the Jaccard similarity of two identifier sets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Signature([u16; BINS]);
+
+const BINS: usize = 64;
+/// Rows of a band: 16 bands of 4 find 99 % of the pairs at a similarity of 0.7.
+const ROWS: usize = 4;
+const EMPTY: u16 = u16::MAX;
+/// Below this many identifiers a signature says little.
+const LEAST: usize = 20;
+
+/// Similarity from which a text counts as a copy (Allamanis 2019).
+pub(super) const COPY: f64 = 0.7;
+
+/// The identifiers of a text: runs of letters, digits and `_` that start with no digit.
+pub(super) fn identifiers(text: &str) -> impl Iterator<Item = &str> {
+    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b >= 0x80;
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        loop {
+            while at < bytes.len() && !word(bytes[at]) {
+                at += 1;
+            }
+            let start = at;
+            while at < bytes.len() && word(bytes[at]) {
+                at += 1;
+            }
+            if start == at {
+                return None;
+            }
+            if !bytes[start].is_ascii_digit() {
+                // Bytes from 0x80 are never split, so the ends are character boundaries.
+                return Some(&text[start..at]);
+            }
+        }
+    })
+}
+
+/// A 64-bit hash whose high bits are as good as its low ones.
+pub(super) fn hash(word: &str) -> u64 {
+    let mut hasher = FxHasher::default();
+    hasher.write(word.as_bytes());
+    let mut h = hasher.finish();
+    h = (h ^ (h >> 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    h ^ (h >> 29)
+}
+
+impl Signature {
+    /// The signature of a text; `None` if it has too few different identifiers to compare.
+    pub(super) fn of(text: &str) -> Option<Signature> {
+        let mut bins = [EMPTY; BINS];
+        let mut seen = 0;
+        for word in identifiers(text) {
+            let h = hash(word);
+            let bin = &mut bins[(h >> 58) as usize];
+            let value = (h & 0xFFFF) as u16;
+            if value < *bin {
+                *bin = value;
+                seen += 1;
+            }
+        }
+        // Every minimum that was lowered was a new identifier.
+        (seen >= LEAST).then_some(Signature(bins))
+    }
+
+    /// The estimated Jaccard similarity, 0 to 1.
+    pub(super) fn similarity(&self, other: &Signature) -> f64 {
+        let (mut equal, mut used) = (0u32, 0u32);
+        for (&a, &b) in self.0.iter().zip(&other.0) {
+            let both_empty = a == EMPTY && b == EMPTY;
+            used += !both_empty as u32;
+            equal += (a == b && !both_empty) as u32;
+        }
+        equal as f64 / used.max(1) as f64
+    }
+
+    fn bands(&self) -> impl Iterator<Item = u64> {
+        self.0.chunks_exact(ROWS).enumerate().filter_map(|(band, rows)| {
+            if rows.iter().all(|&r| r == EMPTY) {
+                return None;
+            }
+            let key =
+                rows.iter().fold(band as u64 + 1, |key, &r| (key << 16) ^ (key >> 47) ^ r as u64);
+            Some(key.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+        })
+    }
+}
+
+/// Signatures seen so far, found again by any equal band.
+#[derive(Default)]
+pub(super) struct NearDuplicates {
+    signatures: Vec<Signature>,
+    bands: FxHashMap<u64, u32>,
+}
+
+impl NearDuplicates {
+    /// Whether a text like this one was inserted before; inserts it if not.
+    pub(super) fn is_copy(&mut self, signature: &Signature) -> bool {
+        let mut looked_at = Vec::new();
+        for band in signature.bands() {
+            if let Some(&index) = self.bands.get(&band)
+                && !looked_at.contains(&index)
+            {
+                looked_at.push(index);
+                if self.signatures[index as usize].similarity(signature) >= COPY {
+                    return true;
+                }
+            }
+        }
+        let index = self.signatures.len() as u32;
+        self.signatures.push(signature.clone());
+        for band in signature.bands() {
+            // The first text with a band stands for it: memory stays bounded, and the few pairs that
+            // this hides share other bands.
+            self.bands.entry(band).or_insert(index);
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(words: std::ops::Range<usize>) -> String {
+        words.map(|i| format!("let name_{i} = value_{};\n", i * 7)).collect()
+    }
+
+    #[test]
+    fn copies_are_found_and_other_texts_are_not() {
+        let mut seen = NearDuplicates::default();
+        let of = |t: &str| Signature::of(t).unwrap();
+        assert!(!seen.is_copy(&of(&text(0..100))));
+        assert!(seen.is_copy(&of(&text(0..100))));
+        assert!(seen.is_copy(&of(&text(0..95))), "a few lines removed");
+        assert!(!seen.is_copy(&of(&text(60..160))), "40 of 160 lines in common");
+        assert!(!seen.is_copy(&of(&text(1000..1100))));
+        assert!(Signature::of("fn a() {}").is_none());
+    }
+
+    #[test]
+    fn similarity_estimates_jaccard() {
+        let (a, b) = (text(0..200), text(100..300));
+        let estimate = Signature::of(&a).unwrap().similarity(&Signature::of(&b).unwrap());
+        assert!((estimate - 1.0 / 3.0).abs() < 0.2, "{estimate}");
+    }
+
+    #[test]
+    fn identifiers_are_whole_words() {
+        let words: Vec<_> = identifiers("let größe_2 = 3x + foo.bar(\"a b\");").collect();
+        assert_eq!(words, ["let", "größe_2", "foo", "bar", "a", "b"]);
+    }
+}
