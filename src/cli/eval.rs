@@ -123,6 +123,9 @@ pub(super) struct InfillingArgs {
     /// Run the suite's own lines, too: whatever fails there fails because of this machine
     #[arg(long)]
     reference: bool,
+    /// Write every line with what became of it to this file, as JSON lines
+    #[arg(long, value_name = "FILE")]
+    samples: Option<PathBuf>,
     #[command(flatten)]
     sandbox: SandboxArgs,
     /// Print one JSON object
@@ -172,6 +175,11 @@ pub(super) fn run(command: EvalCommand, args: &ModelArgs) -> Result<ExitCode> {
             }
             let generator = suite.model(Generator::new(model))?;
             suite.service(&mut completer(generator))?;
+            if let Some(path) = &own.samples {
+                let lines = suite.samples.iter().map(|s| s.to_string() + "\n");
+                std::fs::write(path, lines.collect::<String>())
+                    .with_context(|| format!("cannot write {}", path.display()))?;
+            }
             show(own.json, &suite.report, || suite.report.to_string())?;
         }
         EvalCommand::All(own) => all(*own, args)?,
@@ -276,6 +284,7 @@ struct Suite {
     problems: Vec<infilling::Problem>,
     checker: Checker,
     report: InfillingReport,
+    samples: Vec<serde_json::Value>,
 }
 
 impl Suite {
@@ -291,7 +300,8 @@ impl Suite {
         let checker = Checker::new(&own.python, sandbox, limits)?;
         let suite = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let suite = suite.split('.').next().unwrap_or_default().to_string();
-        Ok(Suite { problems, checker, report: InfillingReport { suite, scores: Vec::new() } })
+        let report = InfillingReport { suite, scores: Vec::new() };
+        Ok(Suite { problems, checker, report, samples: Vec::new() })
     }
 
     fn reference(&mut self) -> Result<()> {
@@ -318,10 +328,16 @@ impl Suite {
 
     fn score(&mut self, writer: &'static str, lines: Vec<String>, start: Instant) -> Result<()> {
         let (mut steps, all) = (Steps::new("programs run"), self.problems.len());
-        let (checker, problems) = (&self.checker, &self.problems);
         let mut say = |done| steps.at(done, all);
-        let score = infilling::score(writer, checker, problems, &lines, start, &mut say)?;
+        let verdicts = self.checker.verdicts(&self.problems, &lines, &mut say)?;
+        let score = infilling::score(writer, &self.problems, &lines, &verdicts, start.elapsed());
         self.report.scores.push(score);
+        for ((problem, line), verdict) in self.problems.iter().zip(lines).zip(verdicts) {
+            self.samples.push(json!({
+                "task_id": problem.task_id, "completion": line + "\n", "writer": writer,
+                "verdict": verdict,
+            }));
+        }
         Ok(())
     }
 }

@@ -14,7 +14,7 @@ fn problem() -> Problem {
 }
 
 fn checker() -> Checker {
-    let limits = Limits { wall: std::time::Duration::from_secs(5), ..Limits::default() };
+    let limits = Limits { wall: Duration::from_secs(5), ..Limits::default() };
     Checker::new("python3", Sandbox::new().unwrap_or(Sandbox::weak()), limits).unwrap()
 }
 
@@ -36,8 +36,7 @@ fn a_line_passes_only_by_passing_the_tests() {
     let verdicts = checker.verdicts(&problems, &written, &mut |_| {}).unwrap();
     let expected: Vec<Verdict> = lines.iter().map(|&(_, verdict)| verdict).collect();
     assert_eq!(verdicts, expected);
-    let start = Instant::now();
-    let score = score("model", &checker, &problems, &written, start, &mut |_| {}).unwrap();
+    let score = score("model", &problems, &written, &verdicts, Duration::ZERO);
     assert_eq!((score.passed, score.exact, score.empty, score.syntax_errors), (2, 1, 1, 2));
     assert_eq!((score.pass_at_1, score.interval), (25.0, None), "one task");
     let endless = checker.run("while True: pass").unwrap();
