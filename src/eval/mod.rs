@@ -2,3 +2,13 @@
 
 pub mod completion;
 pub mod engine;
+pub mod infilling;
+pub mod machine;
+mod middles;
+pub mod ngram;
+pub mod perplexity;
+pub mod sandbox;
+mod statistics;
+pub mod texts;
+
+pub use middles::MiddleLoss;
