@@ -4,6 +4,7 @@ pub mod autotune;
 pub mod checkpoint;
 pub mod corpus;
 pub mod dataset;
+pub mod device;
 pub mod documents;
 mod edit_pairs;
 mod filter;

@@ -139,13 +139,6 @@ pub fn train(
     let Prepared { train, held_out, report: corpus } = prepared;
     let bytes_per_token = held_out.bytes_per_token(&tokenizer);
     let data = Dataset::new(train, &tokenizer, recipe.examples.clone())?;
-    if let Some(rows) = request.export_rows {
-        std::fs::write(out.join(RECIPE), recipe.to_toml()?)?;
-        write_config(out, &model)?;
-        let folder = out.join("rows");
-        data.export(&tokenizer, rows, EXPORT_FILE_ROWS, &folder, |n| say(Message::Exported(n)))?;
-        return Ok(None);
-    }
     let held_out = Dataset::new(held_out, &tokenizer, recipe.examples.plain())?;
     let workers = cores.min(recipe.train.batch);
     let recompute = fit_memory(&model, recipe.examples.sequence, workers, say)?;
@@ -160,6 +153,15 @@ pub fn train(
     let named: Option<&dyn Fn(&str) -> Result<Vec<f32>>> = start.is_some().then_some(&named);
     let config = recipe.train.clone();
     let mut trainer = Trainer::new(&model, config, settings, (workers, recompute), named)?;
+    if let Some(rows) = request.export_rows {
+        std::fs::write(out.join(RECIPE), recipe.to_toml()?)?;
+        write_config(out, &model)?;
+        let folder = out.join("rows");
+        data.export(&tokenizer, rows, EXPORT_FILE_ROWS, &folder, |n| say(Message::Exported(n)))?;
+        // Both trainers start from the same weights.
+        safetensors::write(&out.join("initial.safetensors"), &trainer.weights(false))?;
+        return Ok(None);
+    }
     let mut seconds = None;
     let mut measure = |trainer: &mut Trainer| {
         *seconds.get_or_insert_with(|| trainer.seconds_per_step(&tokenizer, &data))
