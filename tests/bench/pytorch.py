@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -88,19 +89,19 @@ def main():
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         shared = pathlib.Path(folder) / "shared"
-        import tomllib
-
         nestling(args.nestling, args.corpus, shared, args.size, 1, "--export-rows", "1")
         args.batch = tomllib.loads((shared / "train.toml").read_text())["train"]["batch"]
         rows = str(args.steps * args.batch)
         nestling(args.nestling, args.corpus, shared, args.size, 1, "--export-rows", rows)
+        # The corpus as it was prepared; itself, if it was that already.
+        data = shared / "data" if (shared / "data").exists() else args.corpus
         speeds, curves = {"nestling f32": [], "torch f32": []}, {}
         for number in range(args.rounds):
             mine = pathlib.Path(folder) / f"mine-{number}"
             mine.mkdir()
             shutil.copy(shared / "tokenizer.json", mine)
             for name, (speed, losses) in {
-                "nestling f32": ours(args, shared / "data", mine),
+                "nestling f32": ours(args, data, mine),
                 "torch f32": theirs(args, shared, "f32"),
             }.items():
                 speeds[name].append(speed)
