@@ -5,6 +5,7 @@ mod card;
 pub mod checkpoint;
 pub mod corpus;
 pub mod dataset;
+pub mod device;
 pub mod documents;
 mod edit_pairs;
 mod energy;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::backprop::Backprop;
 use crate::model::config::ModelConfig;
+use crate::model::safetensors;
 use crate::model::weights::Weights;
 use crate::tokenizer::{self, Tokenizer};
 
@@ -158,13 +159,6 @@ pub fn train(
         _ => Some(Dataset::new(held_out, &tokenizer, recipe.examples.plain())?),
     };
     let data = Dataset::new(train, &tokenizer, recipe.examples.clone())?;
-    if let Some(rows) = request.export_rows {
-        write_whole(&out.join(RECIPE), recipe.to_toml()?.as_bytes())?;
-        write_config(out, &model)?;
-        let folder = out.join("rows");
-        data.export(&tokenizer, rows, EXPORT_FILE_ROWS, &folder, |n| say(Message::Exported(n)))?;
-        return Ok(None);
-    }
     let workers = cores.min(recipe.train.batch);
     let recompute = fit_memory(&model, recipe.examples.sequence, workers, say)?;
     let bytes = data.bytes();
@@ -183,6 +177,15 @@ pub fn train(
     let named: Option<TensorSource> = start.is_some().then_some(&named);
     let (config, cores_and_memory) = (recipe.train.clone(), (workers, recompute));
     let mut trainer = Trainer::new(&model, config, settings(&recipe), cores_and_memory, named)?;
+    if let Some(rows) = request.export_rows {
+        write_whole(&out.join(RECIPE), recipe.to_toml()?.as_bytes())?;
+        write_config(out, &model)?;
+        let folder = out.join("rows");
+        data.export(&tokenizer, rows, EXPORT_FILE_ROWS, &folder, |n| say(Message::Exported(n)))?;
+        // Both trainers start from the same weights.
+        safetensors::write(&out.join("initial.safetensors"), &trainer.weights(false))?;
+        return Ok(None);
+    }
     let mut seconds = None;
     let mut measure = |trainer: &mut Trainer| {
         *seconds.get_or_insert_with(|| trainer.seconds_per_step(&tokenizer, &data))
