@@ -47,6 +47,8 @@ fn corpus() -> (TempDir, PathBuf) {
             std::fs::write(repository.join(format!("{file}.rs")), text).unwrap();
         }
     }
+    // Names are text, whatever they look like.
+    std::fs::write(folder.path().join("code/amber/<i>.xyz"), "unknown").unwrap();
     let recipe = folder.path().join("recipe.toml");
     std::fs::write(&recipe, RECIPE).unwrap();
     // A list of what to train on, as larger corpora have.
@@ -90,6 +92,7 @@ fn a_killed_run_ends_like_an_unbroken_one() {
     assert_eq!(page.matches("<svg").count(), 5, "four curves and the range test");
     let elsewhere = page.replace("http://www.w3.org/2000/svg", "");
     assert!(!elsewhere.contains("http") && !elsewhere.contains("src="), "it loads something");
+    assert!(page.contains("&lt;i&gt;.xyz") && !page.contains("<i>"), "a name became markup");
     let card = read(&whole.join("CARD.md"));
     for words in ["| rust |", "MIT", "held out", "Wh", "--steps 300", "found by a range test"] {
         assert!(card.contains(words), "{words} is missing: {card}");
