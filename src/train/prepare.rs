@@ -20,6 +20,7 @@ use super::sources::{Listing, RawFile, Source};
 
 /// How to prepare a corpus.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PrepareOptions {
     /// Take texts whatever their licence: for one's own code.
     pub any_licence: bool,
