@@ -45,6 +45,9 @@ pub(super) struct TrainArgs {
     /// Go on from the checkpoint in the model directory
     #[arg(long)]
     resume: bool,
+    /// Where to compute; cuda needs a build with the feature of that name
+    #[arg(long, default_value = "cpu", value_parser = ["cpu", "cuda"])]
+    device: String,
     /// Write this many rows of examples to OUT/rows for another trainer, and train nothing
     #[arg(long, value_name = "N")]
     export_rows: Option<u64>,
@@ -84,6 +87,7 @@ pub(super) fn run(args: TrainArgs, model: &super::ModelArgs) -> Result<ExitCode>
         range_test: args.range_test,
         start: start_model(model),
         resume: args.resume,
+        cuda: args.device == "cuda",
         export_rows: args.export_rows,
     };
     let stop = stop_on_ctrl_c();

@@ -15,6 +15,7 @@ use crate::tokenizer::{self, Tokenizer};
 use super::autotune::{self, Candidate, LADDER, Rung};
 use super::checkpoint::{self, Progress};
 use super::dataset::Dataset;
+use super::device::Gradients;
 use super::documents::Documents;
 use super::output::{write_config, write_model, write_whole};
 use super::prepare::{CorpusReport, Prepared, prepare};
@@ -42,6 +43,8 @@ pub struct TrainRequest {
     pub start: Option<PathBuf>,
     /// Go on from the checkpoint in `out`.
     pub resume: bool,
+    /// Compute on the first CUDA device.
+    pub cuda: bool,
     /// Write this many rows of examples for another trainer instead of training.
     pub export_rows: Option<u64>,
 }
@@ -186,14 +189,15 @@ pub fn train(
         safetensors::write(&out.join("initial.safetensors"), &trainer.weights(false))?;
         return Ok(None);
     }
-    let mut seconds = None;
-    let mut measure = |trainer: &mut Trainer| {
-        *seconds.get_or_insert_with(|| trainer.seconds_per_step(&tokenizer, &data))
-    };
+    if request.cuda {
+        trainer.set_gradients(Gradients::cuda(&model, recipe.examples.sequence)?);
+    }
     let steps = match (request.steps, request.budget, &before) {
         (Some(steps), ..) => steps,
         (None, _, Some(progress)) => progress.asked,
-        (None, Some(budget), None) => ((budget / measure(&mut trainer)) as u64).max(1),
+        (None, Some(budget), None) => {
+            ((budget / trainer.seconds_per_step(&tokenizer, &data)?) as u64).max(1)
+        }
         (None, None, None) => 2000,
     };
     let mut curve = Vec::new();
@@ -202,7 +206,8 @@ pub fn train(
     let affordable = RANGE_TEST_STEPS as f64 <= RANGE_TEST_SHARE * steps as f64;
     if before.is_none() && request.range_test.unwrap_or(!asked && affordable) {
         let prior = recipe.train.optimizer.learning_rate;
-        let (tested, rate) = trainer.range_test(&tokenizer, &data, prior, RANGE_TEST_STEPS, stop);
+        let (tested, rate) =
+            trainer.range_test(&tokenizer, &data, prior, RANGE_TEST_STEPS, stop)?;
         say(Message::Note(format!("range test: learning rate {rate:.2e} (preset {prior:.2e})")));
         // Whoever repeats the run repeats what was found.
         recipe.train.optimizer.learning_rate = rate;

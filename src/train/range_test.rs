@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use anyhow::Result;
+
 use crate::tokenizer::Tokenizer;
 
 use super::dataset::Dataset;
@@ -10,19 +12,19 @@ use super::trainer::Trainer;
 
 impl Trainer {
     /// Measured seconds of one step: the faster of two after one that warms up. The model is unchanged.
-    pub fn seconds_per_step(&mut self, tokenizer: &Tokenizer, data: &Dataset) -> f64 {
+    pub fn seconds_per_step(&mut self, tokenizer: &Tokenizer, data: &Dataset) -> Result<f64> {
         let kept = self.optimizer.clone();
         let mut best = f64::INFINITY;
         for i in 0..3 {
             let batch = data.batch(tokenizer, i, self.config.batch);
             let start = Instant::now();
-            self.step(&batch, 0.0);
+            self.step(&batch, 0.0)?;
             if i > 0 {
                 best = best.min(start.elapsed().as_secs_f64());
             }
         }
         self.optimizer = kept;
-        best
+        Ok(best)
     }
 
     /// Sets the peak learning rate, which changes the settings.
@@ -43,7 +45,7 @@ impl Trainer {
         prior: f64,
         steps: u64,
         stop: &AtomicBool,
-    ) -> (Vec<(f64, f32)>, f64) {
+    ) -> Result<(Vec<(f64, f32)>, f64)> {
         let kept = self.optimizer.clone();
         let (mut curve, mut smooth, mut best) = (Vec::new(), f32::NAN, (f32::INFINITY, prior));
         for i in 0..steps {
@@ -52,7 +54,7 @@ impl Trainer {
             // Examples that the run itself never sees.
             let batch =
                 data.batch(tokenizer, (1 << 41) + i * self.config.batch as u64, self.config.batch);
-            let (loss, norm) = self.step(&batch, 1.0);
+            let (loss, norm) = self.step(&batch, 1.0)?;
             smooth = if smooth.is_nan() { loss } else { smooth * 0.8 + loss * 0.2 };
             if !loss.is_finite() || !norm.is_finite() {
                 break;
@@ -69,6 +71,6 @@ impl Trainer {
             }
         }
         self.optimizer = kept;
-        (curve, (best.1 / 3.0).clamp(prior / 3.0, prior * 3.0))
+        Ok((curve, (best.1 / 3.0).clamp(prior / 3.0, prior * 3.0)))
     }
 }

@@ -8,12 +8,12 @@ use anyhow::{Context, Result, bail};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::model::backprop::Backprop;
 use crate::model::config::ModelConfig;
 use crate::tokenizer::Tokenizer;
 
 use super::checkpoint::{self, Evaluation, Point, Progress};
 use super::dataset::{Batch, Dataset};
+use super::device::Gradients;
 use super::energy::EnergyCounter;
 use super::optimizer::{Optimizer, OptimizerConfig};
 use super::recovery::{beside, is_lost};
@@ -98,7 +98,7 @@ pub type TensorSource<'a> = &'a dyn Fn(&str) -> Result<Vec<f32>>;
 
 /// A model in training.
 pub struct Trainer {
-    backprop: Backprop,
+    gradients: Gradients,
     pub(super) optimizer: Optimizer,
     pub(super) config: TrainConfig,
     sequence: usize,
@@ -133,21 +133,23 @@ impl Trainer {
             values.push((name, shape, value));
         }
         let sequence = model.max_position_embeddings;
-        let backprop = Backprop::new(model, sequence, workers, recompute);
+        let gradients = Gradients::cpu(model, sequence, workers, recompute);
         let optimizer = Optimizer::new(values, config.optimizer.clone());
-        Ok(Trainer { backprop, optimizer, config, sequence, settings })
+        Ok(Trainer { gradients, optimizer, config, sequence, settings })
     }
 
-    pub(super) fn step(&mut self, batch: &Batch, scale: f64) -> (f32, f64) {
-        let loss = self.backprop.loss_and_gradients(
-            &self.optimizer.weights(),
-            &batch.tokens,
-            &batch.targets,
-        );
-        match loss.is_finite() {
-            true => (loss, self.optimizer.step(self.backprop.gradients(), scale)),
+    /// Computes losses and gradients elsewhere from now on.
+    pub fn set_gradients(&mut self, gradients: Gradients) {
+        self.gradients = gradients;
+    }
+
+    pub(super) fn step(&mut self, batch: &Batch, scale: f64) -> Result<(f32, f64)> {
+        let weights = self.optimizer.weights();
+        let loss = self.gradients.loss_and_gradients(&weights, &batch.tokens, &batch.targets)?;
+        Ok(match loss.is_finite() {
+            true => (loss, self.optimizer.step(self.gradients.gradients(), scale)),
             false => (loss, f64::NAN),
-        }
+        })
     }
 
     /// The weights as they stand, (name, shape, values): the average if that is asked for.
@@ -163,20 +165,20 @@ impl Trainer {
         tokenizer: &Tokenizer,
         data: &Dataset,
         batches: usize,
-    ) -> Evaluation {
+    ) -> Result<Evaluation> {
         let mut sums = [0f64; 2];
         for index in 0..batches {
             let first = (1u64 << 40) + (index * self.config.batch) as u64;
             let batch = data.batch(tokenizer, first, self.config.batch);
             let sets = [self.optimizer.weights(), self.optimizer.averages()];
             for (sum, weights) in sums.iter_mut().zip(sets) {
-                *sum += self.backprop.nats(&weights, &batch.tokens, &batch.targets);
+                *sum += self.gradients.nats(&weights, &batch.tokens, &batch.targets)?;
             }
         }
         let tokens = (batches * self.config.batch * self.sequence).max(1) as f64;
         // What is no number could not be read back.
         let [loss, average] = sums.map(|sum| ((sum / tokens) as f32).min(f32::MAX));
-        Evaluation { step: self.optimizer.step, loss, average }
+        Ok(Evaluation { step: self.optimizer.step, loss, average })
     }
 
     /// Trains until the steps are done or `stop` is set; saves every minute and at the end.
@@ -218,7 +220,7 @@ impl Trainer {
                     self.save(folder, &progress, news);
                     saved = Instant::now();
                 }
-                let evaluation = self.evaluate(tokenizer, held_out, EVALUATION_BATCHES);
+                let evaluation = self.evaluate(tokenizer, held_out, EVALUATION_BATCHES)?;
                 progress.held_out.push(evaluation);
                 news(News::Evaluated(evaluation));
                 let step = progress.step;
@@ -240,7 +242,7 @@ impl Trainer {
             // The examples of the next step are made while this one runs.
             let (loss, norm) = std::thread::scope(|scope| {
                 let next = scope.spawn(|| data.batch(tokenizer, (step + 1) * batch as u64, batch));
-                let result = self.step(&now, scale);
+                let result = self.step(&now, scale)?;
                 ready = next.join().map_err(|_| anyhow::anyhow!("making examples failed"))?;
                 anyhow::Ok(result)
             })?;
