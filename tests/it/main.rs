@@ -3,6 +3,7 @@
 
 mod architecture;
 mod cli;
+mod factory;
 mod offline;
 mod parity;
 mod preparation;
