@@ -13,3 +13,4 @@ pub use completion::{
     Completer, Completion, CompletionRequest, Progress, Silence, Suggestion, Timing, Trigger,
 };
 pub use fallback::fallback;
+pub use prompt::short_path;

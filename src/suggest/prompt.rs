@@ -35,12 +35,12 @@ pub(super) fn build(
         let mut tokens = last(&tokens, budget.max(1)).to_vec();
         if tokens.is_empty() {
             // A model needs something to continue; the file's name is never empty.
-            tokens = tokenizer.file_header(&short_path(document));
+            tokens = tokenizer.file_header(&path_of(document));
             tokens.truncate(budget.max(1));
         }
         return Prompt { tokens, healed };
     };
-    let mut path = tokenizer.file_header(&short_path(document));
+    let mut path = tokenizer.file_header(&path_of(document));
     path.truncate(budget / 4);
     let budget = budget.saturating_sub(path.len() + layout.overhead());
     let suffix_end = line_end(text, offset, budget / SUFFIX_SHARE * BYTES_PER_TOKEN);
@@ -143,15 +143,18 @@ fn distant_text(
     lines + &tail
 }
 
-/// The last parts of the path, as paths look inside a repository.
-fn short_path(document: &Document) -> String {
-    let path = document.path.as_deref().unwrap_or(Path::new(&document.uri));
+/// How models know a file: the last parts of its path, from the source folder on if there is one. Training
+/// and prompts name files alike.
+pub fn short_path(path: &Path) -> String {
     let parts: Vec<_> = path.iter().map(|part| part.to_string_lossy()).collect();
-    // From the source folder on, if there is one; else the last two.
     let source =
         parts.iter().rposition(|p| matches!(&**p, "src" | "lib" | "pkg" | "tests" | "test"));
     let from = source.unwrap_or(parts.len().saturating_sub(2)).max(parts.len().saturating_sub(4));
     parts[from..].join("/")
+}
+
+fn path_of(document: &Document) -> String {
+    short_path(document.path.as_deref().unwrap_or(Path::new(&document.uri)))
 }
 
 #[cfg(test)]

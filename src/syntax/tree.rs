@@ -14,6 +14,9 @@ use crate::text::AppliedEdit;
 const PARSE_LIMIT: Duration = Duration::from_millis(500);
 /// An update stands between two keystrokes.
 const UPDATE_LIMIT: Duration = Duration::from_millis(20);
+/// Limit of a parse that does not look at the clock: checks by the parser, one in about a hundred of its
+/// operations; some seconds.
+const PARSE_CHECKS: u32 = 100_000;
 
 /// The parse tree of one version of a text. A clone is cheap and never changes afterwards.
 ///
@@ -35,6 +38,18 @@ impl SyntaxTree {
     /// half a second.
     pub fn parse(language: &'static Language, text: &str) -> Option<SyntaxTree> {
         let tree = parse_within(PARSE_LIMIT, language, text, None)?;
+        Some(SyntaxTree { language, tree, current: true })
+    }
+
+    /// Parses like [`SyntaxTree::parse`], but the limit is one of work, not of time: the answer depends on
+    /// the text alone, however busy the machine.
+    pub fn parse_steadily(language: &'static Language, text: &str) -> Option<SyntaxTree> {
+        let mut checks = 0;
+        let mut go_on = || {
+            checks += 1;
+            checks <= PARSE_CHECKS
+        };
+        let tree = parse_while(&mut go_on, language, text, None)?;
         Some(SyntaxTree { language, tree, current: true })
     }
 
@@ -182,6 +197,17 @@ fn parse_within(
     text: &str,
     old: Option<&Tree>,
 ) -> Option<Tree> {
+    let started = Instant::now();
+    parse_while(&mut || started.elapsed() <= limit, language, text, old)
+}
+
+/// Parses as long as `go_on` says so.
+fn parse_while(
+    go_on: &mut dyn FnMut() -> bool,
+    language: &'static Language,
+    text: &str,
+    old: Option<&Tree>,
+) -> Option<Tree> {
     if text.len() > SyntaxTree::MAX_BYTES {
         return None;
     }
@@ -192,10 +218,9 @@ fn parse_within(
             let _ = parser.set_language(&(language.grammar)());
             parser
         });
-        let started = Instant::now();
-        let mut progress = |_: &_| match started.elapsed() > limit {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
+        let mut progress = |_: &_| match go_on() {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
         };
         let mut read = |byte: usize, _| text.as_bytes().get(byte..).unwrap_or_default();
         let options = ParseOptions::new().progress_callback(&mut progress);

@@ -9,9 +9,9 @@ use rand::seq::IndexedRandom;
 pub(super) fn broken(lines: &str, names: &[&str], rng: &mut StdRng) -> Option<String> {
     let mut text = lines.to_string();
     for _ in 0..if rng.random_bool(0.25) { 2 } else { 1 } {
-        // Some mistakes need what a text may lack: try a few.
-        let changed = (0..8).find_map(|_| mistake(&text, names, rng));
-        text = changed.filter(|changed| *changed != text)?;
+        // Some mistakes need what a text may lack, some change nothing: try a few.
+        let mut tries = (0..8).filter_map(|_| mistake(&text, names, rng));
+        text = tries.find(|changed| *changed != text)?;
     }
     (text != lines).then_some(text)
 }
@@ -68,55 +68,77 @@ const FORGOTTEN: [&str; 24] = [
 fn mistake(text: &str, names: &[&str], rng: &mut StdRng) -> Option<String> {
     let kind: f64 = rng.random();
     if kind < 0.30 {
-        let what = FORGOTTEN.choose(rng)?;
+        let what = one(text, FORGOTTEN.iter().copied(), rng)?;
         replace_one(text, what, "", rng)
     } else if kind < 0.50 {
-        let &(a, b) = CONFUSED.choose(rng)?;
-        let (from, to) = if b.is_empty() || rng.random_bool(0.5) { (a, b) } else { (b, a) };
+        let both = |&(a, b): &(&'static str, &'static str)| {
+            // Nothing says where to put what stands for an empty text.
+            let back = if b.is_empty() { (a, b) } else { (b, a) };
+            [(a, b), back]
+        };
+        let pairs: Vec<_> =
+            CONFUSED.iter().flat_map(both).filter(|(a, _)| !places(text, a).is_empty()).collect();
+        let &(from, to) = pairs.choose(rng)?;
         replace_one(text, from, to, rng)
     } else if kind < 0.65 {
-        let (name, other) = (names.choose(rng)?, names.choose(rng)?);
-        replace_one(text, name, other, rng)
+        let name = one(text, names.iter().copied(), rng)?;
+        replace_one(text, name, names.choose(rng)?, rng)
     } else if kind < 0.78 {
-        misspell(text, names, rng)
-    } else if kind < 0.86 {
+        let name = one(text, names.iter().copied(), rng)?;
+        replace_one(text, name, &misspelled(name, rng)?, rng)
+    } else if kind < 0.84 {
         swap_arguments(text, rng)
     } else if kind < 0.93 {
-        repeat_or_drop_line(text, rng)
+        move_lines(text, rng)
     } else {
         double_mark(text, rng)
     }
 }
 
-/// Replaces one occurrence of `from`, whole words only where it is a word.
+/// One of the words that occur in the text.
+fn one<'a>(text: &str, words: impl Iterator<Item = &'a str>, rng: &mut StdRng) -> Option<&'a str> {
+    let present: Vec<&str> = words.filter(|word| !places(text, word).is_empty()).collect();
+    present.choose(rng).copied()
+}
+
+/// Where `what` stands: a word as a whole word, an operator as a whole operator.
+fn places(text: &str, what: &str) -> Vec<usize> {
+    let class = |c: char| match c {
+        '_' => 1,
+        c if c.is_alphanumeric() => 1,
+        '=' | '<' | '>' | '!' | '&' | '|' | '+' | '-' => 2,
+        _ => 0,
+    };
+    let joined = |a: Option<char>, b: Option<char>| {
+        a.zip(b).is_some_and(|(a, b)| class(a) != 0 && class(a) == class(b))
+    };
+    let found = text.match_indices(what).map(|(at, _)| at).filter(|&at| {
+        let (before, after) = (&text[..at], &text[at + what.len()..]);
+        !joined(before.chars().next_back(), what.chars().next())
+            && !joined(what.chars().next_back(), after.chars().next())
+    });
+    found.collect()
+}
+
+/// Replaces one occurrence of `from`.
 fn replace_one(text: &str, from: &str, to: &str, rng: &mut StdRng) -> Option<String> {
-    let word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
-    let places: Vec<usize> = text
-        .match_indices(from)
-        .map(|(at, _)| at)
-        .filter(|&at| {
-            let before = text[..at].chars().next_back();
-            let after = text[at + from.len()..].chars().next();
-            !(word(before) && word(from.chars().next()))
-                && !(word(after) && word(from.chars().next_back()))
-        })
-        .collect();
-    let &at = places.choose(rng)?;
+    let &at = places(text, from).choose(rng)?;
     Some(format!("{}{to}{}", &text[..at], &text[at + from.len()..]))
 }
 
 /// Drops, doubles or swaps letters of a name.
-fn misspell(text: &str, names: &[&str], rng: &mut StdRng) -> Option<String> {
-    let name = names.choose(rng).filter(|name| name.is_ascii() && name.len() > 3)?;
-    let at = rng.random_range(1..name.len() - 1);
-    let wrong = match rng.random_range(0..3) {
-        0 => format!("{}{}", &name[..at], &name[at + 1..]),
-        1 => format!("{}{}", &name[..=at], &name[at..]),
-        _ => {
-            format!("{}{}{}{}", &name[..at], &name[at + 1..at + 2], &name[at..=at], &name[at + 2..])
-        }
-    };
-    replace_one(text, name, &wrong, rng)
+fn misspelled(name: &str, rng: &mut StdRng) -> Option<String> {
+    let mut letters: Vec<char> = name.chars().collect();
+    if letters.len() < 4 {
+        return None;
+    }
+    let at = rng.random_range(1..letters.len() - 1);
+    match rng.random_range(0..3) {
+        0 => drop(letters.remove(at)),
+        1 => letters.insert(at, letters[at]),
+        _ => letters.swap(at, at + 1),
+    }
+    Some(letters.into_iter().collect())
 }
 
 /// `f(a, b)` becomes `f(b, a)`.
@@ -131,18 +153,21 @@ fn swap_arguments(text: &str, rng: &mut StdRng) -> Option<String> {
     Some(format!("{}{second}, {first}{}", &text[..start], &text[end..]))
 }
 
-fn repeat_or_drop_line(text: &str, rng: &mut StdRng) -> Option<String> {
-    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+/// A line is missing, stands there twice, or stands behind the next one.
+fn move_lines(text: &str, rng: &mut StdRng) -> Option<String> {
+    let mut lines: Vec<&str> = text.split_inclusive('\n').collect();
     if lines.len() < 2 {
         return None;
     }
     let at = rng.random_range(0..lines.len());
-    let times = if rng.random_bool(0.5) { 0 } else { 2 };
-    let each = lines.iter().enumerate();
-    Some(
-        each.flat_map(|(i, line)| std::iter::repeat_n(*line, if i == at { times } else { 1 }))
-            .collect(),
-    )
+    match rng.random_range(0..3) {
+        0 => drop(lines.remove(at)),
+        1 => lines.insert(at, lines[at]),
+        // A last line without its end would run into the next.
+        _ if lines.get(at + 1)?.ends_with('\n') => lines.swap(at, at + 1),
+        _ => return None,
+    }
+    Some(lines.concat())
 }
 
 /// A bracket, quote or separator typed twice.
