@@ -3,6 +3,7 @@
 
 mod architecture;
 mod cli;
+mod eval;
 mod offline;
 mod parity;
 mod preparation;
