@@ -144,6 +144,15 @@ impl Backprop {
     ) -> f32 {
         let counted = targets.iter().filter(|&&t| t != cross_entropy::IGNORE).count().max(1);
         let scale = 1.0 / counted as f32;
+        let Backprop { plan, workers } = self;
+        for worker in workers {
+            // Made at the first use: a model that is only evaluated needs none.
+            worker.gradients.resize_with(plan.sizes.len(), Vec::new);
+            for (gradient, &size) in worker.gradients.iter_mut().zip(&plan.sizes) {
+                gradient.clear();
+                gradient.resize(size, 0.0);
+            }
+        }
         let loss: f64 = self.each_sequence(tokens, targets, |plan, worker, tokens, targets| {
             worker.forward(plan, weights, tokens);
             worker.loss(plan, weights, targets, Some(scale));
@@ -169,6 +178,27 @@ impl Backprop {
         })
     }
 
+    /// The logits of whole sequences, (tokens, vocabulary).
+    pub fn logits(&mut self, weights: &WeightSlices<'_>, tokens: &[u32]) -> Vec<f32> {
+        let Backprop { plan, workers } = self;
+        let (width, head) = (plan.config.hidden_size, weights[plan.lm_head]);
+        let vocabulary = head.len() / width;
+        let rows = plan.sequence * vocabulary;
+        let mut logits = vec![0f32; tokens.len() * vocabulary];
+        let share = (tokens.len() / plan.sequence).div_ceil(workers.len()).max(1);
+        let tasks =
+            logits.par_chunks_mut(share * rows).zip(tokens.par_chunks(share * plan.sequence));
+        tasks.zip(workers.par_iter_mut()).for_each(|((logits, tokens), worker)| {
+            let sequences = logits.chunks_mut(rows).zip(tokens.chunks(plan.sequence));
+            for (logits, tokens) in sequences {
+                worker.forward(plan, weights, tokens);
+                let dims = (plan.sequence, vocabulary, width);
+                linear::forward(&worker.h, head, logits, dims, false);
+            }
+        });
+        logits
+    }
+
     /// Runs `work` over the sequences, a fixed share of them on each core; returns the sum of nats.
     fn each_sequence(
         &mut self,
@@ -184,7 +214,6 @@ impl Backprop {
             .enumerate()
             .map(|(i, worker)| {
                 let mine = (i * share).min(tokens.len())..((i + 1) * share).min(tokens.len());
-                worker.gradients.iter_mut().for_each(|g| g.fill(0.0));
                 let pairs = tokens[mine.clone()].chunks(plan.sequence);
                 let pairs = pairs.zip(targets[mine].chunks(plan.sequence));
                 pairs
@@ -239,7 +268,7 @@ impl Worker {
             dqkv: [zeros(q), zeros(kv), zeros(kv)],
             draw: raw(),
             scratch: vec![0.0; scratch],
-            gradients: plan.sizes.iter().map(|&n| vec![0.0; n]).collect(),
+            gradients: Vec::new(),
             nats: vec![0.0; s],
         }
     }
@@ -272,8 +301,8 @@ impl Worker {
         scale: Option<f32>,
     ) {
         let (head, width) = (plan.lm_head, plan.config.hidden_size);
-        let dhead = &mut self.gradients[head];
-        let gradients = scale.map(|scale| (&mut self.dh[..], &mut dhead[..], scale));
+        let (dh, all) = (&mut self.dh[..], &mut self.gradients);
+        let gradients = scale.map(|scale| (dh, &mut all[head][..], scale));
         let (nats, scratch) = (&mut self.nats, &mut self.scratch);
         let hidden = &self.h;
         cross_entropy::forward_backward(

@@ -1,56 +1,113 @@
-//! Writing a model as GGUF: matrices in a block type, norms and biases in f32, the tokenizer in the
+//! Writing a model as GGUF: each matrix in a block type, norms and biases in f32, the tokenizer in the
 //! metadata. llama.cpp and our own engine read the same file.
 
+use std::collections::BTreeMap;
 use std::io::BufWriter;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use candle_core::Device;
 use candle_core::quantized::{GgmlDType, QTensor};
 
 use super::config::Family;
 use super::gguf::{self, Value};
 use super::weights::{Weights, gguf_name};
 
-/// The types that matrices can be written in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FileType {
+/// The types that a matrix can be written in, from the largest to the smallest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum BlockType {
     /// 32-bit floats.
     F32,
-    /// 8-bit integers in blocks of 32 with a 16-bit scale.
+    /// 8-bit integers in blocks of 32 with a 16-bit scale: 8.5 bits a weight.
     Q8_0,
+    /// 6-bit integers in blocks of 256 with 8-bit scales for each 16: 6.6 bits a weight.
+    Q6K,
+    /// 5-bit integers in blocks of 256 with 6-bit scales and minima for each 32: 5.5 bits a weight.
+    Q5K,
+    /// The same with 4-bit integers: 4.5 bits a weight.
+    Q4K,
+    /// 3-bit integers in blocks of 256 with 6-bit scales for each 16: 3.4 bits a weight.
+    Q3K,
 }
 
-impl FileType {
+impl BlockType {
+    /// All of them, in order.
+    pub const ALL: [BlockType; 6] = [
+        BlockType::F32,
+        BlockType::Q8_0,
+        BlockType::Q6K,
+        BlockType::Q5K,
+        BlockType::Q4K,
+        BlockType::Q3K,
+    ];
+
+    /// As on the command line.
+    pub fn name(self) -> &'static str {
+        ["f32", "q8_0", "q6_k", "q5_k", "q4_k", "q3_k"][self as usize]
+    }
+
     fn dtype(self) -> GgmlDType {
         match self {
-            FileType::F32 => GgmlDType::F32,
-            FileType::Q8_0 => GgmlDType::Q8_0,
+            BlockType::F32 => GgmlDType::F32,
+            BlockType::Q8_0 => GgmlDType::Q8_0,
+            BlockType::Q6K => GgmlDType::Q6K,
+            BlockType::Q5K => GgmlDType::Q5K,
+            BlockType::Q4K => GgmlDType::Q4K,
+            BlockType::Q3K => GgmlDType::Q3K,
         }
     }
 
-    /// llama.cpp's number, for its display only.
+    /// llama.cpp's number of a file that is mostly of this type, for its display only.
     fn number(self) -> i64 {
-        match self {
-            FileType::F32 => 0,
-            FileType::Q8_0 => 7,
-        }
+        [0, 7, 18, 17, 15, 12][self as usize]
+    }
+
+    /// Bytes of a matrix of that shape.
+    pub fn bytes(self, shape: &[usize]) -> usize {
+        let dtype = self.dtype();
+        shape.iter().product::<usize>() / dtype.block_size() * dtype.type_size()
+    }
+
+    /// This type, or the next larger one whose blocks the rows fill: 256 for the K types, 32 for Q8_0.
+    pub fn fitting(self, shape: &[usize]) -> BlockType {
+        let fits = |kind: &&BlockType| {
+            shape.len() == 2 && shape[1].is_multiple_of(kind.dtype().block_size())
+        };
+        let larger = BlockType::ALL[..=self as usize].iter().rev();
+        larger.copied().find(|kind| fits(&kind)).unwrap_or(BlockType::F32)
     }
 }
 
-/// Quantizes every matrix and writes the file whole or not at all.
+/// The type of each matrix by its name in the checkpoint.
+pub type BlockTypes = BTreeMap<String, BlockType>;
+
+/// Every matrix of the model in `kind`, or in what fits its rows.
+pub fn uniform(weights: &Weights, kind: BlockType) -> BlockTypes {
+    let matrices = weights.config.tensors().into_iter().filter(|(_, shape)| shape.len() == 2);
+    matrices.map(|(name, shape)| (name, kind.fitting(&shape))).collect()
+}
+
+/// The values that a matrix has after it was written in `kind` and read again.
+pub fn rounded(weights: &Weights, name: &str, kind: BlockType) -> Result<Vec<f32>> {
+    let quantized = QTensor::quantize(&weights.dense(name)?, kind.dtype())?;
+    Ok(quantized.dequantize(&Device::Cpu)?.flatten_all()?.to_vec1()?)
+}
+
+/// Quantizes the matrices and writes the file whole or not at all. Matrices that `types` does not name
+/// are written as f32.
 ///
 /// # Errors
 /// A matrix whose rows are no whole blocks; a family whose files other engines expect in
 /// another row order; a folder that cannot be written.
-pub fn write_gguf(weights: &Weights, name: &str, kind: FileType, out: &Path) -> Result<()> {
-    let (config, dtype) = (&weights.config, kind.dtype());
+pub fn write_gguf(weights: &Weights, name: &str, types: &BlockTypes, out: &Path) -> Result<()> {
+    let config = &weights.config;
     if config.model_type == Family::Llama {
         anyhow::bail!("writing the llama family is not supported; supported: qwen2, qwen3");
     }
     let mut tensors = Vec::new();
     for (name, shape) in config.tensors() {
         let dense = weights.dense(&name)?;
-        let dtype = if shape.len() == 2 { dtype } else { GgmlDType::F32 };
+        let dtype = types.get(&name).copied().unwrap_or(BlockType::F32).dtype();
         let quantized = QTensor::quantize(&dense, dtype).with_context(|| {
             format!(
                 "{name} of shape {shape:?} cannot be stored as {dtype:?}: rows must be whole blocks"
@@ -58,7 +115,10 @@ pub fn write_gguf(weights: &Weights, name: &str, kind: FileType, out: &Path) -> 
         })?;
         tensors.push((gguf_name(&name), shape, dtype, quantized.data()?.into_owned()));
     }
-    let metadata = metadata(weights, name, kind)?;
+    // The commonest type names the file.
+    let count = |kind: BlockType| types.values().filter(|&&k| k == kind).count();
+    let mostly = BlockType::ALL.into_iter().max_by_key(|&kind| count(kind));
+    let metadata = metadata(weights, name, mostly.unwrap_or(BlockType::F32))?;
     let temporary = super::safetensors::temporary(out);
     let write = || -> Result<()> {
         let mut file = BufWriter::new(std::fs::File::create(&temporary)?);
@@ -70,8 +130,7 @@ pub fn write_gguf(weights: &Weights, name: &str, kind: FileType, out: &Path) -> 
         .inspect_err(|_| drop(std::fs::remove_file(&temporary)))
         .with_context(|| format!("cannot write {}", out.display()))
 }
-
-fn metadata(weights: &Weights, name: &str, kind: FileType) -> Result<Vec<(String, Value)>> {
+fn metadata(weights: &Weights, name: &str, kind: BlockType) -> Result<Vec<(String, Value)>> {
     let config = &weights.config;
     let tokenizer = weights.tokenizer()?;
     let mut vocabulary = tokenizer.to_gguf()?;

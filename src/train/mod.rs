@@ -10,6 +10,7 @@ mod filter;
 mod near_duplicates;
 pub mod optimizer;
 pub mod pipeline;
+pub mod plot;
 pub mod prepare;
 pub mod recipe;
 pub mod snippets;

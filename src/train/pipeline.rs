@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::backprop::Backprop;
 use crate::model::config::ModelConfig;
-use crate::model::quantize::{FileType, write_gguf};
+use crate::model::quantize::{self, BlockType};
 use crate::model::safetensors;
 use crate::model::weights::Weights;
 use crate::tokenizer::{self, Tokenizer};
@@ -345,7 +345,9 @@ fn write_model(
     safetensors::write(&out.join("model.safetensors"), weights)?;
     write_config(out, model)?;
     write_whole(&out.join("training.json"), &serde_json::to_vec_pretty(report)?)?;
-    write_gguf(&Weights::open(out)?, "nestling", FileType::Q8_0, &out.join("model.gguf"))
+    let weights = Weights::open(out)?;
+    let types = quantize::uniform(&weights, BlockType::Q8_0);
+    quantize::write_gguf(&weights, "nestling", &types, &out.join("model.gguf"))
 }
 
 /// Hugging Face's `config.json`.
