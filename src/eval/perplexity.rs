@@ -229,11 +229,12 @@ mod tests {
     fn one_by_one(model: &Model, header: &[TokenId], text: &[TokenId]) -> f64 {
         let room = model.engine.context() - header.len();
         let mut cache = model.engine.new_cache();
-        let (mut sum, mut start, mut end) = (0.0, 0, room);
+        let (mut sum, mut end) = (0.0, room);
         let mut row = model.engine.forward(&mut cache, header, 1).unwrap();
         for (i, &token) in text.iter().enumerate() {
             if i == end {
-                (start, end) = (end - room / 2, end - room / 2 + room);
+                let start = end - room / 2;
+                end = start + room;
                 cache.truncate(0);
                 let window = [header, &text[start..i]].concat();
                 row = model.engine.forward(&mut cache, &window, 1).unwrap();
