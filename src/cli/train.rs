@@ -25,7 +25,7 @@ pub(super) struct TrainArgs {
     #[arg(long, default_value = "auto")]
     size: String,
     /// Steps to train; by default what --budget allows, or 2000
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     steps: Option<u64>,
     /// Time that training may take, as in 90s, 20m or 2h
     #[arg(long, value_parser = parse_duration)]
@@ -45,6 +45,9 @@ pub(super) struct TrainArgs {
     /// Go on from the checkpoint in the model directory
     #[arg(long)]
     resume: bool,
+    /// Where to compute; cuda needs a build with the feature of that name
+    #[arg(long, default_value = "cpu", value_parser = ["cpu", "cuda"])]
+    device: String,
     /// Write this many rows of examples to OUT/rows for another trainer, and train nothing
     #[arg(long, value_name = "N")]
     export_rows: Option<u64>,
@@ -82,8 +85,9 @@ pub(super) fn run(args: TrainArgs, model: &super::ModelArgs) -> Result<ExitCode>
         steps: args.steps,
         budget: args.budget,
         range_test: args.range_test,
-        start: model.model.clone(),
+        start: start_model(model),
         resume: args.resume,
+        cuda: args.device == "cuda",
         export_rows: args.export_rows,
     };
     let stop = stop_on_ctrl_c();
@@ -96,6 +100,14 @@ pub(super) fn run(args: TrainArgs, model: &super::ModelArgs) -> Result<ExitCode>
         None => {}
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The model to start from: only one that is named here. NESTLING_MODEL says which model answers in the
+/// editor.
+fn start_model(model: &super::ModelArgs) -> Option<PathBuf> {
+    let mut arguments = std::env::args_os().map(|a| a.to_string_lossy().into_owned());
+    let named = arguments.any(|a| a == "--model" || a.starts_with("--model="));
+    model.model.clone().filter(|_| named)
 }
 
 /// Sets `value` at the end of a path of tables.
@@ -113,10 +125,16 @@ fn set(table: &mut toml::Table, path: &[&str], value: toml::Value) {
 
 fn summary(report: &TrainReport) -> String {
     let TrainReport { parameters, tokens, progress, bits_per_byte, .. } = report;
+    let score = bits_per_byte.map(|b| format!(", {b:.3} bits per byte held out"));
+    let rest = match progress.step < progress.steps {
+        true => format!("; stopped at step {} of {}", progress.step, progress.steps),
+        false => String::new(),
+    };
     format!(
-        "{parameters} parameters, {:.2} million tokens in {:.0} s, {bits_per_byte:.3} bits per byte held out",
+        "{parameters} parameters, {:.2} million tokens in {:.0} s{}{rest}",
         *tokens as f64 / 1e6,
-        progress.seconds
+        progress.seconds,
+        score.unwrap_or_default()
     )
 }
 

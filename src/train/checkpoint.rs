@@ -47,17 +47,22 @@ pub struct Point {
 
 /// How far a run is, and all that was seen on the way.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Progress {
     /// Steps taken.
     pub step: u64,
     /// Steps of the whole run, for which its schedule is made.
     pub steps: u64,
+    /// Steps that were asked for; more than `steps` when the run ends early.
+    pub asked: u64,
     /// Step at which the learning rate began to fall before its time, because nothing improved.
     pub stopped_early: Option<u64>,
     /// Seconds of training so far, over all starts.
     pub seconds: f64,
     /// Seconds of processor time so far.
     pub cpu_seconds: f64,
+    /// Joules by the processor's counters so far; 0 where they cannot be read.
+    pub joules: f64,
     /// The peak learning rate.
     pub learning_rate: f64,
     /// (rate, smoothed loss) of the range test, if there was one.
@@ -66,6 +71,8 @@ pub struct Progress {
     pub rollbacks: u32,
     /// Factor of the learning rate that the rollbacks left.
     pub damping: f64,
+    /// Running mean of the training loss, and how many steps in a row were far above it.
+    pub recent: (Option<f32>, u32),
     /// The training curve, thinned.
     pub curve: Vec<Point>,
     /// Evaluations in order.
@@ -92,9 +99,11 @@ pub fn save(folder: &Path, optimizer: &Optimizer, progress: &Progress) -> Result
     // Without `folder`, after a kill between the two renames, `old` is the only whole one.
     if folder.exists() {
         let _ = std::fs::remove_dir_all(&old);
-        std::fs::rename(folder, &old)?;
+        std::fs::rename(folder, &old)
+            .with_context(|| format!("cannot replace {}", folder.display()))?;
     }
-    std::fs::rename(&fresh, folder)?;
+    std::fs::rename(&fresh, folder)
+        .with_context(|| format!("cannot write {}", folder.display()))?;
     let _ = std::fs::remove_dir_all(&old);
     Ok(())
 }
@@ -110,7 +119,12 @@ fn write(folder: &Path, optimizer: &Optimizer, progress: &Progress) -> Result<()
         }
     }
     safetensors::write(&folder.join(STATE), &tensors)?;
-    Ok(std::fs::write(folder.join(PROGRESS), serde_json::to_vec(progress)?)?)
+    std::fs::write(folder.join(PROGRESS), serde_json::to_vec(progress)?)?;
+    // Some disks say only now that they are full, and a machine may lose its power.
+    for name in [STATE, PROGRESS] {
+        std::fs::OpenOptions::new().write(true).open(folder.join(name))?.sync_all()?;
+    }
+    Ok(())
 }
 
 fn slots(p: &Parameter) -> [(&'static str, &[f32]); 4] {
@@ -131,7 +145,11 @@ fn whole(folder: &Path) -> Option<PathBuf> {
 pub fn progress(folder: &Path) -> Result<Option<Progress>> {
     let Some(folder) = whole(folder) else { return Ok(None) };
     let path = folder.join(PROGRESS);
-    let read = || -> Result<Progress> { Ok(serde_json::from_slice(&std::fs::read(&path)?)?) };
+    let read = || -> Result<Progress> {
+        let progress: Progress = serde_json::from_slice(&std::fs::read(&path)?)?;
+        let asked = if progress.asked == 0 { progress.steps } else { progress.asked };
+        Ok(Progress { asked, ..progress })
+    };
     read().map(Some).with_context(|| format!("{} is broken: delete the folder", path.display()))
 }
 

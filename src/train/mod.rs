@@ -1,18 +1,25 @@
 //! Training: sources → prepared documents → examples → steps → checkpoint → model directory.
 
 pub mod autotune;
+mod card;
 pub mod checkpoint;
 pub mod corpus;
 pub mod dataset;
+pub mod device;
 pub mod documents;
 mod edit_pairs;
+mod energy;
 mod filter;
 mod near_duplicates;
 pub mod optimizer;
+mod output;
 pub mod pipeline;
 pub mod plot;
 pub mod prepare;
+mod range_test;
 pub mod recipe;
+mod recovery;
+mod report;
 pub mod snippets;
 pub mod sources;
 pub mod trainer;

@@ -1,14 +1,13 @@
 //! From folders to a finished model directory: corpus → tokenizer → shape → training → files.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::model::backprop::Backprop;
 use crate::model::config::ModelConfig;
-use crate::model::quantize::{self, BlockType};
 use crate::model::safetensors;
 use crate::model::weights::Weights;
 use crate::tokenizer::{self, Tokenizer};
@@ -16,10 +15,12 @@ use crate::tokenizer::{self, Tokenizer};
 use super::autotune::{self, Candidate, LADDER, Rung};
 use super::checkpoint::{self, Progress};
 use super::dataset::Dataset;
+use super::device::Gradients;
 use super::documents::Documents;
+use super::output::{write_config, write_model, write_whole};
 use super::prepare::{CorpusReport, Prepared, prepare};
 use super::recipe::{Recipe, Shape};
-use super::trainer::{News, Trainer};
+use super::trainer::{News, TensorSource, Trainer};
 
 /// What a person asks for.
 pub struct TrainRequest {
@@ -42,6 +43,8 @@ pub struct TrainRequest {
     pub start: Option<PathBuf>,
     /// Go on from the checkpoint in `out`.
     pub resume: bool,
+    /// Compute on the first CUDA device.
+    pub cuda: bool,
     /// Write this many rows of examples for another trainer instead of training.
     pub export_rows: Option<u64>,
 }
@@ -63,8 +66,10 @@ pub struct TrainReport {
     pub tokens: u64,
     /// Curves and everything else that was measured.
     pub progress: Progress,
-    /// Held-out bits per byte at the end.
-    pub bits_per_byte: f64,
+    /// Entries of the embedding table.
+    pub vocabulary: usize,
+    /// Held-out bits per byte at the last evaluation, if there was one.
+    pub bits_per_byte: Option<f64>,
     /// Whether the averaged weights were the better ones, and were written.
     pub averaged: bool,
     /// Layers are computed again in the backward pass, to save memory.
@@ -120,16 +125,27 @@ pub fn train(
         let text = std::fs::read_to_string(out.join(RECIPE))
             .with_context(|| format!("{} is gone: start anew", out.join(RECIPE).display()))?;
         let table: toml::Table = toml::from_str(&text)?;
+        let size = table.get("size").and_then(|size| size.as_str()).unwrap_or_default();
+        if let Some(other) = request.size.as_deref().filter(|asked| *asked != size) {
+            bail!("this run has the size {size}: --resume cannot make it {other}");
+        }
         recipe = Recipe::new(&LADDER[2], &[&table, &request.changes])?;
     } else if let Some(weights) = &start {
         recipe.model = Shape::of(&weights.config);
-        recipe.size = "as given".into();
+        recipe.size = AS_GIVEN.into();
     } else {
         let rung = rung(request, &prepared, cores, &mut candidates, say)?;
         recipe = Recipe::new(rung, &[&request.changes])?;
     }
-    let tokenizer = tokenizer_for(out, &prepared.train, recipe.model.vocab_size, &start, say)?;
+    let size = recipe.model.vocab_size;
+    let tokenizer = tokenizer_for(out, &prepared.train, (size, before.is_some()), &start, say)?;
+    let config = out.join("config.json");
     let model = match &start {
+        _ if before.is_some() && config.exists() => {
+            let text = std::fs::read_to_string(&config);
+            let text = text.with_context(|| format!("cannot read {}", config.display()))?;
+            ModelConfig::from_json(&text).with_context(|| format!("{}", config.display()))?
+        }
         Some(weights) => ModelConfig {
             max_position_embeddings: recipe.examples.sequence,
             ..weights.config.clone()
@@ -138,36 +154,50 @@ pub fn train(
     };
     let Prepared { train, held_out, report: corpus } = prepared;
     let bytes_per_token = held_out.bytes_per_token(&tokenizer);
+    let held_out = match held_out.bytes() {
+        0 => {
+            say(Message::Note("nothing is held out: the model is not evaluated".into()));
+            None
+        }
+        _ => Some(Dataset::new(held_out, &tokenizer, recipe.examples.plain())?),
+    };
     let data = Dataset::new(train, &tokenizer, recipe.examples.clone())?;
-    if let Some(rows) = request.export_rows {
-        std::fs::write(out.join(RECIPE), recipe.to_toml()?)?;
-        write_config(out, &model)?;
-        let folder = out.join("rows");
-        data.export(&tokenizer, rows, EXPORT_FILE_ROWS, &folder, |n| say(Message::Exported(n)))?;
-        return Ok(None);
-    }
-    let held_out = Dataset::new(held_out, &tokenizer, recipe.examples.plain())?;
     let workers = cores.min(recipe.train.batch);
     let recompute = fit_memory(&model, recipe.examples.sequence, workers, say)?;
-    let settings = serde_json::json!({
-        "recipe": { "model": recipe.model, "train": recipe.train, "examples": recipe.examples },
-        "corpus": { "bytes": data.bytes() },
-    });
+    let bytes = data.bytes();
+    let settings = |recipe: &Recipe| {
+        let mut settings = serde_json::json!({
+            "recipe": { "model": recipe.model, "train": recipe.train, "examples": recipe.examples },
+            "corpus": { "bytes": bytes },
+        });
+        settings["recipe"]["train"]["save_seconds"].take();
+        settings
+    };
     let named = |name: &str| -> Result<Vec<f32>> {
         let weights = start.as_ref().context("no model to start from")?;
         Ok(weights.dense(name)?.flatten_all()?.to_vec1()?)
     };
-    let named: Option<&dyn Fn(&str) -> Result<Vec<f32>>> = start.is_some().then_some(&named);
-    let config = recipe.train.clone();
-    let mut trainer = Trainer::new(&model, config, settings, (workers, recompute), named)?;
-    let mut seconds = None;
-    let mut measure = |trainer: &mut Trainer| {
-        *seconds.get_or_insert_with(|| trainer.seconds_per_step(&tokenizer, &data))
-    };
+    let named: Option<TensorSource> = start.is_some().then_some(&named);
+    let (config, cores_and_memory) = (recipe.train.clone(), (workers, recompute));
+    let mut trainer = Trainer::new(&model, config, settings(&recipe), cores_and_memory, named)?;
+    if let Some(rows) = request.export_rows {
+        write_whole(&out.join(RECIPE), recipe.to_toml()?.as_bytes())?;
+        write_config(out, &model)?;
+        let folder = out.join("rows");
+        data.export(&tokenizer, rows, EXPORT_FILE_ROWS, &folder, |n| say(Message::Exported(n)))?;
+        // Both trainers start from the same weights.
+        safetensors::write(&out.join("initial.safetensors"), &trainer.weights(false))?;
+        return Ok(None);
+    }
+    if request.cuda {
+        trainer.set_gradients(Gradients::cuda(&model, recipe.examples.sequence)?);
+    }
     let steps = match (request.steps, request.budget, &before) {
         (Some(steps), ..) => steps,
-        (None, _, Some(progress)) => progress.steps,
-        (None, Some(budget), None) => ((budget / measure(&mut trainer)) as u64).max(1),
+        (None, _, Some(progress)) => progress.asked,
+        (None, Some(budget), None) => {
+            ((budget / trainer.seconds_per_step(&tokenizer, &data)?) as u64).max(1)
+        }
         (None, None, None) => 2000,
     };
     let mut curve = Vec::new();
@@ -176,15 +206,24 @@ pub fn train(
     let affordable = RANGE_TEST_STEPS as f64 <= RANGE_TEST_SHARE * steps as f64;
     if before.is_none() && request.range_test.unwrap_or(!asked && affordable) {
         let prior = recipe.train.optimizer.learning_rate;
-        let (tested, rate) = trainer.range_test(&tokenizer, &data, prior, RANGE_TEST_STEPS, stop);
+        let (tested, rate) =
+            trainer.range_test(&tokenizer, &data, prior, RANGE_TEST_STEPS, stop)?;
         say(Message::Note(format!("range test: learning rate {rate:.2e} (preset {prior:.2e})")));
-        trainer.set_learning_rate(rate);
+        // Whoever repeats the run repeats what was found.
+        recipe.train.optimizer.learning_rate = rate;
+        trainer.set_learning_rate(rate, settings(&recipe));
         curve = tested;
     }
-    std::fs::write(out.join(RECIPE), recipe.to_toml()?)?;
+    if before.is_none() {
+        if stop.load(Ordering::Relaxed) {
+            bail!("stopped before the first step; nothing is to be resumed");
+        }
+        write_whole(&out.join(RECIPE), recipe.to_toml()?.as_bytes())?;
+        write_config(out, &model)?;
+    }
     let progress = trainer.run(
         &tokenizer,
-        (&data, &held_out),
+        (&data, held_out.as_ref()),
         (&checkpoint, steps),
         curve,
         stop,
@@ -192,14 +231,14 @@ pub fn train(
     )?;
     let last = progress.held_out.last().copied();
     let averaged = last.is_some_and(|e| e.average < e.loss);
-    let nats = last.map_or(f64::NAN, |e| e.best() as f64);
     let report = TrainReport {
         corpus,
         candidates,
-        bytes: (data.bytes(), held_out.bytes()),
+        bytes: (data.bytes(), held_out.as_ref().map_or(0, Dataset::bytes)),
+        vocabulary: model.vocab_size,
         parameters: model.parameter_count(),
         tokens: progress.step * (recipe.train.batch * recipe.examples.sequence) as u64,
-        bits_per_byte: nats / std::f64::consts::LN_2 / bytes_per_token,
+        bits_per_byte: last.map(|e| e.best() as f64 / std::f64::consts::LN_2 / bytes_per_token),
         progress,
         averaged,
         recompute,
@@ -211,6 +250,8 @@ pub fn train(
 }
 
 const RECIPE: &str = "train.toml";
+/// The size of a run that starts from a given model.
+pub(super) const AS_GIVEN: &str = "as given";
 
 /// Makes the model directory, or looks what an earlier run left in it.
 fn open_folder(request: &TrainRequest, checkpoint: &Path) -> Result<Option<Progress>> {
@@ -309,17 +350,25 @@ fn available_memory() -> Option<usize> {
     Some(line.trim().trim_end_matches(" kB").parse::<usize>().ok()? * 1024)
 }
 
-/// The tokenizer of the model to start from, the one in `out`, or a new one trained on up to 40 MB.
+/// The one in `out` of a run that is resumed, that of the model to start from, one of the wanted size in
+/// `out`, or a new one trained on up to 40 MB.
 fn tokenizer_for(
     out: &Path,
     files: &Documents,
-    vocab_size: usize,
+    (vocab_size, resumes): (usize, bool),
     start: &Option<Weights>,
     say: &mut dyn FnMut(Message),
 ) -> Result<Tokenizer> {
     let path = out.join("tokenizer.json");
-    if path.exists() {
-        return Tokenizer::from_file(&path);
+    let found = if path.exists() { Some(Tokenizer::from_file(&path)?) } else { None };
+    match found {
+        Some(found) if resumes => return Ok(found),
+        None if resumes => bail!("{} is gone: start anew", path.display()),
+        Some(found) if start.is_none() && found.vocab_size() == vocab_size => {
+            say(Message::Note(format!("taking the tokenizer {}", path.display())));
+            return Ok(found);
+        }
+        _ => {}
     }
     let tokenizer = match start {
         Some(weights) => weights.tokenizer()?,
@@ -333,38 +382,4 @@ fn tokenizer_for(
     };
     write_whole(&path, tokenizer.to_json()?.as_bytes())?;
     Ok(tokenizer)
-}
-
-/// Everything beside the tokenizer, each file whole or not at all, the GGUF file last.
-fn write_model(
-    out: &Path,
-    model: &ModelConfig,
-    weights: &[(String, Vec<usize>, &[f32])],
-    report: &TrainReport,
-) -> Result<()> {
-    safetensors::write(&out.join("model.safetensors"), weights)?;
-    write_config(out, model)?;
-    write_whole(&out.join("training.json"), &serde_json::to_vec_pretty(report)?)?;
-    let weights = Weights::open(out)?;
-    let types = quantize::uniform(&weights, BlockType::Q8_0);
-    quantize::write_gguf(&weights, "nestling", &types, &out.join("model.gguf"))
-}
-
-/// Hugging Face's `config.json`.
-fn write_config(out: &Path, config: &ModelConfig) -> Result<()> {
-    let mut json = serde_json::to_value(config)?;
-    json["architectures"] = serde_json::json!(["Qwen3ForCausalLM"]);
-    json["hidden_act"] = "silu".into();
-    json["attention_bias"] = false.into();
-    json["torch_dtype"] = "float32".into();
-    json["eos_token_id"] = 0.into();
-    write_whole(&out.join("config.json"), &serde_json::to_vec_pretty(&json)?)
-}
-
-fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
-    let fresh = safetensors::temporary(path);
-    std::fs::write(&fresh, content)
-        .and_then(|()| std::fs::rename(&fresh, path))
-        .inspect_err(|_| drop(std::fs::remove_file(&fresh)))
-        .with_context(|| format!("cannot write {}", path.display()))
 }

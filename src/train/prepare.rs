@@ -20,6 +20,7 @@ use super::sources::{Listing, RawFile, Source};
 
 /// How to prepare a corpus.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PrepareOptions {
     /// Take texts whatever their licence: for one's own code.
     pub any_licence: bool,
@@ -111,7 +112,7 @@ pub struct PrepareNews<'a> {
     pub read_bytes: u64,
 }
 
-/// Prepares the corpus into `folder`, or opens what is there if it came from the same sources at the
+/// Prepares the corpus into `folder`, or opens it if the only root is prepared already, or opens what is there if it came from the same sources at the
 /// same state with the same options.
 ///
 /// # Errors
@@ -124,6 +125,13 @@ pub fn prepare(
     stop: &AtomicBool,
     say: &mut dyn FnMut(PrepareNews),
 ) -> Result<Prepared> {
+    if let [root] = roots
+        && root.join(REPORT).is_file()
+        && let Ok(report) = serde_json::from_slice(&std::fs::read(root.join(REPORT))?)
+    {
+        // A prepared corpus was carried here.
+        return split(Documents::open(root)?, report, options);
+    }
     let mut sources = Vec::new();
     for root in roots {
         sources.extend(Source::find(root)?);

@@ -1,7 +1,7 @@
 //! What a person can decide about a run, in one file: presets by size, a TOML file over them, the
 //! command line over that. Variation is data; the effective recipe is written beside the model.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::model::config::ModelConfig;
@@ -58,7 +58,49 @@ impl Recipe {
         preset.train.optimizer.learning_rate = rung.learning_rate;
         let mut table = toml::Table::try_from(&preset).context("the preset is no table")?;
         changes.iter().for_each(|changes| merge(&mut table, changes));
-        table.try_into().context("the recipe")
+        let recipe: Recipe = table.try_into().context("the recipe")?;
+        recipe.check().context("the recipe")?;
+        Ok(recipe)
+    }
+
+    /// Numbers that no run survives are named here, not where they do harm.
+    fn check(&self) -> Result<()> {
+        let (train, examples, optimizer) = (&self.train, &self.examples, &self.train.optimizer);
+        let (characters, lines) = examples.middles;
+        let shares = [
+            ("examples.fim", examples.fim),
+            ("examples.psm", examples.psm),
+            ("examples.middles", characters),
+            ("examples.middles", lines),
+            ("examples.middles", characters + lines),
+            ("examples.snippets", examples.snippets),
+            ("examples.edits", examples.edits),
+            ("examples.tests", examples.tests),
+            ("train.optimizer.weight_decay", optimizer.weight_decay),
+        ];
+        for (name, share) in shares {
+            ensure!((0.0..=1.0).contains(&share), "{name} is {share}; it must lie in 0…1");
+        }
+        // A decay of 1 would leave no step in which the learning rate is at its peak.
+        ensure!((0.0..=0.9).contains(&train.decay), "train.decay is {}; at most 0.9", train.decay);
+        let positive = [
+            ("train.batch", train.batch as f64, 65_536.0),
+            ("train.evaluate_every", train.evaluate_every as f64, f64::MAX),
+            ("train.patience", train.patience as f64, f64::MAX),
+            ("train.optimizer.learning_rate", optimizer.learning_rate, 1.0),
+            ("train.optimizer.clip", optimizer.clip, f64::MAX),
+            ("examples.sequence", examples.sequence as f64, 65_536.0),
+        ];
+        for (name, value, limit) in positive {
+            let fits = value > 0.0 && value <= limit;
+            ensure!(fits, "{name} is {value}; it must be more than 0 and at most {limit:e}");
+        }
+        let weights =
+            examples.mix.iter().find(|(_, weight)| !(**weight >= 0.0 && weight.is_finite()));
+        if let Some((language, weight)) = weights {
+            bail!("examples.mix.{language} is {weight}; weights are 0 or more");
+        }
+        Ok(())
     }
 
     /// The model, once the tokenizer's size is known.
@@ -141,5 +183,22 @@ mod tests {
         let wrong = toml::from_str("[train]\nbatches = 6\n").unwrap();
         let error = format!("{:#}", Recipe::new(rung, &[&wrong]).unwrap_err());
         assert!(error.contains("batches"), "{error}");
+    }
+
+    #[test]
+    fn a_number_that_no_run_survives_is_named() {
+        let rung = Rung::by_name("tiny").unwrap();
+        for (text, name) in [
+            ("[train]\nevaluate_every = 0", "train.evaluate_every"),
+            ("[train]\nbatch = 0", "train.batch"),
+            ("[train]\ndecay = 1.0", "train.decay"),
+            ("[train.optimizer]\nlearning_rate = nan", "learning_rate"),
+            ("[examples]\nfim = 1.5", "examples.fim"),
+            ("[examples]\nmiddles = [0.7, 0.7]", "examples.middles"),
+            ("[examples.mix]\nrust = -1.0", "examples.mix.rust"),
+        ] {
+            let error = Recipe::new(rung, &[&toml::from_str(text).unwrap()]).unwrap_err();
+            assert!(format!("{error:#}").contains(name), "{text}: {error:#}");
+        }
     }
 }

@@ -4,6 +4,7 @@
 mod architecture;
 mod cli;
 mod eval;
+mod factory;
 mod offline;
 mod parity;
 mod preparation;

@@ -184,6 +184,12 @@ fn written_out_gradients_equal_those_of_the_graph() {
                     }
                 }
             }
+            let logits = backprop.logits(&values, &tokens);
+            let engine = engine(family);
+            for (index, sequence) in tokens.chunks(80).enumerate() {
+                let theirs = engine.forward(&mut engine.new_cache(), sequence, 80).unwrap();
+                close(&logits[index * 80 * 256..(index + 1) * 80 * 256], &theirs, 1e-3);
+            }
             let nats = backprop.nats(&values, &tokens, &targets) / (240.0 - 83.0);
             close(&[nats as f32], &[loss.to_scalar::<f32>().unwrap()], 1e-5);
         }

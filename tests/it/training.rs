@@ -13,6 +13,7 @@ use nestling::model::quantize::{BlockType, uniform, write_gguf};
 use nestling::model::safetensors;
 use nestling::model::weights::Weights;
 use nestling::tokenizer::{self, Tokenizer};
+use nestling::train::checkpoint::Progress;
 use nestling::train::dataset::{Dataset, ExampleConfig};
 use nestling::train::documents::Documents;
 use nestling::train::optimizer::OptimizerConfig;
@@ -45,10 +46,41 @@ fn setup() -> (Trainer, Tokenizer, Dataset, ModelConfig) {
 }
 
 fn trainer(model: &ModelConfig, learning_rate: f64) -> Trainer {
+    changed(model, learning_rate, |_| {})
+}
+
+fn changed(
+    model: &ModelConfig,
+    learning_rate: f64,
+    change: impl FnOnce(&mut TrainConfig),
+) -> Trainer {
     let optimizer = OptimizerConfig { learning_rate, average: 5, ..Default::default() };
-    let config = TrainConfig { batch: 2, warmup: 5, optimizer, seed: 5, ..TrainConfig::default() };
+    let mut config =
+        TrainConfig { batch: 2, warmup: 5, optimizer, seed: 5, ..TrainConfig::default() };
+    change(&mut config);
     let settings = serde_json::json!({ "learning_rate": learning_rate });
     Trainer::new(model, config, settings, (2, false), None).unwrap()
+}
+
+/// Trains to the end, whatever happens; what was said beside the figures.
+fn outcome(
+    trainer: &mut Trainer,
+    (tokenizer, data): (&Tokenizer, &Dataset),
+    held_out: &Dataset,
+    folder: &Path,
+    (until, steps): (u64, u64),
+) -> (anyhow::Result<Progress>, Vec<String>) {
+    let (mut notices, stop) = (Vec::new(), AtomicBool::new(false));
+    let mut news = |news: News| match news {
+        News::Notice(text) => notices.push(text),
+        News::Step { step, .. } => stop.store(step.0 >= until, Ordering::Relaxed),
+        News::Evaluated(_) => {}
+    };
+    let checkpoint = folder.join("checkpoint");
+    let place = (checkpoint.as_path(), steps);
+    let held_out = Some(held_out);
+    let result = trainer.run(tokenizer, (data, held_out), place, Vec::new(), &stop, &mut news);
+    (result, notices)
 }
 
 /// Trains towards `steps`, stopping after `until`; the loss of every step taken.
@@ -69,7 +101,7 @@ fn run(
         }
     };
     let place = (checkpoint.as_path(), steps);
-    trainer.run(tokenizer, (data, data), place, Vec::new(), &stop, &mut news).unwrap();
+    trainer.run(tokenizer, (data, Some(data)), place, Vec::new(), &stop, &mut news).unwrap();
     losses
 }
 
@@ -146,7 +178,8 @@ fn a_checkpoint_of_another_run_is_refused() {
     let mut other = self::trainer(&config, 0.5);
     let (checkpoint, never) = (folder.path().join("checkpoint"), AtomicBool::new(false));
     let place = (checkpoint.as_path(), 2);
-    let result = other.run(&tokenizer, (&data, &data), place, Vec::new(), &never, &mut |_| {});
+    let result =
+        other.run(&tokenizer, (&data, Some(&data)), place, Vec::new(), &never, &mut |_| {});
     let error = result.unwrap_err().to_string();
     assert!(error.contains("learning_rate was 0.02 and is 0.5"), "{error}");
 }
@@ -183,11 +216,76 @@ fn a_lost_loss_is_taken_back_with_a_lower_rate() {
     };
     let checkpoint = folder.path().join("checkpoint");
     let place = (checkpoint.as_path(), 60);
-    let result = wild.run(&tokenizer, (&data, &data), place, Vec::new(), &stop, &mut news);
+    let result = wild.run(&tokenizer, (&data, Some(&data)), place, Vec::new(), &stop, &mut news);
     assert!(notices[0].contains("back to step 6 with 0.5 of the learning rate"), "{notices:?}");
     match result {
         Ok(progress) => assert_eq!(progress.rollbacks as usize, notices.len()),
         Err(error) => assert!(error.to_string().contains("--learning-rate"), "{error}"),
     }
     assert!(checkpoint.join("progress.json").exists());
+}
+
+#[test]
+fn what_is_lost_before_the_first_minute_goes_back_to_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, tokenizer, data, model) = setup();
+    let mut wild = self::trainer(&model, 60.0);
+    let (_, notices) = outcome(&mut wild, (&tokenizer, &data), &data, folder.path(), (60, 60));
+    assert!(notices[0].contains("back to step 0 with 0.5"), "{notices:?}");
+}
+
+#[test]
+fn a_disk_that_is_full_for_a_while_costs_nothing() {
+    let (whole, full) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (mut unbroken, tokenizer, data, model) = setup();
+    run(&mut unbroken, &tokenizer, &data, whole.path(), (12, 12));
+    let always = |config: &mut TrainConfig| config.save_seconds = 0;
+    let (mut first, at) = (changed(&model, 0.02, always), full.path().join("checkpoint"));
+    run(&mut first, &tokenizer, &data, full.path(), (4, 12));
+    // What stands where the new checkpoint is to be written stops every save.
+    let obstacle = full.path().join("checkpoint.new");
+    std::fs::write(&obstacle, "").unwrap();
+    let mut second = changed(&model, 0.02, always);
+    let (result, notices) = outcome(&mut second, (&tokenizer, &data), &data, full.path(), (12, 12));
+    assert!(notices.len() > 3 && notices[0].contains("MB must be free"), "{notices:?}");
+    assert!(notices[0].contains(at.to_str().unwrap()), "{notices:?}");
+    let error = format!("{:#}", result.unwrap_err());
+    assert!(error.contains("--resume"), "{error}");
+    std::fs::remove_file(obstacle).unwrap();
+    let mut third = changed(&model, 0.02, always);
+    run(&mut third, &tokenizer, &data, full.path(), (12, 12));
+    assert_eq!(values(&unbroken), values(&third));
+}
+
+#[test]
+fn no_longer_improving_cools_down_from_the_best_state() {
+    let (_, tokenizer, data, model) = setup();
+    // Other text: learning the one by heart makes the other worse.
+    let other = "class Shelf:\n    def items(self):\n        return list(self.things)\n".repeat(8);
+    let documents = Documents::from_texts([("shelf.py", 0, other.as_str())]);
+    let other = Dataset::new(documents, &tokenizer, data.config().clone()).unwrap();
+    let careful = |config: &mut TrainConfig| (config.evaluate_every, config.patience) = (5, 4);
+    let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut unbroken = changed(&model, 0.02, careful);
+    let (progress, notices) =
+        outcome(&mut unbroken, (&tokenizer, &data), &other, whole.path(), (900, 900));
+    let progress = progress.unwrap();
+    let best = progress.stopped_early.expect("it stops early");
+    assert!(notices[0].contains(&format!("from the best state, step {best}, ")), "{notices:?}");
+    assert_eq!(progress.step, progress.steps);
+    assert_eq!(progress.asked, 900);
+    let stable: Vec<_> = progress.held_out.iter().filter(|e| e.step <= best).collect();
+    assert!(stable.iter().all(|e| e.best() >= stable[stable.len() - 1].best()), "{stable:?}");
+
+    // Cut off before and after it stopped early, and asked for the same again.
+    for until in [best + 7, progress.steps - 1, 900] {
+        let mut part = changed(&model, 0.02, careful);
+        let (result, _) =
+            outcome(&mut part, (&tokenizer, &data), &other, parts.path(), (until, 900));
+        if until == 900 {
+            let result = result.unwrap();
+            assert_eq!(result.held_out, progress.held_out);
+            assert_eq!(values(&part), values(&unbroken));
+        }
+    }
 }
