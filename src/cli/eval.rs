@@ -49,7 +49,7 @@ pub(super) struct EngineArgs {
 
 #[derive(clap::Args)]
 struct RepoArgs {
-    /// Folders or git repositories (bare ones too) that the model was not trained on
+    /// Folders, git repositories (bare ones too) or lists of them that the model was not trained on
     #[arg(long, required = true, num_args = 1.., value_name = "DIR")]
     repo: Vec<PathBuf>,
     /// Seed of everything that is drawn
@@ -65,10 +65,14 @@ struct TextArgs {
     /// Bytes of each language at most, whole files drawn by the seed
     #[arg(long, default_value_t = 500_000)]
     max_bytes: usize,
+    /// Only these languages
+    #[arg(long, num_args = 1.., value_name = "NAME")]
+    language: Vec<String>,
     /// Rests of lines in each language that are scored with the text on both sides
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 50)]
     middles: usize,
-    /// Compare with a 5-gram model of these folders and repositories: those of the model's training
+    /// Compare with a 5-gram model of these folders, repositories or lists of them: those of the
+    /// model's training
     #[arg(long, num_args = 1.., value_name = "CORPUS")]
     ngram: Vec<PathBuf>,
     /// Tokens that the 5-gram model counts at most; 8 bytes of memory each
@@ -239,12 +243,14 @@ fn completer(generator: Generator) -> ModelCompleter {
 }
 
 fn measure_loss(model: &Model, repos: &RepoArgs, own: &TextArgs) -> Result<LossReport> {
-    let mut files = Vec::new();
-    for root in &repos.repo {
-        files.extend(crate::train::corpus::read(root)?);
-    }
+    let repositories = texts::repositories(&repos.repo)?;
+    let roots = texts::roots(&own.ngram)?;
+    let wanted =
+        |language: &str| own.language.is_empty() || own.language.iter().any(|l| l == language);
+    let files = repositories.into_iter().flat_map(|(_, files)| files);
+    let files = files.filter(|f| wanted(f.language)).collect();
     let files = texts::sample(files, own.max_bytes, repos.seed);
-    let counted = match own.ngram.as_slice() {
+    let counted = match roots.as_slice() {
         [] => None,
         roots => {
             let mut steps = Steps::new("5-gram model");
@@ -257,7 +263,10 @@ fn measure_loss(model: &Model, repos: &RepoArgs, own: &TextArgs) -> Result<LossR
         }
     };
     let mut steps = Steps::new("bytes scored");
-    let mut say = |done: usize, all: usize| steps.at(done, all);
+    let mut say = |what, done: usize, all: usize| {
+        steps.bar.set_message(what);
+        steps.at(done, all);
+    };
     loss(model, counted.as_ref(), &files, own.middles, repos.seed, &mut say)
 }
 
@@ -267,12 +276,7 @@ fn rests(
     count: usize,
     suffix: bool,
 ) -> Result<LineRestReport> {
-    let mut repositories = Vec::new();
-    for root in &repos.repo {
-        let files = crate::train::corpus::read(root)?;
-        let name = files.first().map(|f| f.repository.clone()).unwrap_or_default();
-        repositories.push((name, files));
-    }
+    let repositories = texts::repositories(&repos.repo)?;
     let show_threshold = CompletionOptions::default().show_threshold;
     let options = LineRestOptions { count, seed: repos.seed, suffix, show_threshold };
     let (mut steps, all) = (Steps::new("places"), count * repositories.len());

@@ -38,13 +38,14 @@ pub struct MiddleLoss {
 }
 
 /// Scores `count` places in files of one language; `None` for a model without fill-in-the-middle, or if
-/// no place was found.
+/// no place was found. `say` hears of places done.
 pub(super) fn middles(
     model: &Model,
     cache: &mut KvCache,
     files: &[&SourceFile],
     count: usize,
     seed: u64,
+    say: &mut dyn FnMut(usize),
 ) -> Result<Option<MiddleLoss>, EngineError> {
     let Some(layout) = model.tokenizer.fim() else { return Ok(None) };
     let mut rng = StdRng::seed_from_u64(seed);
@@ -63,6 +64,7 @@ pub(super) fn middles(
         let window = [header.as_slice(), prefix, middle].concat();
         left.add(bits(window_nats(model, cache, &window, middle.len())?), size);
         (places, bytes) = (places + 1, bytes + end - offset);
+        say(places);
     }
     Ok((places > 0).then(|| MiddleLoss {
         places,
@@ -141,7 +143,7 @@ mod tests {
         }
         assert!(cuts > 10);
         let mut cache = model.engine.new_cache();
-        let loss = middles(&model, &mut cache, &[&file], 5, 1).unwrap().unwrap();
+        let loss = middles(&model, &mut cache, &[&file], 5, 1, &mut |_| {}).unwrap().unwrap();
         assert_eq!(loss.places, 5);
         assert!(loss.bits_per_byte > 0.0 && loss.left_only_bits_per_byte > 0.0);
     }

@@ -59,14 +59,14 @@ pub struct LossReport {
 }
 
 /// Scores the files with the model and, if there is one, the n-gram model. `middles` rests of lines are
-/// drawn by `seed` in each language. `say` hears of bytes done and bytes in all.
+/// drawn by `seed` in each language. `say` hears what is counted, how much of it is done, and of how much.
 pub fn loss(
     model: &Model,
     ngram: Option<&Ngram>,
     files: &[SourceFile],
     middles: usize,
     seed: u64,
-    say: &mut dyn FnMut(usize, usize),
+    say: &mut dyn FnMut(&'static str, usize, usize),
 ) -> Result<LossReport> {
     let total: usize = files.iter().map(|f| f.text.len()).sum();
     if total == 0 {
@@ -77,7 +77,7 @@ pub fn loss(
     names.dedup();
     let mut cache = model.engine.new_cache();
     let (mut languages, mut done) = (Vec::new(), 0);
-    for language in names {
+    for &language in &names {
         let files: Vec<&SourceFile> = files.iter().filter(|f| f.language == language).collect();
         let encoded: Vec<(Vec<TokenId>, Vec<TokenId>)> =
             files.par_iter().map(|f| encode(model, f)).collect();
@@ -87,7 +87,7 @@ pub fn loss(
             ratio.add(bits(nats), file.text.len() as f64);
             (tokens, bytes) = (tokens + text.len(), bytes + file.text.len());
             done += file.text.len();
-            say(done, total);
+            say("bytes scored", done, total);
         }
         let baseline = ngram.map(|ngram| {
             let nats = encoded.par_iter().map(|(header, text)| ngram.nats(header, text));
@@ -103,8 +103,14 @@ pub fn loss(
             interval: ratio.interval(),
             ngram_bits_per_byte: baseline,
             below_ngram: baseline.map(|b| 100.0 * (1.0 - bits_per_byte / b)),
-            middles: middles::middles(model, &mut cache, &files, middles, seed)?,
+            middles: None,
         });
+    }
+    for (i, row) in languages.iter_mut().enumerate() {
+        let files: Vec<&SourceFile> = files.iter().filter(|f| f.language == row.language).collect();
+        let all = middles * names.len();
+        let mut say = |done| say("rests of lines scored", middles * i + done, all);
+        row.middles = middles::middles(model, &mut cache, &files, middles, seed, &mut say)?;
     }
     languages.sort_by_key(|l| std::cmp::Reverse(l.bytes));
     Ok(LossReport {
@@ -219,20 +225,25 @@ mod tests {
         Model::load(&ModelSource::Path(path.into()), Precision::Float).unwrap()
     }
 
-    /// The same sum, one token at a time, each from its own window: the definition in the header.
+    /// The same sum, one token at a time: the definition in the header.
     fn one_by_one(model: &Model, header: &[TokenId], text: &[TokenId]) -> f64 {
         let room = model.engine.context() - header.len();
         let mut cache = model.engine.new_cache();
-        let (mut sum, mut start, mut end) = (0.0, 0, room);
+        let (mut sum, mut end) = (0.0, room);
+        let mut row = model.engine.forward(&mut cache, header, 1).unwrap();
         for (i, &token) in text.iter().enumerate() {
             if i == end {
-                (start, end) = (end - room / 2, end - room / 2 + room);
+                let start = end - room / 2;
+                end = start + room;
+                cache.truncate(0);
+                let window = [header, &text[start..i]].concat();
+                row = model.engine.forward(&mut cache, &window, 1).unwrap();
             }
-            cache.truncate(0);
-            let window = [header, &text[start..i]].concat();
-            let row = model.engine.forward(&mut cache, &window, 1).unwrap();
             let total: f64 = row.iter().map(|&l| f64::from(l).exp()).sum();
             sum += total.ln() - f64::from(row[token as usize]);
+            if i + 1 < end {
+                row = model.engine.forward(&mut cache, &[token], 1).unwrap();
+            }
         }
         sum
     }
@@ -271,13 +282,13 @@ mod tests {
             file("c.py", "python", "import os\n"),
         ];
         let mut heard = Vec::new();
-        let report = loss(&tiny(), None, &files, 0, 1, &mut |at, all| heard.push((at, all)));
+        let report = loss(&tiny(), None, &files, 0, 1, &mut |_, at, all| heard.push((at, all)));
         let report = report.unwrap();
         let rows: Vec<_> =
             report.languages.iter().map(|l| (l.language, l.files, l.bytes)).collect();
         assert_eq!(rows, [("rust", 2, 45), ("python", 1, 10)]);
         assert!(report.languages.iter().all(|l| l.bits_per_byte > 0.0));
         assert_eq!(heard.last(), Some(&(55, 55)));
-        assert!(loss(&tiny(), None, &[], 0, 1, &mut |_, _| {}).is_err());
+        assert!(loss(&tiny(), None, &[], 0, 1, &mut |_, _, _| {}).is_err());
     }
 }

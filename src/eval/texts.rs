@@ -1,14 +1,37 @@
-//! A seeded sample of texts by language, to measure models on.
+//! The texts that models are measured on: repositories by name, and a seeded sample by language.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
+use anyhow::Result;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
-use crate::train::corpus::SourceFile;
+use crate::train::corpus::{self, SourceFile};
+use crate::train::sources::Source;
 
-/// Whole files of each language, drawn by the seed until the next would exceed `max_bytes`; at least one of each.
+/// The folders and repositories behind these paths, some of which may be lists, as in training.
+pub fn roots(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut roots = Vec::new();
+    for path in paths {
+        roots.extend(Source::find(path)?.into_iter().map(|source| source.root));
+    }
+    Ok(roots)
+}
+
+/// The files of each, with its name, under the rules of training: what would not be learnt from is not
+/// asked about either. A repository without any such file is an error.
+pub fn repositories(paths: &[PathBuf]) -> Result<Vec<(String, Vec<SourceFile>)>> {
+    let read = |root: PathBuf| {
+        let files = corpus::read(&root)?;
+        Ok((files.first().map(|f| f.repository.clone()).unwrap_or_default(), files))
+    };
+    roots(paths)?.into_iter().map(read).collect()
+}
+
+/// Whole files of each language, drawn by the seed until the next would exceed
+/// `max_bytes`; at least one of each.
 pub fn sample(files: Vec<SourceFile>, max_bytes: usize, seed: u64) -> Vec<SourceFile> {
     let mut languages: BTreeMap<&str, Vec<SourceFile>> = BTreeMap::new();
     for file in files {

@@ -3,6 +3,7 @@
 
 mod architecture;
 mod cli;
+mod eval;
 mod factory;
 mod offline;
 mod parity;
