@@ -1,6 +1,7 @@
 //! Suites and metrics. Everything measured is printed by a command, never asserted on time.
 
 pub mod completion;
+pub mod compression;
 pub mod engine;
 pub mod infilling;
 pub mod machine;
