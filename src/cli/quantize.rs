@@ -49,6 +49,9 @@ pub(super) struct QuantizeArgs {
     /// Places of the exact match
     #[arg(long, default_value_t = 400)]
     places: usize,
+    /// Rounds of the measurement of speed; the median counts
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
     /// Seed of texts and places
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -95,7 +98,7 @@ pub(super) fn run(args: QuantizeArgs) -> Result<ExitCode> {
     let (plan, report) = match kind {
         Some(kind) if !measured => (Some(unmeasured(&weights, kind)?), None),
         _ => {
-            let mut report = measure(&weights, kind, &args)?;
+            let mut report = measure(&weights, kind, &name, &args)?;
             (report.plan.take(), Some(report))
         }
     };
@@ -136,7 +139,12 @@ fn unmeasured(weights: &Weights, kind: FileType) -> Result<Plan> {
     Ok(plan)
 }
 
-fn measure(weights: &Weights, kind: Option<FileType>, args: &QuantizeArgs) -> Result<Report> {
+fn measure(
+    weights: &Weights,
+    kind: Option<FileType>,
+    name: &str,
+    args: &QuantizeArgs,
+) -> Result<Report> {
     let texts = match args.repo.as_slice() {
         [] => Texts::built_in(),
         roots => {
@@ -151,12 +159,13 @@ fn measure(weights: &Weights, kind: Option<FileType>, args: &QuantizeArgs) -> Re
         }
     };
     let options = Options {
+        name: name.to_string(),
         kind,
         max_size: args.max_size,
         max_loss: args.max_loss,
         places: args.places,
         seed: args.seed,
-        rounds: 5,
+        rounds: args.rounds,
     };
     let mut said = "";
     compress(weights, &texts, &options, &mut |what, done, all| {

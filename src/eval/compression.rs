@@ -32,7 +32,7 @@ pub const LEAST_TOP1: f64 = 97.0;
 /// Points by which exact match may fall when nothing else is asked for.
 pub const MAX_LOSS: f64 = 0.5;
 /// Tokens for the search: each group is measured twice on them.
-const SEARCH_TOKENS: usize = 4096;
+const SEARCH_TOKENS: usize = 2048;
 
 /// A limit on the size of the file.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,6 +46,8 @@ pub enum Size {
 /// What is wanted.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// The name that the file will carry; it counts in its size.
+    pub name: String,
     /// One type for all, or `None` for a choice by measurement.
     pub kind: Option<FileType>,
     /// The size that the choice must not exceed. Without one it aims at half of Q8_0's and takes what the
@@ -192,7 +194,7 @@ impl Bench<'_> {
         let steps = search::steps(costs);
         let plan = |n: usize| search::plan_after(self.weights, &self.moments, &steps[..n]);
         let config = &self.weights.config;
-        let full = file_size(self.weights, "auto", &plan(0))?;
+        let full = file_size(self.weights, &self.options.name, &plan(0))?;
         let head = full - plan(0).tensor_bytes(config);
         let size = |n: usize| head + plan(n).tensor_bytes(config);
         let limit = match self.options.max_size.unwrap_or(Size::Percent(50.0)) {
@@ -274,7 +276,7 @@ impl Bench<'_> {
         each.map(|((((name, plan), model), (mut prefill, mut decode)), &exact)| {
             Ok(Row {
                 name,
-                bytes: file_size(self.weights, name, plan)?,
+                bytes: file_size(self.weights, &self.options.name, plan)?,
                 speed: Speed {
                     prefill_tok_s: percentile(&mut prefill, 0.5),
                     decode_tok_s: percentile(&mut decode, 0.5),

@@ -119,29 +119,22 @@ fn smaller_types_are_farther_and_importance_helps() {
     // A tenth of the inputs carries nearly everything.
     let width = source.config.hidden_size;
     let moments: Vec<f32> = (0..width).map(|i| if i % 10 == 0 { 1.0 } else { 0.001 }).collect();
+    let importance = moments.clone();
     let error = |kind, moments: Option<&Vec<f32>>| {
         let mut plan = Plan::uniform(&source.config, kind);
         plan.moments = moments.map(|m| BTreeMap::from([(group, m.clone())])).unwrap_or_default();
-        let (directory, file) = (tempdir().expect("a directory"), "one.gguf");
-        let file = directory.path().join(file);
+        let directory = tempdir().expect("a directory");
+        let file = directory.path().join("one.gguf");
         write_plan(&source, "one", &plan, &file).expect("a file");
         let quantized = Weights::open(&file).and_then(|w| w.vector(name)).expect("weights");
-        let each = exact.iter().zip(&quantized).zip(self::cycle(width));
-        each.map(|((a, b), i)| f64::from((a - b).powi(2) * self::weight(i))).sum::<f64>()
+        let each = exact.iter().zip(&quantized).zip(importance.iter().cycle());
+        each.map(|((a, b), moment)| f64::from((a - b).powi(2) * moment)).sum::<f64>()
     };
     let large = error(FileType::Q6K, None);
     let small = error(FileType::Q4K, None);
     let fitted = error(FileType::Q4K, Some(&moments));
     assert!(large < small / 4.0, "{large} {small}");
     assert!(fitted < small * 0.9, "{fitted} {small}");
-}
-
-fn cycle(width: usize) -> impl Iterator<Item = usize> {
-    (0..width).cycle()
-}
-
-fn weight(input: usize) -> f32 {
-    if input.is_multiple_of(10) { 1.0 } else { 0.001 }
 }
 
 /// Runs `quantize` on a model with these arguments, into a directory that is returned.
@@ -162,10 +155,20 @@ fn row<'a>(report: &'a Value, name: &str) -> &'a Value {
 #[test]
 fn auto_measures_and_keeps_its_promise() {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/base/model.gguf");
-    let picture = "picture.svg";
     let directory = tempdir().expect("a directory");
-    let picture = directory.path().join(picture);
-    let arguments = ["--type", "auto", "--places", "8", "--json", "--max-loss", "100", "--picture"];
+    let picture = directory.path().join("picture.svg");
+    let arguments = [
+        "--type",
+        "auto",
+        "--places",
+        "4",
+        "--rounds",
+        "1",
+        "--json",
+        "--max-loss",
+        "100",
+        "--picture",
+    ];
     let arguments = [&arguments[..], &[picture.to_str().expect("UTF-8")]].concat();
     let (_kept, out, run) = quantize(&model, &arguments);
     assert_eq!(run.code, Some(0), "{run:?}");
@@ -186,8 +189,10 @@ fn auto_measures_and_keeps_its_promise() {
 
 #[test]
 fn what_cannot_be_had_is_refused_with_the_table() {
-    let (directory, _, run) =
-        quantize(&tiny(), &["--type", "auto", "--places", "4", "--max-size", "10%"]);
+    let (directory, _, run) = quantize(
+        &tiny(),
+        &["--type", "auto", "--places", "4", "--rounds", "1", "--max-size", "10%"],
+    );
     assert_eq!(run.code, Some(1), "{run:?}");
     assert!(run.stdout.contains("q8_0") && run.stdout.contains("bits per byte"), "{run:?}");
     assert!(run.stdout.contains("refused: ") && run.stdout.contains("is the least"), "{run:?}");

@@ -11,7 +11,7 @@ use crate::train::corpus::SourceFile;
 /// Log-probabilities kept of the original: 128 MB.
 const MOST_VALUES: usize = 1 << 25;
 /// Windows' tokens looked at, if the vocabulary lets that many be kept.
-const MOST_TOKENS: usize = 16_384;
+const MOST_TOKENS: usize = 8_192;
 
 /// Distance from the original on some text.
 #[derive(Clone, Copy, Debug, Default, serde::Serialize)]

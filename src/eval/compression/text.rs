@@ -107,7 +107,7 @@ pub(super) fn windows(model: &Model, files: &[SourceFile], most: usize) -> Vec<V
 
 /// Mean squares of the inputs of every group of matrices over the calibration half.
 pub fn moments(model: &Model, texts: &Texts) -> Result<Moments, EngineError> {
-    const TOKENS: usize = 16_384;
+    const TOKENS: usize = 8_192;
     let mut cache = model.engine.new_cache();
     let (mut sums, mut tokens) = (Moments::new(), 0);
     for window in windows(model, &texts.calibration, TOKENS) {
