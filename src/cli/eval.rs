@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::{ModelArgs, print, print_json};
 use crate::eval::completion::{LineRestOptions, LineRestReport, line_rests};
+use crate::eval::greedy::{Greedy, greedy};
 use crate::eval::infilling::{self, Checker, InfillingReport};
 use crate::eval::perplexity::{LossReport, loss};
 use crate::eval::sandbox::{Limits, Sandbox};
@@ -27,7 +28,9 @@ pub(super) enum EvalCommand {
     Completion(CompletionArgs),
     /// A line of a program, written by the model and run with the program's tests
     Infilling(InfillingArgs),
-    /// All of these, in the form of a model card
+    /// The likeliest tokens after texts and how close each decision was: for comparing engines
+    Tokens(TokensArgs),
+    /// All of these but tokens, in the form of a model card
     All(Box<AllArgs>),
 }
 
@@ -42,6 +45,19 @@ pub(super) struct EngineArgs {
     /// Repetitions; the median is printed
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args)]
+pub(super) struct TokensArgs {
+    /// The texts to continue
+    #[arg(required = true)]
+    prompts: Vec<String>,
+    /// Tokens at most after each
+    #[arg(long, default_value_t = 32)]
+    max_tokens: usize,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -185,6 +201,15 @@ pub(super) fn run(command: EvalCommand, args: &ModelArgs) -> Result<ExitCode> {
                     .with_context(|| format!("cannot write {}", path.display()))?;
             }
             show(own.json, &suite.report, || suite.report.to_string())?;
+        }
+        EvalCommand::Tokens(own) => {
+            let model = args.load()?;
+            let each = own.prompts.iter().map(|prompt| greedy(&model, prompt, own.max_tokens));
+            let texts = each.collect::<Result<Vec<_>, _>>()?;
+            let ids = |g: &Greedy| g.tokens.iter().map(|id| format!("{id} ")).collect::<String>();
+            show(own.json, &json!({ "texts": texts }), || {
+                texts.iter().map(|g| ids(g).trim_end().to_string() + "\n").collect()
+            })?;
         }
         EvalCommand::All(own) => all(*own, args)?,
     }

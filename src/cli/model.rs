@@ -1,5 +1,6 @@
 //! `nestling model`: which model is in use and what it is.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -33,10 +34,12 @@ pub(super) fn run(command: ModelCommand, args: &ModelArgs) -> Result<ExitCode> {
             "context": model.engine.context(),
             "vocabulary": model.tokenizer.vocab_size(),
             "fim_layout": layout,
+            "types": model.types.iter().map(|(part, types)| (part.name(), types.as_str())).collect::<BTreeMap<_, _>>(),
             "config": config,
         }))?;
         return Ok(ExitCode::SUCCESS);
     }
+    let types = model.types.iter().map(|(part, types)| format!("{}: {types}", part.name()));
     let from = args.model.as_ref().map_or("inside the program".into(), |p| p.display().to_string());
     print(&format!(
         "{name}: {from}\n\
@@ -44,6 +47,7 @@ pub(super) fn run(command: ModelCommand, args: &ModelArgs) -> Result<ExitCode> {
          parameters   {parameters:.1} million, {size:.1} MB\n\
          context      {context} tokens\n\
          vocabulary   {vocabulary}\n\
+         types        {types}\n\
          fill-in      {layout}\n",
         name = model.name,
         family = config.model_type.name(),
@@ -55,6 +59,7 @@ pub(super) fn run(command: ModelCommand, args: &ModelArgs) -> Result<ExitCode> {
         size = model.file_size as f64 / 1e6,
         context = model.engine.context(),
         vocabulary = model.tokenizer.vocab_size(),
+        types = types.collect::<Vec<_>>().join("\n             "),
         layout = layout.unwrap_or("none: only the text before the cursor is used"),
     ))?;
     Ok(ExitCode::SUCCESS)

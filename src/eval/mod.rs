@@ -3,6 +3,7 @@
 pub mod completion;
 pub mod compression;
 pub mod engine;
+pub mod greedy;
 pub mod infilling;
 pub mod machine;
 mod middles;

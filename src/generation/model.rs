@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use crate::model::config::ModelConfig;
 use crate::model::engine::{Engine, Precision};
+use crate::model::groups::{Part, types_by_part};
+use crate::model::quantize::Plan;
 use crate::model::weights::{LoadError, Weights};
 use crate::tokenizer::Tokenizer;
 
@@ -43,6 +45,8 @@ pub struct Model {
     pub name: String,
     /// Bytes of the weight files.
     pub file_size: u64,
+    /// The types in which the file holds each part's matrices.
+    pub types: Vec<(Part, String)>,
 }
 
 impl Model {
@@ -52,14 +56,30 @@ impl Model {
             ModelSource::Embedded => (Weights::embedded(BASE, source.path())?, "base".into()),
             ModelSource::Path(path) => (Weights::open(path)?, name_of(path)),
         };
-        let tokenizer = weights.tokenizer()?;
         let engine = Engine::load(&weights, precision, MAX_CONTEXT)?;
+        let types = types_by_part(&weights.config, |name| weights.stored_type(name));
+        Model::new(&weights, engine, types, name)
+    }
+
+    /// The model that the file of a plan would hold, without the file; `file_size` is that of the source.
+    pub fn planned(weights: &Weights, plan: &Plan, name: &str) -> Result<Model, LoadError> {
+        let engine = Engine::planned(weights, plan, MAX_CONTEXT)?;
+        Model::new(weights, engine, plan.types(&weights.config), name.into())
+    }
+
+    fn new(
+        weights: &Weights,
+        engine: Engine,
+        types: Vec<(Part, String)>,
+        name: String,
+    ) -> Result<Model, LoadError> {
+        let tokenizer = weights.tokenizer()?;
         let mut cache = engine.new_cache();
         // Two rows reach the kernels of prefill, one those of decoding.
         for tokens in [&[0, 0][..], &[0]] {
-            engine.forward(&mut cache, tokens, 1).map_err(|e| LoadError::new(source.path(), e))?;
+            engine.forward(&mut cache, tokens, 1).map_err(|e| weights.error(e))?;
         }
-        Ok(Model { engine, tokenizer, name, file_size: weights.file_size })
+        Ok(Model { engine, tokenizer, name, file_size: weights.file_size, types })
     }
 
     /// The shape of the network.

@@ -3,8 +3,8 @@
 //! One or a few queries (decoding, verifying a draft) run over vectors of positions; many queries
 //! (prefill) run as matrix products on blocks that stay in the cache of the CPU.
 
-use super::engine::in_parallel;
 use super::kv_cache::LayerCache;
+use super::matrix::in_parallel;
 use super::ops;
 use super::simd::{self, vectorize};
 

@@ -3,13 +3,14 @@
 //! The same weights and the same equations as [`super::transformer`], on plain slices: candle's fast
 //! quantized kernels for the matrices, our own loops between them, all on candle's one thread pool.
 
-use candle_core::quantized::QTensor;
-use candle_core::utils::barrier_pool;
-use candle_core::{Device, Storage, Tensor};
+use candle_core::{Device, Tensor};
 
 use super::attention;
 use super::config::{Family, ModelConfig};
+use super::groups::{Group, Part};
 use super::kv_cache::KvCache;
+use super::matrix::{Activations, Matrix, for_each_chunk, forward_together};
+use super::quantize::Plan;
 use super::rope::RopeTable;
 use super::simd::{self, vectorize};
 use super::weights::{LoadError, Weights};
@@ -44,146 +45,7 @@ pub enum EngineError {
 }
 
 type Result<T> = std::result::Result<T, EngineError>;
-
-/// One matrix (out, in) with an optional bias.
-enum Matrix {
-    Quantized(QTensor),
-    Float { weight: Vec<f32>, inputs: usize },
-}
-
-impl Matrix {
-    fn load(
-        weights: &Weights,
-        name: &str,
-        precision: Precision,
-    ) -> std::result::Result<Matrix, LoadError> {
-        if precision == Precision::Quantized
-            && let Some(quantized) = weights.quantized(name)?
-        {
-            return Ok(Matrix::Quantized(quantized));
-        }
-        let inputs = weights.dense(name)?.dims().last().copied().unwrap_or(0);
-        Ok(Matrix::Float { weight: weights.vector(name)?, inputs })
-    }
-
-    fn outputs(&self) -> usize {
-        match self {
-            Matrix::Quantized(q) => q.shape().dims()[0],
-            Matrix::Float { weight, inputs } => weight.len() / inputs,
-        }
-    }
-
-    /// y (rows, out) = x (rows, in) · Wᵀ.
-    fn forward(&self, x: &Activations) -> Result<Activations> {
-        Ok(match self {
-            Matrix::Quantized(q) => Activations(x.0.apply_op1_no_bwd(q)?),
-            Matrix::Float { weight, inputs } => {
-                let rows = x.0.elem_count() / inputs;
-                let y = x.read(|x| float_matmul(x, weight, rows, *inputs));
-                Activations::new(y, self.outputs())?
-            }
-        })
-    }
-}
-
-/// Several matrices on the same input: one quantization of the input and one parallel region where
-/// the kernels allow.
-fn forward_together<const N: usize>(
-    matrices: [&Matrix; N],
-    x: &Activations,
-) -> Result<[Activations; N]> {
-    let quantized: Vec<&QTensor> = matrices
-        .iter()
-        .filter_map(|m| match m {
-            Matrix::Quantized(q) => Some(q),
-            Matrix::Float { .. } => None,
-        })
-        .collect();
-    if quantized.len() == N
-        && let Some(out) = QTensor::gemv_fused_shared_lhs(&quantized, &x.0)?
-    {
-        let mut out = out.into_iter().map(Activations);
-        return Ok(std::array::from_fn(|_| out.next().expect("one output to each matrix")));
-    }
-    let mut out = Vec::with_capacity(N);
-    for matrix in matrices {
-        out.push(matrix.forward(x)?);
-    }
-    let mut out = out.into_iter();
-    Ok(std::array::from_fn(|_| out.next().expect("one output to each matrix")))
-}
-
-/// A candle tensor (rows, features), f32, contiguous, used as a slice between two kernels.
-struct Activations(Tensor);
-
-impl Activations {
-    fn new(data: Vec<f32>, features: usize) -> Result<Activations> {
-        let rows = data.len() / features;
-        Ok(Activations(Tensor::from_vec(data, (rows, features), &Device::Cpu)?))
-    }
-
-    fn read<R>(&self, f: impl FnOnce(&[f32]) -> R) -> R {
-        let (storage, _) = self.0.storage_and_layout();
-        match &*storage {
-            Storage::Cpu(candle_core::CpuStorage::F32(data)) => f(data),
-            _ => unreachable!("activations are f32 on the CPU"),
-        }
-    }
-}
-
-/// y (rows, out) = x (rows, in) · Wᵀ in f32. One row runs over both cores by outputs, which gemm
-/// does not do.
-fn float_matmul(x: &[f32], weight: &[f32], rows: usize, inputs: usize) -> Vec<f32> {
-    let outputs = weight.len() / inputs;
-    let mut y = vec![0f32; rows * outputs];
-    if rows == 1 {
-        const UNIT: usize = 64;
-        for_each_chunk(&mut y, UNIT, |unit, y| {
-            vectorize!(|| {
-                for (i, y) in y.iter_mut().enumerate() {
-                    let at = (unit * UNIT + i) * inputs;
-                    *y = simd::dot(x, &weight[at..at + inputs]);
-                }
-            })
-        });
-    } else {
-        super::ops::matmul_transposed(x, weight, &mut y, (rows, outputs, inputs));
-    }
-    y
-}
-
-/// Runs `f(index, chunk)` for every `size` elements of `data`, in parallel when there is enough to do.
-pub(super) fn for_each_chunk(data: &mut [f32], size: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
-    let chunks = data.len().div_ceil(size);
-    if data.len() < 8192 {
-        return data.chunks_mut(size).enumerate().for_each(|(i, chunk)| f(i, chunk));
-    }
-    let (start, length) = (data.as_mut_ptr() as usize, data.len());
-    in_parallel(chunks, |range| {
-        for i in range {
-            let (from, to) = (i * size, ((i + 1) * size).min(length));
-            // SAFETY: chunks are disjoint and lie inside `data`, which outlives the parallel region.
-            let chunk =
-                unsafe { std::slice::from_raw_parts_mut((start as *mut f32).add(from), to - from) };
-            f(i, chunk);
-        }
-    });
-}
-
-/// Runs `f` over 0…`items` on candle's pool. A panic leaves the region only after its end: inside it
-/// would poison the pool's lock, and with it every later operation of the process.
-pub(super) fn in_parallel(items: usize, f: impl Fn(std::ops::Range<usize>) + Sync) {
-    let panic = parking_lot::Mutex::new(None);
-    barrier_pool().execute_chunked(items, |range| {
-        let run = std::panic::AssertUnwindSafe(|| f(range));
-        if let Err(payload) = std::panic::catch_unwind(run) {
-            panic.lock().get_or_insert(payload);
-        }
-    });
-    if let Some(payload) = panic.into_inner() {
-        std::panic::resume_unwind(payload);
-    }
-}
+type Loaded<T> = std::result::Result<T, LoadError>;
 
 struct Layer {
     input_layernorm: Vec<f32>,
@@ -214,14 +76,52 @@ pub struct Engine {
 impl Engine {
     /// Reads all tensors. `context` bounds the positions, and so the caches; it is cut to what the
     /// model was made for.
-    pub fn load(
+    pub fn load(weights: &Weights, precision: Precision, context: usize) -> Loaded<Engine> {
+        Engine::build(weights, context, &|name| Matrix::load(weights, name, precision))
+    }
+
+    /// Quantizes in memory: computes what [`Engine::load`] computes with the file of that plan.
+    pub fn planned(weights: &Weights, plan: &Plan, context: usize) -> Loaded<Engine> {
+        Engine::build(weights, context, &|name| Matrix::planned(weights, name, plan))
+    }
+
+    /// Gives one group of matrices the type that it has in `plan`; the others stay.
+    pub fn replan(&mut self, weights: &Weights, plan: &Plan, group: Group) -> Loaded<()> {
+        for (name, _) in Group::all(&self.config).remove(&group).unwrap_or_default() {
+            let matrix = Matrix::planned(weights, &name, plan)?;
+            if let Some(place) = self.matrix_mut(group, &name) {
+                *place = matrix;
+            }
+        }
+        Ok(())
+    }
+
+    fn matrix_mut(&mut self, group: Group, name: &str) -> Option<&mut Matrix> {
+        match group.part {
+            Part::Embedding => return Some(&mut self.embed_tokens),
+            Part::Head => return self.lm_head.as_mut(),
+            _ => {}
+        }
+        let layer = self.layers.get_mut(group.layer)?;
+        Some(match name.rsplit('.').nth(1)? {
+            "q_proj" => &mut layer.q_proj,
+            "k_proj" => &mut layer.k_proj,
+            "v_proj" => &mut layer.v_proj,
+            "o_proj" => &mut layer.o_proj,
+            "gate_proj" => &mut layer.gate_proj,
+            "up_proj" => &mut layer.up_proj,
+            "down_proj" => &mut layer.down_proj,
+            _ => return None,
+        })
+    }
+
+    fn build(
         weights: &Weights,
-        precision: Precision,
         context: usize,
-    ) -> std::result::Result<Engine, LoadError> {
+        matrix: &dyn Fn(&str) -> Loaded<Matrix>,
+    ) -> Loaded<Engine> {
         let config = weights.config.clone();
         let context = context.min(config.max_position_embeddings);
-        let matrix = |name: &str| Matrix::load(weights, name, precision);
         let vector = |name: &str| weights.vector(name);
         let mut layers = Vec::with_capacity(config.num_hidden_layers);
         for layer in 0..config.num_hidden_layers {
@@ -289,6 +189,18 @@ impl Engine {
     /// Appends `tokens` to the cache and returns the logits (n, vocabulary) of the last `n` of them,
     /// row after row.
     pub fn forward(&self, cache: &mut KvCache, tokens: &[TokenId], n: usize) -> Result<Vec<f32>> {
+        self.forward_watched(cache, tokens, n, &mut |_, _| {})
+    }
+
+    /// [`Engine::forward`] that shows `watch` the input (rows, features) of every group of matrices; the
+    /// output layer's is that of [`Part::Head`], or of [`Part::Embedding`] where the two are tied.
+    pub fn forward_watched(
+        &self,
+        cache: &mut KvCache,
+        tokens: &[TokenId],
+        n: usize,
+        watch: &mut dyn FnMut(Group, &[f32]),
+    ) -> Result<Vec<f32>> {
         let config = &self.config;
         let (start, rows) = (cache.tokens().len(), tokens.len());
         let (wanted, capacity) = (start + rows, self.context.min(cache.capacity()));
@@ -304,12 +216,18 @@ impl Engine {
         }
         let mut x = self.embed(tokens)?; // (rows, hidden)
         for (index, layer) in self.layers.iter().enumerate() {
+            let mut see =
+                |part, x: &Activations| x.read(|x| watch(Group { part, layer: index }, x));
             let h = self.norm(&x, &layer.input_layernorm)?;
+            see(Part::AttentionIn, &h);
             let attended = self.attend(layer, index, &h, cache, start, rows)?;
+            see(Part::AttentionOut, &attended);
             add(&mut x, &layer.o_proj.forward(&attended)?);
             let h = self.norm(&x, &layer.post_attention_layernorm)?;
+            see(Part::FeedForwardIn, &h);
             let [gate, up] = forward_together([&layer.gate_proj, &layer.up_proj], &h)?;
             let h = self.swiglu(&gate, &up)?;
+            see(Part::FeedForwardOut, &h);
             add(&mut x, &layer.down_proj.forward(&h)?);
         }
         cache.extend(tokens);
@@ -318,6 +236,8 @@ impl Engine {
         }
         let last = &x[(rows - n) * config.hidden_size..];
         let h = self.norm(last, &self.norm)?;
+        let part = if self.lm_head.is_some() { Part::Head } else { Part::Embedding };
+        h.read(|x| watch(Group { part, layer: 0 }, x));
         let logits = self.lm_head.as_ref().unwrap_or(&self.embed_tokens).forward(&h)?;
         Ok(logits.read(<[f32]>::to_vec))
     }

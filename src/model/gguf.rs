@@ -57,7 +57,7 @@ pub struct Gguf {
 }
 
 const MAGIC: &[u8; 4] = b"GGUF";
-const ALIGNMENT: usize = 32;
+pub(super) const ALIGNMENT: usize = 32;
 const MAX_DEPTH: usize = 3;
 /// Entries of the longest list: vocabularies and merges stay below half a million.
 const MAX_LIST: usize = 1 << 22;

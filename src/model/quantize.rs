@@ -1,81 +1,178 @@
-//! Writing a model as GGUF: each matrix in a block type, norms and biases in f32, the tokenizer in the
-//! metadata. llama.cpp and our own engine read the same file.
+//! Which type each matrix gets, and writing a model as GGUF: matrices in block types, norms and biases
+//! in f32, the tokenizer in the metadata. llama.cpp and our own engine read the same file.
+//!
+//! K-quants are blocks of 256 weights whose scales are quantized themselves. Their scales are searched so
+//! that the squared error of a row is least where its inputs are large: each weight's error counts by the
+//! mean square of its input ([`Moments`]), llama.cpp's idea of an importance matrix.
 
 use std::collections::BTreeMap;
 use std::io::BufWriter;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use candle_core::Device;
+use candle_core::Tensor;
 use candle_core::quantized::{GgmlDType, QTensor};
+use rayon::prelude::*;
 
-use super::config::Family;
+use super::config::{Family, ModelConfig};
 use super::gguf::{self, Value};
+use super::groups::{Group, Part, types_by_part};
 use super::weights::{Weights, gguf_name};
 
-/// The types that a matrix can be written in, from the largest to the smallest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum BlockType {
+/// The types that matrices can be written in, largest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub enum FileType {
     /// 32-bit floats.
+    #[serde(rename = "f32")]
     F32,
-    /// 8-bit integers in blocks of 32 with a 16-bit scale: 8.5 bits a weight.
+    /// 8-bit integers in blocks of 32 with a 16-bit scale: 8.5 bits per weight.
+    #[serde(rename = "q8_0")]
     Q8_0,
-    /// 6-bit integers in blocks of 256 with 8-bit scales for each 16: 6.6 bits a weight.
+    /// 6-bit integers in blocks of 256 with 16 scales of 8 bits: 6.56 bits per weight.
+    #[serde(rename = "q6_k")]
     Q6K,
-    /// 5-bit integers in blocks of 256 with 6-bit scales and minima for each 32: 5.5 bits a weight.
-    Q5K,
-    /// The same with 4-bit integers: 4.5 bits a weight.
+    /// 4-bit integers in blocks of 256 with 8 scales and minima of 6 bits: 4.5 bits per weight.
+    #[serde(rename = "q4_k")]
     Q4K,
-    /// 3-bit integers in blocks of 256 with 6-bit scales for each 16: 3.4 bits a weight.
-    Q3K,
 }
 
-impl BlockType {
-    /// All of them, in order.
-    pub const ALL: [BlockType; 6] = [
-        BlockType::F32,
-        BlockType::Q8_0,
-        BlockType::Q6K,
-        BlockType::Q5K,
-        BlockType::Q4K,
-        BlockType::Q3K,
-    ];
-
-    /// As on the command line.
-    pub fn name(self) -> &'static str {
-        ["f32", "q8_0", "q6_k", "q5_k", "q4_k", "q3_k"][self as usize]
-    }
+impl FileType {
+    /// All of them, largest first.
+    pub const ALL: [FileType; 4] = [FileType::F32, FileType::Q8_0, FileType::Q6K, FileType::Q4K];
 
     fn dtype(self) -> GgmlDType {
         match self {
-            BlockType::F32 => GgmlDType::F32,
-            BlockType::Q8_0 => GgmlDType::Q8_0,
-            BlockType::Q6K => GgmlDType::Q6K,
-            BlockType::Q5K => GgmlDType::Q5K,
-            BlockType::Q4K => GgmlDType::Q4K,
-            BlockType::Q3K => GgmlDType::Q3K,
+            FileType::F32 => GgmlDType::F32,
+            FileType::Q8_0 => GgmlDType::Q8_0,
+            FileType::Q6K => GgmlDType::Q6K,
+            FileType::Q4K => GgmlDType::Q4K,
+        }
+    }
+
+    /// The name in tables and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            FileType::F32 => "f32",
+            FileType::Q8_0 => "q8_0",
+            FileType::Q6K => "q6_k",
+            FileType::Q4K => "q4_k",
         }
     }
 
     /// llama.cpp's number of a file that is mostly of this type, for its display only.
     fn number(self) -> i64 {
-        [0, 7, 18, 17, 15, 12][self as usize]
+        match self {
+            FileType::F32 => 0,
+            FileType::Q8_0 => 7,
+            FileType::Q6K => 18,
+            FileType::Q4K => 15,
+        }
     }
 
-    /// Bytes of a matrix of that shape.
-    pub fn bytes(self, shape: &[usize]) -> usize {
-        let dtype = self.dtype();
-        shape.iter().product::<usize>() / dtype.block_size() * dtype.type_size()
+    /// This type, or the next larger one whose blocks fill rows of that many weights.
+    pub fn fitting(self, columns: usize) -> FileType {
+        let fits = |kind: FileType| columns.is_multiple_of(kind.dtype().block_size());
+        let larger = FileType::ALL.into_iter().rev().filter(|kind| *kind <= self);
+        larger.into_iter().find(|kind| fits(*kind)).unwrap_or(FileType::F32)
     }
+}
 
-    /// This type, or the next larger one whose blocks the rows fill: 256 for the K types, 32 for Q8_0.
-    pub fn fitting(self, shape: &[usize]) -> BlockType {
-        let fits = |kind: &&BlockType| {
-            shape.len() == 2 && shape[1].is_multiple_of(kind.dtype().block_size())
+/// Mean square of each input feature of a group's matrices, over some text.
+pub type Moments = BTreeMap<Group, Vec<f32>>;
+
+/// A type for every group of matrices.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The types wanted; a matrix whose rows are no whole blocks gets the next larger type that fits.
+    pub kinds: BTreeMap<Group, FileType>,
+    /// What the scales of K-quants are fitted to; a group without any counts all inputs alike.
+    pub moments: Moments,
+}
+
+impl Plan {
+    /// One type for all, but never less than Q6_K for embedding and head: every token passes through
+    /// them, and at Q4_K they cost more quality than any other group.
+    pub fn uniform(config: &ModelConfig, kind: FileType) -> Plan {
+        let kind_of = |group: &Group| match group.part {
+            Part::Embedding | Part::Head => kind.min(FileType::Q6K),
+            _ => kind,
         };
-        let larger = BlockType::ALL[..=self as usize].iter().rev();
-        larger.copied().find(|kind| fits(&kind)).unwrap_or(BlockType::F32)
+        let kinds = Group::all(config).into_keys().map(|group| (group, kind_of(&group))).collect();
+        Plan { kinds, moments: Moments::new() }
     }
+
+    /// The type that a tensor of that name and shape is written in.
+    pub fn stored(&self, name: &str, shape: &[usize]) -> FileType {
+        let kind = Group::of(name).and_then(|group| self.kinds.get(&group));
+        let kind = kind.copied().unwrap_or(FileType::F32);
+        kind.fitting(shape.last().copied().unwrap_or(0))
+    }
+
+    /// The types of each part's matrices.
+    pub fn types(&self, config: &ModelConfig) -> Vec<(Part, String)> {
+        let shapes: BTreeMap<String, Vec<usize>> = config.tensors().into_iter().collect();
+        types_by_part(config, |name| self.stored(name, &shapes[name]).name())
+    }
+
+    /// Bytes of a tensor's data.
+    pub fn bytes(&self, name: &str, shape: &[usize]) -> u64 {
+        let dtype = self.stored(name, shape).dtype();
+        (shape.iter().product::<usize>() / dtype.block_size() * dtype.type_size()) as u64
+    }
+
+    /// Bytes of all tensors' data in a file, which is padded.
+    pub fn tensor_bytes(&self, config: &ModelConfig) -> u64 {
+        let padded = |(name, shape): (String, Vec<usize>)| {
+            self.bytes(&name, &shape).next_multiple_of(gguf::ALIGNMENT as u64)
+        };
+        config.tensors().into_iter().map(padded).sum()
+    }
+
+    /// Matrices that do not get the type wanted for them, with the type they get.
+    pub fn fallbacks(&self, config: &ModelConfig) -> Vec<(String, FileType)> {
+        let matrices = Group::all(config).into_iter().flat_map(|(group, matrices)| {
+            matrices.into_iter().map(move |(name, shape)| (group, name, shape))
+        });
+        matrices
+            .filter_map(|(group, name, shape)| {
+                let stored = self.stored(&name, &shape);
+                (self.kinds.get(&group) != Some(&stored)).then_some((name, stored))
+            })
+            .collect()
+    }
+
+    /// A dense matrix in its planned type.
+    pub(super) fn quantize(&self, name: &str, dense: &Tensor) -> candle_core::Result<QTensor> {
+        let kind = self.stored(name, dense.dims());
+        if !matches!(kind, FileType::Q6K | FileType::Q4K) {
+            return QTensor::quantize(dense, kind.dtype());
+        }
+        let moments = Group::of(name).and_then(|group| self.moments.get(&group));
+        let columns = dense.dims().last().copied().unwrap_or(0);
+        let mut importance = match moments {
+            Some(moments) if moments.len() == columns => moments.clone(),
+            _ => vec![1.0; columns],
+        };
+        // An input that was never seen may still come: no weight is worth nothing.
+        let mean = importance.iter().sum::<f32>() / columns.max(1) as f32;
+        importance.iter_mut().for_each(|x| *x += 1e-3 * mean + f32::MIN_POSITIVE);
+        QTensor::quantize_imatrix(dense, &importance, kind.dtype())
+    }
+
+    /// The type that most weights have.
+    fn main_kind(&self, config: &ModelConfig) -> FileType {
+        let mut weights: BTreeMap<FileType, usize> = BTreeMap::new();
+        for (name, shape) in config.tensors() {
+            *weights.entry(self.stored(&name, &shape)).or_default() +=
+                shape.iter().product::<usize>();
+        }
+        weights.into_iter().max_by_key(|(_, n)| *n).map_or(FileType::F32, |(kind, _)| kind)
+    }
+}
+
+/// Writes every matrix in one type; see [`write_plan`].
+pub fn write_gguf(weights: &Weights, name: &str, kind: FileType, out: &Path) -> Result<()> {
+    write_plan(weights, name, &Plan::uniform(&weights.config, kind), out)
 }
 
 /// The type of each matrix by its name in the checkpoint.
@@ -97,28 +194,19 @@ pub fn rounded(weights: &Weights, name: &str, kind: BlockType) -> Result<Vec<f32
 /// are written as f32.
 ///
 /// # Errors
-/// A matrix whose rows are no whole blocks; a family whose files other engines expect in
-/// another row order; a folder that cannot be written.
-pub fn write_gguf(weights: &Weights, name: &str, types: &BlockTypes, out: &Path) -> Result<()> {
+/// A family whose files other engines expect in another row order; a folder that cannot be written.
+pub fn write_plan(weights: &Weights, name: &str, plan: &Plan, out: &Path) -> Result<()> {
     let config = &weights.config;
-    if config.model_type == Family::Llama {
-        anyhow::bail!("writing the llama family is not supported; supported: qwen2, qwen3");
-    }
-    let mut tensors = Vec::new();
-    for (name, shape) in config.tensors() {
-        let dense = weights.dense(&name)?;
-        let dtype = types.get(&name).copied().unwrap_or(BlockType::F32).dtype();
-        let quantized = QTensor::quantize(&dense, dtype).with_context(|| {
-            format!(
-                "{name} of shape {shape:?} cannot be stored as {dtype:?}: rows must be whole blocks"
-            )
-        })?;
-        tensors.push((gguf_name(&name), shape, dtype, quantized.data()?.into_owned()));
-    }
-    // The commonest type names the file.
-    let count = |kind: BlockType| types.values().filter(|&&k| k == kind).count();
-    let mostly = BlockType::ALL.into_iter().max_by_key(|&kind| count(kind));
-    let metadata = metadata(weights, name, mostly.unwrap_or(BlockType::F32))?;
+    let metadata = metadata(weights, name, plan.main_kind(config))?;
+    let tensors = config
+        .tensors()
+        .into_par_iter()
+        .map(|(name, shape)| {
+            let kind = plan.stored(&name, &shape);
+            let quantized = plan.quantize(&name, &weights.dense(&name)?)?;
+            Ok((gguf_name(&name), shape, kind.dtype(), quantized.data()?.into_owned()))
+        })
+        .collect::<Result<Vec<_>>>()?;
     let temporary = super::safetensors::temporary(out);
     let write = || -> Result<()> {
         let mut file = BufWriter::new(std::fs::File::create(&temporary)?);
@@ -130,8 +218,30 @@ pub fn write_gguf(weights: &Weights, name: &str, types: &BlockTypes, out: &Path)
         .inspect_err(|_| drop(std::fs::remove_file(&temporary)))
         .with_context(|| format!("cannot write {}", out.display()))
 }
-fn metadata(weights: &Weights, name: &str, kind: BlockType) -> Result<Vec<(String, Value)>> {
+
+/// The size in bytes of the file that [`write_plan`] would write.
+pub fn file_size(weights: &Weights, name: &str, plan: &Plan) -> Result<u64> {
     let config = &weights.config;
+    let metadata = metadata(weights, name, plan.main_kind(config))?;
+    let described = |(name, shape): (String, Vec<usize>)| {
+        let dtype = plan.stored(&name, &shape).dtype();
+        (gguf_name(&name), shape, dtype, Vec::new())
+    };
+    // Offsets have a fixed width: the head is as long without the data.
+    let mut head = Vec::new();
+    gguf::write(
+        &mut head,
+        &metadata,
+        &config.tensors().into_iter().map(described).collect::<Vec<_>>(),
+    )?;
+    Ok(head.len() as u64 + plan.tensor_bytes(config))
+}
+
+fn metadata(weights: &Weights, name: &str, kind: FileType) -> Result<Vec<(String, Value)>> {
+    let config = &weights.config;
+    if config.model_type == Family::Llama {
+        anyhow::bail!("writing the llama family is not supported; supported: qwen2, qwen3");
+    }
     let tokenizer = weights.tokenizer()?;
     let mut vocabulary = tokenizer.to_gguf()?;
     // Rows of the embedding table without a token are padding.

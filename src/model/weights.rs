@@ -220,6 +220,27 @@ impl Weights {
         }
     }
 
+    /// An error about this model.
+    pub fn error(&self, reason: impl ToString) -> LoadError {
+        LoadError::new(&self.path, reason)
+    }
+
+    /// The type that the file holds a tensor in, as it is called there, in lower case.
+    pub fn stored_type(&self, name: &str) -> &'static str {
+        match &self.source {
+            Source::Gguf { header, .. } => {
+                header.tensors.get(&gguf_name(name)).map_or("none", |info| type_name(info.dtype))
+            }
+            Source::Safetensors { tensors, .. } => match tensors.get(name).map(|t| t.dtype) {
+                Some(safetensors::Dtype::F32) => "f32",
+                Some(safetensors::Dtype::F16) => "f16",
+                Some(safetensors::Dtype::BF16) => "bf16",
+                Some(_) => "unsupported",
+                None => "none",
+            },
+        }
+    }
+
     /// The values of a tensor as f32, in checkpoint order.
     pub fn dense(&self, name: &str) -> Result<Tensor> {
         let at = |e: candle_core::Error| LoadError::new(&self.path, format!("{name}: {e}"));
@@ -288,6 +309,26 @@ impl Weights {
         QStorage::from_data(data, &Device::Cpu, info.dtype)
             .and_then(|storage| QTensor::new(storage, info.shape.clone()))
             .map_err(|e| LoadError::new(&self.path, format!("{name}: {e}")))
+    }
+}
+
+fn type_name(dtype: GgmlDType) -> &'static str {
+    match dtype {
+        GgmlDType::F32 => "f32",
+        GgmlDType::F16 => "f16",
+        GgmlDType::BF16 => "bf16",
+        GgmlDType::Q4_0 => "q4_0",
+        GgmlDType::Q4_1 => "q4_1",
+        GgmlDType::Q5_0 => "q5_0",
+        GgmlDType::Q5_1 => "q5_1",
+        GgmlDType::Q8_0 => "q8_0",
+        GgmlDType::Q8_1 => "q8_1",
+        GgmlDType::Q2K => "q2_k",
+        GgmlDType::Q3K => "q3_k",
+        GgmlDType::Q4K => "q4_k",
+        GgmlDType::Q5K => "q5_k",
+        GgmlDType::Q6K => "q6_k",
+        GgmlDType::Q8K => "q8_k",
     }
 }
 

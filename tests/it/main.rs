@@ -9,5 +9,6 @@ mod offline;
 mod parity;
 mod preparation;
 mod program;
+mod quantize;
 mod server;
 mod training;
