@@ -175,23 +175,7 @@ pub fn write_gguf(weights: &Weights, name: &str, kind: FileType, out: &Path) -> 
     write_plan(weights, name, &Plan::uniform(&weights.config, kind), out)
 }
 
-/// The type of each matrix by its name in the checkpoint.
-pub type BlockTypes = BTreeMap<String, BlockType>;
-
-/// Every matrix of the model in `kind`, or in what fits its rows.
-pub fn uniform(weights: &Weights, kind: BlockType) -> BlockTypes {
-    let matrices = weights.config.tensors().into_iter().filter(|(_, shape)| shape.len() == 2);
-    matrices.map(|(name, shape)| (name, kind.fitting(&shape))).collect()
-}
-
-/// The values that a matrix has after it was written in `kind` and read again.
-pub fn rounded(weights: &Weights, name: &str, kind: BlockType) -> Result<Vec<f32>> {
-    let quantized = QTensor::quantize(&weights.dense(name)?, kind.dtype())?;
-    Ok(quantized.dequantize(&Device::Cpu)?.flatten_all()?.to_vec1()?)
-}
-
-/// Quantizes the matrices and writes the file whole or not at all. Matrices that `types` does not name
-/// are written as f32.
+/// Quantizes every matrix and writes the file whole or not at all.
 ///
 /// # Errors
 /// A family whose files other engines expect in another row order; a folder that cannot be written.

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::model::config::{Family, ModelConfig};
-use crate::model::quantize::{self, BlockType};
+use crate::model::quantize::{FileType, write_gguf};
 use crate::model::safetensors;
 use crate::model::weights::Weights;
 
@@ -29,8 +29,7 @@ pub(super) fn write_model(
         write_whole(&out.join("report.html"), report::html(report)?.as_bytes())?;
         write_whole(&out.join("CARD.md"), card::markdown(report, model).as_bytes())?;
         let weights = Weights::open(out)?;
-        let types = quantize::uniform(&weights, BlockType::Q8_0);
-        quantize::write_gguf(&weights, "nestling", &types, &out.join("model.gguf"))
+        write_gguf(&weights, "nestling", FileType::Q8_0, &out.join("model.gguf"))
     };
     let parameters = model.parameter_count();
     write().with_context(|| {

@@ -9,7 +9,7 @@ use nestling::generation::{
 };
 use nestling::model::config::{Family, ModelConfig};
 use nestling::model::engine::Precision;
-use nestling::model::quantize::{BlockType, uniform, write_gguf};
+use nestling::model::quantize::{FileType, write_gguf};
 use nestling::model::safetensors;
 use nestling::model::weights::Weights;
 use nestling::tokenizer::{self, Tokenizer};
@@ -139,7 +139,7 @@ fn a_little_code_is_learned_by_heart() {
     std::fs::write(out.join("tokenizer.json"), tokenizer.to_json().unwrap()).unwrap();
     let gguf = folder.path().join("model.gguf");
     let weights = Weights::open(&out).unwrap();
-    write_gguf(&weights, "toy", &uniform(&weights, BlockType::F32), &gguf).unwrap();
+    write_gguf(&weights, "toy", FileType::F32, &gguf).unwrap();
     let from = |path: &Path| {
         let model = Model::load(&ModelSource::Path(path.into()), Precision::Float).unwrap();
         let mut tokens = model.tokenizer.file_header("src/lib.rs");
