@@ -36,15 +36,15 @@ struct Positions {
 impl Positions {
     fn new(config: &ModelConfig, sequence: usize, device: &Device) -> Result<Positions> {
         let table = RopeTable::new(config.head_dim, config.rope_theta, sequence);
-        let rows = |f: fn((&[f32], &[f32])) -> Vec<f32>| -> Vec<f32> {
-            (0..sequence).flat_map(|p| f(table.row(p))).collect()
-        };
+        let rows: Vec<_> = (0..sequence).map(|p| table.row(p)).collect();
+        let cos: Vec<f32> = rows.iter().flat_map(|(cos, _)| cos.to_vec()).collect();
+        let sin: Vec<f32> = rows.iter().flat_map(|(_, sin)| sin.to_vec()).collect();
         let shape = (sequence, config.head_dim / 2);
         let mask = (0..sequence)
             .flat_map(|i| (0..sequence).map(move |j| if j > i { f32::NEG_INFINITY } else { 0.0 }));
         Ok(Positions {
-            cos: Tensor::from_vec(rows(|(cos, _)| cos.to_vec()), shape, device)?,
-            sin: Tensor::from_vec(rows(|(_, sin)| sin.to_vec()), shape, device)?,
+            cos: Tensor::from_vec(cos, shape, device)?,
+            sin: Tensor::from_vec(sin, shape, device)?,
             mask: Tensor::from_vec(mask.collect::<Vec<f32>>(), (sequence, sequence), device)?,
         })
     }

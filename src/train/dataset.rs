@@ -125,6 +125,9 @@ pub struct Batch {
     pub targets: Vec<u32>,
 }
 
+/// Documents with the running totals of their bytes.
+type Members = (Vec<u32>, Vec<u64>);
+
 impl Dataset {
     /// Tokens are made when an example is drawn, because where a text is cut decides how it is tokenized.
     ///
@@ -139,7 +142,7 @@ impl Dataset {
         if documents.list().iter().all(|d| d.bytes == 0) {
             bail!("there is nothing to learn from: no document has a text");
         }
-        let mut languages: BTreeMap<&str, [(Vec<u32>, Vec<u64>); 2]> = BTreeMap::new();
+        let mut languages: BTreeMap<&str, [Members; 2]> = BTreeMap::new();
         for (index, document) in documents.list().iter().enumerate() {
             let group = &mut languages.entry(document.language).or_default();
             let (members, totals) = &mut group[document.is_test as usize];

@@ -87,7 +87,7 @@ mod tests {
         for (name, count) in [("rows-0000.npy", 3), ("rows-0001.npy", 2)] {
             let file = std::fs::read(folder.path().join(name)).unwrap();
             let head = u16::from_le_bytes([file[8], file[9]]) as usize + 10;
-            assert!(head % 64 == 0 && file[head - 1] == b'\n');
+            assert!(head.is_multiple_of(64) && file[head - 1] == b'\n');
             let text = String::from_utf8_lossy(&file[10..head]);
             assert!(text.contains(&format!("'shape': ({count}, 513)")), "{text}");
             let ids = file[head..].chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]) as u32);

@@ -180,7 +180,7 @@ fn split(all: Documents, report: CorpusReport, options: &PrepareOptions) -> Resu
         match report.repositories.iter().any(|r| r.held_out) {
             true => repository.is_some_and(|r| r.held_out),
             // Too few repositories to spare one: every fiftieth file.
-            false => near_duplicates::hash(&d.path) % 50 == 0,
+            false => near_duplicates::hash(&d.path).is_multiple_of(50),
         }
     };
     let (train, held_out) = (all.select(|d| !held(d)), all.select(held));
