@@ -319,8 +319,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn finish(&mut self, folder: &Path, fingerprint: String) -> Result<CorpusReport> {
-        let mut report = std::mem::take(&mut self.report);
+    fn finish(self, folder: &Path, fingerprint: String) -> Result<CorpusReport> {
+        let mut report = self.report;
         if report.kept.files == 0 {
             let reasons: Vec<String> =
                 report.dropped.iter().map(|(why, d)| format!("{} {why}", d.amount.files)).collect();
@@ -330,9 +330,7 @@ impl<'a> Run<'a> {
         if !self.options.no_held_out {
             hold_out(&mut report);
         }
-        let writer = std::mem::replace(&mut self.writer, Writer::create(&folder.join("empty"))?);
-        writer.finish(folder, &self.signatures)?;
-        let _ = std::fs::remove_dir_all(folder.join("empty"));
+        self.writer.finish(folder, &self.signatures)?;
         report.seconds = self.started.elapsed().as_secs_f64();
         report.peak_memory = peak_memory();
         report.fingerprint = fingerprint;
