@@ -160,7 +160,9 @@ def save(folder, model, shard_bytes):
         if size + weight.nbytes > shard_bytes and shards[-1]:
             shards, size = [*shards, {}], 0
         shards[-1][name], size = weight, size + weight.nbytes
-    (folder / "model.safetensors").unlink(missing_ok=True)
+    # Shards of an earlier save would be read beside these.
+    for old in (*folder.glob("model*.safetensors"), folder / "model.safetensors.index.json"):
+        old.unlink(missing_ok=True)
     if len(shards) == 1:
         safetensors.torch.save_file(weights, folder / "model.safetensors", {"format": "pt"})
         return
