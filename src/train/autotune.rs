@@ -13,13 +13,8 @@ use crate::model::config::{Family, ModelConfig};
 pub struct Rung {
     /// Its name on the command line.
     pub name: &'static str,
-    vocab: usize,
-    hidden: usize,
-    intermediate: usize,
-    layers: usize,
-    heads: usize,
-    kv_heads: usize,
-    head_dim: usize,
+    /// Vocabulary, hidden, intermediate, layers, heads, key/value heads, head size.
+    shape: [usize; 7],
     /// Tokens in one sequence.
     pub sequence: usize,
     /// Sequences in one step.
@@ -32,43 +27,14 @@ pub struct Rung {
 /// From the test model up. The vocabulary grows with the 0.83rd power of the parameters (Tao et al. 2024);
 /// from nano on, widths are multiples of 256, which the fast quantized kernels want.
 pub const LADDER: [Rung; 7] = [
-    rung("tiny",     1024,   96,  256,  2,  3, 1, 32,  512,  4, 8e-3),
-    rung("micro",    2048,  128,  384,  3,  2, 1, 64,  512,  8, 6e-3),
-    rung("nano",     4096,  256,  768,  4,  4, 2, 64, 1024,  4, 3e-3),
-    rung("mini",     8192,  256,  768,  8,  4, 2, 64, 1024,  8, 3e-3),
-    rung("small",    8192,  512, 1536,  4,  8, 4, 64, 1024,  8, 2e-3),
-    rung("medium",   8192,  512, 1536,  8,  8, 4, 64, 1024, 16, 2e-3),
-    rung("base",     8192,  512, 1536, 16,  8, 4, 64, 1024, 32, 2e-3),
+    Rung { name: "tiny", shape: [1024,   96,  256,  2,  3,  1, 32], sequence: 512, batch: 4, learning_rate: 8e-3 },
+    Rung { name: "micro", shape: [2048,  128,  384,  3,  2,  1, 64], sequence: 512, batch: 8, learning_rate: 6e-3 },
+    Rung { name: "nano", shape: [4096,  256,  768,  4,  4,  2, 64], sequence: 1024, batch: 4, learning_rate: 3e-3 },
+    Rung { name: "mini", shape: [8192,  256,  768,  8,  4,  2, 64], sequence: 1024, batch: 8, learning_rate: 3e-3 },
+    Rung { name: "small", shape: [8192,  512, 1536,  4,  8,  4, 64], sequence: 1024, batch: 8, learning_rate: 2e-3 },
+    Rung { name: "medium", shape: [8192,  512, 1536,  8,  8,  4, 64], sequence: 1024, batch: 16, learning_rate: 2e-3 },
+    Rung { name: "base", shape: [8192,  512, 1536, 16,  8,  4, 64], sequence: 1024, batch: 32, learning_rate: 2e-3 },
 ];
-
-#[allow(clippy::too_many_arguments)]
-const fn rung(
-    name: &'static str,
-    vocab: usize,
-    hidden: usize,
-    intermediate: usize,
-    layers: usize,
-    heads: usize,
-    kv_heads: usize,
-    head_dim: usize,
-    sequence: usize,
-    batch: usize,
-    learning_rate: f64,
-) -> Rung {
-    Rung {
-        name,
-        vocab,
-        hidden,
-        intermediate,
-        layers,
-        heads,
-        kv_heads,
-        head_dim,
-        sequence,
-        batch,
-        learning_rate,
-    }
-}
 
 impl Rung {
     /// The rung of that name.
@@ -78,15 +44,16 @@ impl Rung {
 
     /// Its model.
     pub fn model(&self) -> ModelConfig {
+        let [vocab, hidden, intermediate, layers, heads, kv_heads, head_dim] = self.shape;
         ModelConfig {
             model_type: Family::Qwen3,
-            vocab_size: self.vocab,
-            hidden_size: self.hidden,
-            intermediate_size: self.intermediate,
-            num_hidden_layers: self.layers,
-            num_attention_heads: self.heads,
-            num_key_value_heads: self.kv_heads,
-            head_dim: self.head_dim,
+            vocab_size: vocab,
+            hidden_size: hidden,
+            intermediate_size: intermediate,
+            num_hidden_layers: layers,
+            num_attention_heads: heads,
+            num_key_value_heads: kv_heads,
+            head_dim,
             max_position_embeddings: self.sequence,
             rope_theta: 10_000.0,
             rms_norm_eps: 1e-6,
