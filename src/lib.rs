@@ -32,6 +32,8 @@ pub mod syntax;
 
 pub mod workspace;
 
+pub mod memory;
+
 pub mod tokenizer;
 
 pub mod model;

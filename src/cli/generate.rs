@@ -42,11 +42,12 @@ pub(super) fn run(args: GenerateArgs, model: &ModelArgs) -> Result<ExitCode> {
     };
     let mut printed = 0;
     let mut broken = Ok(());
-    let prompt = Prompt { tokens, healed: Vec::new() };
+    let prompt = Prompt { tokens, ..Prompt::default() };
     generator.generate(
         "",
         &prompt,
         &options,
+        None,
         &mut |generated| {
             broken = print(&generated.text[printed..]);
             printed = generated.text.len();

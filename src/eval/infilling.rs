@@ -98,7 +98,7 @@ pub fn model_lines(
             if text.contains('\n') { Flow::Stop } else { Flow::Continue }
         };
         let cancel = CancelToken::new();
-        let generation = generator.generate("suite", &prompt, &options, &mut rule, &cancel)?;
+        let generation = generator.generate("suite", &prompt, &options, None, &mut rule, &cancel)?;
         lines.push(first_line(&generation.text).to_string());
         say(lines.len());
     }
@@ -121,7 +121,7 @@ fn prompt(generator: &Generator, problem: &Problem) -> Result<Prompt> {
     }
     let prefix = &prefix[prefix.len().saturating_sub(room - suffix.len())..];
     let tokens = layout.assemble(&FimPrompt { context: &header, prefix, suffix: &suffix });
-    Ok(Prompt { tokens, healed })
+    Ok(Prompt { tokens, healed, history: Vec::new() })
 }
 
 /// The line that the completion service puts there when the user asks, under its own rules.

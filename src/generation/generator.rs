@@ -7,6 +7,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::{CancelToken, Model};
+use crate::memory::{Focus, Mixed};
 use crate::model::engine::EngineError;
 use crate::model::kv_cache::KvCache;
 use crate::tokenizer::TokenId;
@@ -24,6 +25,8 @@ pub struct Prompt {
     /// Bytes that were taken off the end of the text because the cursor may cut a token; generation
     /// must reproduce them (token healing). They are not part of the output.
     pub healed: Vec<u8>,
+    /// The end of the text that the answer continues, as tokens: what the memory looks for.
+    pub history: Vec<TokenId>,
 }
 
 /// What is wanted of one continuation.
@@ -39,11 +42,23 @@ pub struct GenerateOptions {
     pub first_rank: usize,
     /// When to return what there is.
     pub deadline: Option<Instant>,
+    /// Whether long matches of the memory are copied on trial. The answer is the same, in fewer steps.
+    pub drafts: bool,
+    /// Whether the answer will end with its line: nothing behind a line break is then drafted.
+    pub one_line: bool,
 }
 
 impl Default for GenerateOptions {
     fn default() -> GenerateOptions {
-        GenerateOptions { max_tokens: 64, temperature: 0.0, seed: 0, first_rank: 0, deadline: None }
+        GenerateOptions {
+            max_tokens: 64,
+            temperature: 0.0,
+            seed: 0,
+            first_rank: 0,
+            deadline: None,
+            drafts: true,
+            one_line: false,
+        }
     }
 }
 
@@ -53,6 +68,17 @@ pub struct Generated<'a> {
     pub text: &'a str,
     /// Log-probability of each token so far.
     pub log_probs: &'a [f32],
+}
+
+/// Where one token of an answer ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    /// Bytes of the text up to its end.
+    pub end: usize,
+    /// Its log-probability.
+    pub log_prob: f32,
+    /// What the memory had to do with it.
+    pub mixed: Mixed,
 }
 
 /// The stop rule's answer.
@@ -91,6 +117,12 @@ pub struct Generation {
     pub cached_tokens: usize,
     /// Tokens made.
     pub generated_tokens: usize,
+    /// The tokens one by one.
+    pub marks: Vec<Mark>,
+    /// Forward passes after the prompt.
+    pub steps: usize,
+    /// Tokens that were copied from the memory on trial, and those of them that stood the trial.
+    pub drafted: (usize, usize),
 }
 
 struct Slot {
@@ -122,7 +154,8 @@ impl Generator {
         self.slots.retain(|slot| slot.key != key);
     }
 
-    /// Continues `prompt`; `key` names the document whose cache is used.
+    /// Continues `prompt`; `key` names the document whose cache is used. `memory` is mixed into each
+    /// prediction.
     ///
     /// `rule` sees the text after each token. Prompts longer than the context are an error; see
     /// [`crate::model::engine::Engine::context`].
@@ -131,12 +164,13 @@ impl Generator {
         key: &str,
         prompt: &Prompt,
         options: &GenerateOptions,
+        memory: Option<&mut Focus<'_>>,
         rule: &mut dyn FnMut(Generated<'_>) -> Flow,
         cancel: &CancelToken,
     ) -> Result<Generation, EngineError> {
         let slot = self.slot(key);
         let (model, cache) = (&self.model, &mut self.slots[slot].cache);
-        let mut decoding = Decoding::new(model, prompt, options);
+        let mut decoding = Decoding::new(model, prompt, options, memory);
         if prompt.tokens.is_empty() {
             return Ok(decoding.finish(Finish::End, 0));
         }
@@ -153,22 +187,39 @@ impl Generator {
             logits = model.engine.forward(cache, chunk, later.is_empty() as usize)?;
             rest = later;
         }
+        // Row r of the logits follows the first r drafted tokens.
+        let (mut row, mut draft, mut start) = (0, Vec::new(), cache.tokens().len());
+        let width = logits.len();
         let finish = loop {
             if cancel.is_cancelled() {
                 break Finish::Cancelled;
             }
-            let Some(token) = decoding.pick(&logits) else { break Finish::End };
+            let current = &mut logits[row * width..(row + 1) * width];
+            let Some(token) = decoding.pick(current) else { break Finish::End };
             let generated = Generated { text: decoding.text(), log_probs: &decoding.log_probs };
             if rule(generated) == Flow::Stop {
                 break Finish::Rule;
             }
             let late = options.deadline.is_some_and(|deadline| Instant::now() >= deadline);
-            let full = cache.tokens().len() + 1 > model.engine.context();
-            if late || full || decoding.log_probs.len() >= options.max_tokens {
+            let room = (model.engine.context() - start - row)
+                .min(options.max_tokens.saturating_sub(decoding.marks.len()));
+            if late || room == 0 {
                 break Finish::Limit;
             }
-            logits = model.engine.forward(cache, &[token], 1)?;
+            let was_drafted = draft.get(row) == Some(&token);
+            decoding.judge(was_drafted, row, draft.len());
+            if was_drafted {
+                row += 1;
+                continue;
+            }
+            cache.truncate(start + row);
+            draft = decoding.draft(room - 1);
+            let batch = [&[token], draft.as_slice()].concat();
+            logits = model.engine.forward(cache, &batch, batch.len())?;
+            decoding.steps += 1;
+            (start, row) = (start + row + 1, 0);
         };
+        cache.truncate(start + row);
         Ok(decoding.finish(finish, cached))
     }
 
@@ -192,30 +243,50 @@ impl Generator {
 }
 
 /// The state of one continuation.
-struct Decoding<'a> {
+struct Decoding<'a, 'f> {
     model: &'a Model,
     options: &'a GenerateOptions,
     rng: StdRng,
+    memory: Option<&'a mut Focus<'f>>,
+    /// The text so far as tokens, from somewhere before the cursor.
+    history: Vec<TokenId>,
     /// Healed bytes that are not yet reproduced.
     owed: Vec<u8>,
     bytes: Vec<u8>,
     log_probs: Vec<f32>,
-    /// (bytes so far, log-probability so far) after each token.
-    marks: Vec<(usize, f32)>,
+    marks: Vec<Mark>,
     free_tokens: usize,
+    /// Tokens that the next draft may have: trials that fail make it shorter.
+    draft_length: usize,
+    steps: usize,
+    drafted: (usize, usize),
 }
 
-impl<'a> Decoding<'a> {
-    fn new(model: &'a Model, prompt: &Prompt, options: &'a GenerateOptions) -> Decoding<'a> {
+/// Tokens that must agree before anything is copied, and how many are copied at most.
+const DRAFT_AFTER: usize = 8;
+const LONGEST_DRAFT: usize = 16;
+
+impl<'a, 'f> Decoding<'a, 'f> {
+    fn new(
+        model: &'a Model,
+        prompt: &Prompt,
+        options: &'a GenerateOptions,
+        memory: Option<&'a mut Focus<'f>>,
+    ) -> Decoding<'a, 'f> {
         Decoding {
             model,
             options,
             rng: StdRng::seed_from_u64(options.seed),
+            memory,
+            history: prompt.history.clone(),
             owed: prompt.healed.clone(),
             bytes: Vec::new(),
             log_probs: Vec::new(),
             marks: Vec::new(),
             free_tokens: 0,
+            draft_length: LONGEST_DRAFT / 2,
+            steps: 0,
+            drafted: (0, 0),
         }
     }
 
@@ -228,13 +299,14 @@ impl<'a> Decoding<'a> {
     }
 
     /// Chooses the next token and takes in its bytes; `None` if it ends the text.
-    fn pick(&mut self, logits: &[f32]) -> Option<TokenId> {
+    fn pick(&mut self, logits: &mut [f32]) -> Option<TokenId> {
         let tokenizer = &self.model.tokenizer;
-        let token = if self.owed.is_empty() {
-            let rank = if self.free_tokens == 0 { self.options.first_rank } else { 0 };
-            self.free_tokens += 1;
-            self.sample(logits, rank)
-        } else {
+        let mixed = match &mut self.memory {
+            Some(memory) => memory.mix(&self.history, logits),
+            None => Mixed::default(),
+        };
+        let logits = &*logits;
+        if !self.owed.is_empty() {
             let fits = tokenizer.compatible(&self.owed);
             // Whether the cursor stands at the end of a token is the model's to say: all that fit compete.
             let best =
@@ -244,23 +316,56 @@ impl<'a> Decoding<'a> {
             let reproduced = bytes.len().min(self.owed.len());
             self.owed.drain(..reproduced);
             let log_prob = restricted_log_prob(logits, &fits, token);
-            self.take(&bytes[reproduced..], log_prob);
+            self.take(token, reproduced, log_prob, mixed);
             return Some(token);
-        };
+        }
+        let rank = if self.free_tokens == 0 { self.options.first_rank } else { 0 };
+        self.free_tokens += 1;
+        let token = self.sample(logits, rank);
         let ends = tokenizer.fim().is_some_and(|layout| layout.is_end(token));
         if ends || tokenizer.is_special(token) {
             return None;
         }
         let log_prob = logits[token as usize] - log_sum_exp(logits.iter().copied());
-        self.take(tokenizer.bytes(token), log_prob);
+        self.take(token, 0, log_prob, mixed);
         Some(token)
     }
 
-    fn take(&mut self, bytes: &[u8], log_prob: f32) {
-        self.bytes.extend_from_slice(bytes);
+    /// Takes in a token without its first bytes, which were there already.
+    fn take(&mut self, token: TokenId, reproduced: usize, log_prob: f32, mixed: Mixed) {
+        self.history.push(token);
+        self.bytes.extend_from_slice(&self.model.tokenizer.bytes(token)[reproduced..]);
         self.log_probs.push(log_prob);
-        let so_far = self.marks.last().map_or(0.0, |(_, sum)| *sum);
-        self.marks.push((self.bytes.len(), so_far + log_prob));
+        self.marks.push(Mark { end: self.bytes.len(), log_prob, mixed });
+    }
+
+    /// At most `room` tokens that probably come next, to be tried in one step.
+    fn draft(&mut self, room: usize) -> Vec<TokenId> {
+        let most = room.min(self.draft_length);
+        let wanted = self.options.drafts && self.options.temperature == 0.0;
+        let Some(memory) = self.memory.as_mut().filter(|_| wanted && most > 0) else {
+            return Vec::new();
+        };
+        let mut draft = memory.draft(&self.history, DRAFT_AFTER, most);
+        if self.options.one_line {
+            let breaks = |&t: &TokenId| self.model.tokenizer.bytes(t).contains(&b'\n');
+            let end = draft.iter().position(breaks).map_or(draft.len(), |at| at + 1);
+            draft.truncate(end);
+        }
+        self.drafted.0 += draft.len();
+        draft
+    }
+
+    /// Learns from the trial of one drafted token, number `row` of `length`.
+    fn judge(&mut self, is_right: bool, row: usize, length: usize) {
+        if is_right {
+            self.drafted.1 += 1;
+            if row + 1 == length {
+                self.draft_length = (self.draft_length * 2).min(LONGEST_DRAFT);
+            }
+        } else if row < length {
+            self.draft_length = (self.draft_length / 2).max(2);
+        }
     }
 
     fn sample(&mut self, logits: &[f32], rank: usize) -> TokenId {
@@ -292,12 +397,22 @@ impl<'a> Decoding<'a> {
     fn finish(self, finish: Finish, cached_tokens: usize) -> Generation {
         let text = self.text().to_string();
         let mut log_prob_at = Vec::with_capacity(text.len());
-        for (end, sum) in &self.marks {
-            log_prob_at.resize((*end).min(text.len()), *sum);
+        let mut sum = 0.0;
+        for mark in &self.marks {
+            sum += mark.log_prob;
+            log_prob_at.resize(mark.end.min(text.len()), sum);
         }
-        log_prob_at.resize(text.len(), self.marks.last().map_or(0.0, |(_, sum)| *sum));
-        let generated_tokens = self.log_probs.len();
-        Generation { text, log_prob_at, finish, cached_tokens, generated_tokens }
+        log_prob_at.resize(text.len(), sum);
+        Generation {
+            text,
+            log_prob_at,
+            finish,
+            cached_tokens,
+            generated_tokens: self.marks.len(),
+            marks: self.marks,
+            steps: self.steps,
+            drafted: self.drafted,
+        }
     }
 }
 

@@ -1,9 +1,10 @@
 //! Prompt in, tokens out: sampling, token healing, stop conditions, cancellation.
 
 mod cancel;
+pub mod fit;
 mod generator;
 mod model;
 
 pub use cancel::CancelToken;
-pub use generator::{Finish, Flow, GenerateOptions, Generated, Generation, Generator, Prompt};
+pub use generator::{Finish, Flow, GenerateOptions, Generated, Generation, Generator, Mark, Prompt};
 pub use model::{Model, ModelSource};

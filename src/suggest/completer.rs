@@ -1,16 +1,18 @@
 //! Completion with a model: prompt, generation under rules, shaping, ranking, the show filter.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::generation::{
-    CancelToken, Finish, Flow, GenerateOptions, Generation, Generator, Prompt,
+    CancelToken, Finish, Flow, GenerateOptions, Generated, Generation, Generator,
 };
+use crate::memory::{Focus, FocusCache, Memory, Mixing};
 use crate::syntax::SyntaxTree;
 use crate::text::TextEdit;
 
 use super::prompt;
-use super::rules::Rules;
+use super::rules::{Extent, Rules};
 use super::shape::{Site, rest_of_line, shape};
 use super::{
     Completer, Completion, CompletionRequest, Progress, Silence, Suggestion, Timing, Trigger,
@@ -25,6 +27,10 @@ pub struct CompletionOptions {
     pub time_limit: Duration,
     /// Least probability at which an automatic answer is shown.
     pub show_threshold: f32,
+    /// How the memory is mixed in.
+    pub mixing: Mixing,
+    /// Whether long matches are copied on trial; the answers are the same.
+    pub drafts: bool,
 }
 
 impl Default for CompletionOptions {
@@ -33,6 +39,8 @@ impl Default for CompletionOptions {
             max_tokens: 64,
             time_limit: Duration::from_millis(400),
             show_threshold: 0.08,
+            mixing: Mixing::Gate,
+            drafts: true,
         }
     }
 }
@@ -48,12 +56,25 @@ const INVOKED_TIME_LIMIT: Duration = Duration::from_secs(3);
 pub struct ModelCompleter {
     generator: Generator,
     options: CompletionOptions,
+    memory: Option<Arc<Memory>>,
+    focus: FocusCache,
 }
 
 impl ModelCompleter {
     /// Uses the model under these options.
     pub fn new(generator: Generator, options: CompletionOptions) -> ModelCompleter {
-        ModelCompleter { generator, options }
+        ModelCompleter { generator, options, memory: None, focus: FocusCache::default() }
+    }
+
+    /// From now on, mixes in what this memory knows.
+    pub fn set_memory(&mut self, memory: Option<Arc<Memory>>) {
+        self.memory = memory;
+        self.focus = FocusCache::default();
+    }
+
+    /// Gives the generator back.
+    pub fn into_generator(self) -> Generator {
+        self.generator
     }
 
     /// The generator.
@@ -132,6 +153,13 @@ impl ModelCompleter {
         let prompt =
             prompt::build(&model.tokenizer, document, &place.text, place.offset, context, room);
         let rules = Rules::new(document, &place.text, place.offset);
+        let mut focus = self.memory.as_ref().map(|memory| {
+            let history = prompt::history_end(&place.text[..place.offset], &prompt.healed);
+            let after = place.offset..place.text.len();
+            let (cache, mixing) = (&mut self.focus, self.options.mixing.clone());
+            let snapshot = &request.snapshot;
+            Focus::new(memory, cache, snapshot, &place.text, 0..history, after, mixing)
+        });
         let indent = document.language.map_or("    ", |l| l.indent);
         let site = Site { text: &place.text, offset: place.offset, indent };
         let limit = if automatic { self.options.time_limit } else { INVOKED_TIME_LIMIT };
@@ -143,14 +171,21 @@ impl ModelCompleter {
                 max_tokens: self.options.max_tokens,
                 first_rank: rank,
                 deadline: Some(start + limit),
+                drafts: self.options.drafts,
+                one_line: rules.extent == Extent::Line,
                 ..GenerateOptions::default()
             };
             if rank > 0 && start.elapsed() >= limit {
                 break;
             }
             let publish = (rank == 0).then_some(progress);
+            let key = &document.uri;
+            let mut stop = Stop { rules: &rules, progress: publish, cut: None };
+            let mut rule = |generated: Generated<'_>| stop.after(generated);
+            let memory = focus.as_mut();
             let generation =
-                run(&mut self.generator, &document.uri, &prompt, &options, &rules, publish, cancel);
+                self.generator.generate(key, &prompt, &options, memory, &mut rule, cancel);
+            let generation = generation.map(|generation| (stop.kept(&generation.text), generation));
             let (text, generation) = match generation {
                 Ok(done) => done,
                 Err(error) => {
@@ -172,7 +207,8 @@ impl ModelCompleter {
             if rank > 0 && generation.finish == Finish::Limit && start.elapsed() >= limit {
                 break;
             }
-            match self.suggestion(&site, &text, &generation, automatic, document.tree.as_ref()) {
+            let tree = document.tree.as_ref();
+            match suggestion(&self.options, &site, &text, &generation, automatic, tree) {
                 Ok(mut suggestion) => {
                     suggestion.edit = place.on_document(suggestion.edit);
                     if !suggestions.iter().any(|s| s.edit == suggestion.edit) {
@@ -187,59 +223,57 @@ impl ModelCompleter {
         let silence = suggestions.is_empty().then_some(silence);
         Completion { suggestions, silence, timing }
     }
-
-    /// Shapes one generation, or says why it is not shown.
-    fn suggestion(
-        &self,
-        site: &Site<'_>,
-        text: &str,
-        generation: &Generation,
-        automatic: bool,
-        tree: Option<&SyntaxTree>,
-    ) -> Result<Suggestion, Silence> {
-        let mut text = text;
-        // A generation that ran out of tokens ends in the middle of a line: keep the whole lines.
-        if generation.finish == Finish::Limit {
-            match text.rfind('\n') {
-                Some(end) => text = &text[..end],
-                None if automatic => return Err(Silence::OutOfTime),
-                None => {}
-            }
-        }
-        let wanted = if automatic { self.options.show_threshold } else { LIKELY };
-        text = confident_lines(text, generation, wanted);
-        let text = without_broken_lines(site, text, tree);
-        let edit = shape(site, text)?;
-        let probability = probability(generation, text.trim_end().len());
-        let least = if automatic { self.options.show_threshold } else { HOPELESS };
-        if probability < least {
-            return Err(Silence::LowConfidence);
-        }
-        Ok(Suggestion { edit, probability })
-    }
 }
 
-/// Generates under the rules; returns the text as far as the rules let it go.
-fn run(
-    generator: &mut Generator,
-    key: &str,
-    prompt: &Prompt,
-    options: &GenerateOptions,
-    rules: &Rules<'_>,
-    progress: Option<&Progress>,
-    cancel: &CancelToken,
-) -> Result<(String, Generation), crate::model::engine::EngineError> {
-    let mut cut = None;
-    let mut stop = |generated: crate::generation::Generated<'_>| {
-        cut = rules.cut(generated.text);
-        if let Some(progress) = progress {
-            progress.set(&generated.text[..cut.unwrap_or(generated.text.len())]);
+/// Shapes one generation, or says why it is not shown.
+fn suggestion(
+    options: &CompletionOptions,
+    site: &Site<'_>,
+    text: &str,
+    generation: &Generation,
+    automatic: bool,
+    tree: Option<&SyntaxTree>,
+) -> Result<Suggestion, Silence> {
+    let mut text = text;
+    // A generation that ran out of tokens ends in the middle of a line: keep the whole lines.
+    if generation.finish == Finish::Limit {
+        match text.rfind('\n') {
+            Some(end) => text = &text[..end],
+            None if automatic => return Err(Silence::OutOfTime),
+            None => {}
         }
-        if cut.is_some() { Flow::Stop } else { Flow::Continue }
-    };
-    let generation = generator.generate(key, prompt, options, &mut stop, cancel)?;
-    let end = cut.unwrap_or(generation.text.len()).min(generation.text.len());
-    Ok((generation.text[..end].to_string(), generation))
+    }
+    let wanted = if automatic { options.show_threshold } else { LIKELY };
+    text = confident_lines(text, generation, wanted);
+    let text = without_broken_lines(site, text, tree);
+    let edit = shape(site, text)?;
+    let probability = probability(generation, text.trim_end().len());
+    let least = if automatic { options.show_threshold } else { HOPELESS };
+    if probability < least {
+        return Err(Silence::LowConfidence);
+    }
+    Ok(Suggestion { edit, probability })
+}
+
+/// The stop rule of one generation: asks the rules, and publishes the text as far as they let it go.
+struct Stop<'a> {
+    rules: &'a Rules<'a>,
+    progress: Option<&'a Progress>,
+    cut: Option<usize>,
+}
+
+impl Stop<'_> {
+    fn after(&mut self, generated: Generated<'_>) -> Flow {
+        self.cut = self.rules.cut(generated.text);
+        if let Some(progress) = self.progress {
+            progress.set(&generated.text[..self.cut.unwrap_or(generated.text.len())]);
+        }
+        if self.cut.is_some() { Flow::Stop } else { Flow::Continue }
+    }
+
+    fn kept(&self, text: &str) -> String {
+        text[..self.cut.unwrap_or(text.len()).min(text.len())].to_string()
+    }
 }
 
 /// The probability that the first `length` bytes are exactly right, as the model sees it.

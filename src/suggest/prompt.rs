@@ -33,12 +33,13 @@ pub(super) fn build(
         let start = window_start(text, offset, budget * BYTES_PER_TOKEN);
         let (tokens, healed) = heal(tokenizer, &text[start..offset]);
         let mut tokens = last(&tokens, budget.max(1)).to_vec();
+        let history = tokens.clone();
         if tokens.is_empty() {
             // A model needs something to continue; the file's name is never empty.
             tokens = tokenizer.file_header(&path_of(document));
             tokens.truncate(budget.max(1));
         }
-        return Prompt { tokens, healed };
+        return Prompt { tokens, healed, history };
     };
     let mut path = tokenizer.file_header(&path_of(document));
     path.truncate(budget / 4);
@@ -60,11 +61,22 @@ pub(super) fn build(
         true => heal(tokenizer, &text[start..offset]),
         false => (encode(tokenizer, &text[start..offset]), Vec::new()),
     };
-    let prefix = [&distant, last(&window, budget - distant.len())].concat();
-    Prompt {
-        tokens: layout.assemble(&FimPrompt { context: &path, prefix: &prefix, suffix }),
-        healed,
-    }
+    let history = last(&window, budget - distant.len()).to_vec();
+    let prefix = [distant.as_slice(), &history].concat();
+    let tokens = layout.assemble(&FimPrompt { context: &path, prefix: &prefix, suffix });
+    Prompt { tokens, healed, history }
+}
+
+/// Where in `before`, the text before the cursor, the healed bytes begin.
+pub(super) fn history_end(before: &str, healed: &[u8]) -> usize {
+    // Line ends of two bytes are one in what the model sees.
+    let seen = |at: &usize| {
+        let tail = &before[*at..];
+        tail.len() - if tail.contains('\r') { tail.matches("\r\n").count() } else { 0 }
+    };
+    let from = before.len().saturating_sub(2 * healed.len());
+    let mut ends = (from..=before.len()).filter(|&at| before.is_char_boundary(at));
+    ends.find(|at| seen(at) <= healed.len()).unwrap_or(before.len())
 }
 
 fn last(tokens: &[TokenId], count: usize) -> &[TokenId] {
@@ -80,9 +92,15 @@ fn encode(tokenizer: &Tokenizer, text: &str) -> Vec<TokenId> {
     }
 }
 
-/// Encodes text up to the cursor without its last token, whose bytes the model has to make again: the
-/// cursor may stand in the middle of what would be one token.
+/// Encodes text up to the cursor without its last word, whose bytes the model has to make again: the
+/// cursor may stand in the middle of it, and its beginning alone would be other tokens.
 fn heal(tokenizer: &Tokenizer, text: &str) -> (Vec<TokenId>, Vec<u8>) {
+    /// Of a longer word, the last token is made again.
+    const LONGEST: usize = 24;
+    let start = tokenizer.last_piece(text);
+    if text.len() - start <= LONGEST && !text[start..].contains('\r') {
+        return (encode(tokenizer, &text[..start]), text.as_bytes()[start..].to_vec());
+    }
     let mut tokens = encode(tokenizer, text);
     let healed = tokens.pop().map(|token| tokenizer.bytes(token).to_vec()).unwrap_or_default();
     (tokens, healed)

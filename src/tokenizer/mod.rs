@@ -117,6 +117,23 @@ impl Tokenizer {
         ids
     }
 
+    /// Where the last of the pieces begins that are tokenized each by itself: a word with its mark or space,
+    /// a run of punctuation or of white space. The length of the text where a vocabulary has no such pieces.
+    pub fn last_piece(&self, text: &str) -> usize {
+        use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
+        /// A piece that is worth knowing is shorter than this.
+        const LOOK: usize = 256;
+        let from = text.ceil_char_boundary(text.len().saturating_sub(LOOK));
+        let from = text[from..].find('\n').map_or(from, |at| from + at);
+        let mut pieces = PreTokenizedString::from(&text[from..]);
+        let Some(splitter) = self.inner.get_pre_tokenizer() else { return text.len() };
+        if splitter.pre_tokenize(&mut pieces).is_err() {
+            return text.len();
+        }
+        let pieces = pieces.get_splits(OffsetReferential::Original, OffsetType::Byte);
+        pieces.last().map_or(text.len(), |(_, (start, _), _)| from + start)
+    }
+
     /// The tokens that name a file at the start of a document, in training and in prompts.
     pub fn file_header(&self, path: &str) -> Vec<TokenId> {
         let marker = self.fim().and_then(FimLayout::file);

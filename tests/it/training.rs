@@ -145,10 +145,10 @@ fn a_little_code_is_learned_by_heart() {
         let mut tokens = model.tokenizer.file_header("src/lib.rs");
         tokens.extend(model.tokenizer.encode("pub fn add(first: i32,"));
         let mut generator = Generator::new(model);
-        let prompt = Prompt { tokens, healed: Vec::new() };
+        let prompt = Prompt { tokens, ..Prompt::default() };
         let options = GenerateOptions { max_tokens: 12, ..GenerateOptions::default() };
         let mut rule = |_: nestling::generation::Generated<'_>| Flow::Continue;
-        generator.generate("", &prompt, &options, &mut rule, &CancelToken::new()).unwrap().text
+        generator.generate("", &prompt, &options, None, &mut rule, &CancelToken::new()).unwrap().text
     };
     let text = from(&out);
     assert!(text.contains("second"), "{text:?}");
