@@ -302,7 +302,7 @@ fn rests(
     suffix: bool,
 ) -> Result<LineRestReport> {
     let repositories = texts::repositories(&repos.repo)?;
-    let show_threshold = CompletionOptions::default().show_threshold;
+    let show_threshold = completer.threshold();
     let options = LineRestOptions { count, seed: repos.seed, suffix, show_threshold };
     let (mut steps, all) = (Steps::new("places"), count * repositories.len());
     line_rests(completer, &repositories, &options, &mut |done| steps.at(done, all))

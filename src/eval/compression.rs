@@ -174,7 +174,7 @@ impl Bench<'_> {
             count: self.options.places,
             seed: self.options.seed,
             suffix: true,
-            show_threshold: options.show_threshold,
+            show_threshold: 0.5,
         };
         let mut completer = ModelCompleter::new(Generator::new(model), options);
         let files = [("judged".to_string(), self.texts.judged.clone())];

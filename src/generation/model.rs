@@ -1,6 +1,7 @@
 //! A model ready to generate: engine, tokenizer and what to call it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::model::config::ModelConfig;
 use crate::model::engine::{Engine, Precision};
@@ -40,7 +41,7 @@ pub struct Model {
     /// The network.
     pub engine: Engine,
     /// Its vocabulary.
-    pub tokenizer: Tokenizer,
+    pub tokenizer: Arc<Tokenizer>,
     /// A short name for people.
     pub name: String,
     /// Bytes of the weight files.
@@ -73,7 +74,7 @@ impl Model {
         types: Vec<(Part, String)>,
         name: String,
     ) -> Result<Model, LoadError> {
-        let tokenizer = weights.tokenizer()?;
+        let tokenizer = Arc::new(weights.tokenizer()?);
         let mut cache = engine.new_cache();
         // Two rows reach the kernels of prefill, one those of decoding.
         for tokens in [&[0, 0][..], &[0]] {

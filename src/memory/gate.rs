@@ -134,6 +134,11 @@ pub enum Mixing {
 }
 
 impl Gate {
+    /// The weights that come with the program, fitted on repositories that its model was not trained on.
+    pub fn shipped() -> Gate {
+        serde_json::from_str(include_str!("../../models/base/gate.json")).unwrap_or_default()
+    }
+
     /// The shares for one place.
     pub fn shares(&self, features: &Features) -> Shares {
         let mut logits = [f32::NEG_INFINITY; TIERS.len()];

@@ -43,7 +43,18 @@ pub struct General {
     entries: usize,
 }
 
+/// The table of the shipped model, part of the program, aligned so that it is used in place.
+static SHIPPED: &Aligned<[u8]> = &Aligned(*include_bytes!("../../models/base/ngrams.bin"));
+
+#[repr(align(4))]
+struct Aligned<T: ?Sized>(T);
+
 impl General {
+    /// The table that comes with the program; nothing for a vocabulary other than the shipped model's.
+    pub fn shipped(fingerprint: u64) -> Option<General> {
+        General::embedded(&SHIPPED.0, fingerprint).ok()
+    }
+
     /// Reads a table for a vocabulary; `fingerprint` names the tokenizer.
     ///
     /// # Errors

@@ -132,8 +132,19 @@ impl Memory {
         let fingerprint = fingerprint(&tokenizer);
         let root = root.to_path_buf();
         let file = store.map(|store| store.join(file_name(&root, fingerprint)));
-        let (shelf, changed) = (RwLock::default(), Mutex::default());
-        Memory { root, tokenizer, fingerprint, file, shelf, changed }
+        let memory = Memory {
+            root,
+            tokenizer,
+            fingerprint,
+            file,
+            shelf: RwLock::default(),
+            changed: Mutex::default(),
+        };
+        let own = memory.gate_file().and_then(|file| fs::read_to_string(file).ok());
+        let own = own.and_then(|json| serde_json::from_str(&json).ok());
+        memory.set_gate(own.unwrap_or_else(Gate::shipped));
+        memory.set_general(General::shipped(fingerprint).map(Arc::new));
+        memory
     }
 
     /// The folder that it remembers.

@@ -10,6 +10,7 @@ pub mod focus;
 pub mod gate;
 pub mod general;
 mod index;
+mod keeper;
 pub mod segment;
 pub mod walk;
 
@@ -18,4 +19,5 @@ mod tests;
 
 pub use focus::{Focus, FocusCache, Mixed};
 pub use gate::{Gate, Mixing};
+pub use keeper::{Keeper, KeeperState};
 pub use index::{IndexProgress, Memory, Update, fingerprint};

@@ -32,6 +32,7 @@ pub(super) fn service(options: ServeOptions) -> (LspService<Backend>, ClientSock
         .custom_method("textDocument/inlineCompletion", Backend::inline_completion)
         .custom_method("textDocument/completion", Backend::completion)
         .custom_method("workspace/didChangeConfiguration", Backend::did_change_configuration)
+        .custom_method("workspace/didChangeWatchedFiles", Backend::did_change_watched_files)
         .custom_method("workspace/executeCommand", Backend::execute_command)
         .custom_method("nestling/status", Backend::status)
         .custom_method("nestling/text", Backend::text)
@@ -111,6 +112,7 @@ impl Backend {
         let uri = params.text_document.uri.0;
         self.shared.state.lock().documents.saved(&uri);
         self.shared.catch_up(&uri);
+        self.shared.files_changed();
     }
 
     async fn did_close(&self, params: lsp::DidCloseTextDocumentParams) {
@@ -133,6 +135,10 @@ impl Backend {
         } else {
             self.shared.configure(&params.settings);
         }
+    }
+
+    async fn did_change_watched_files(&self, _: lsp::DidChangeWatchedFilesParams) {
+        self.shared.files_changed();
     }
 
     async fn inline_completion(

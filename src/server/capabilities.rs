@@ -1,11 +1,14 @@
 //! The handshake: what the client can do, and what it is told that we can do.
 //! Whatever the client does not announce is not used.
 
+use std::path::PathBuf;
+
 use serde_json::Value;
 use tower_lsp_server::gen_lsp_types as lsp;
 
 use super::{commands, from_proto, to_proto};
 use crate::text::PositionEncoding;
+use crate::workspace::path_of_uri;
 
 /// What matters to us about a client.
 #[derive(Clone, Debug, Default)]
@@ -22,10 +25,15 @@ pub(super) struct ClientTraits {
     pub(super) process_id: Option<u32>,
     /// The settings that came with the handshake.
     pub(super) options: Value,
+    /// The folders of the workspace.
+    pub(super) roots: Vec<PathBuf>,
+    /// Watches files for us when it is asked to.
+    pub(super) watches_files: bool,
 }
 
 impl ClientTraits {
     pub(super) fn new(params: lsp::InitializeParams) -> ClientTraits {
+        let roots = roots(&serde_json::to_value(&params).unwrap_or_default());
         let capabilities = params.capabilities;
         let text_document = capabilities.text_document.unwrap_or_default();
         let encodings = capabilities.general.and_then(|general| general.position_encodings);
@@ -38,6 +46,10 @@ impl ClientTraits {
             answers_configuration: workspace.configuration == Some(true),
             process_id: params.process_id.and_then(|id| u32::try_from(id).ok()),
             options: params.initialization_options.unwrap_or_default(),
+            roots,
+            watches_files: workspace
+                .did_change_watched_files
+                .is_some_and(|watching| watching.dynamic_registration == Some(true)),
         }
     }
 
@@ -72,4 +84,17 @@ impl ClientTraits {
             }),
         }
     }
+}
+
+/// The workspace's folders, or the one that older clients name. A home folder or a whole disk is no workspace.
+fn roots(params: &Value) -> Vec<PathBuf> {
+    let folders = params["workspaceFolders"].as_array().into_iter().flatten();
+    let mut roots: Vec<PathBuf> =
+        folders.filter_map(|folder| path_of_uri(folder["uri"].as_str()?)).collect();
+    if roots.is_empty() {
+        roots.extend(params["rootUri"].as_str().and_then(path_of_uri));
+    }
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    roots.retain(|root| root.parent().is_some() && Some(root) != home.as_ref());
+    roots
 }

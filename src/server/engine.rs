@@ -2,14 +2,17 @@
 //! rebuilds it after a panic; nobody else ever waits for it while holding a lock.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::mailbox::{Job, Mailbox, Work};
+use super::mailbox::{Job, Mailbox, QUIET, Work};
+use crate::memory::{Keeper, KeeperState};
 use crate::suggest::{Completer, Completion, Silence};
 
 /// Makes a completer; called once at the start and again after each panic.
@@ -36,33 +39,57 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// The model's forward pass keeps large arrays on the stack in places.
 const STACK_BYTES: usize = 16 << 20;
 
+/// The memories of the workspace's folders, each with the thread that keeps it.
+type Keepers = Arc<Mutex<Vec<Keeper>>>;
+
 /// The handle of the engine thread. Dropping it stops the thread, without waiting for it.
 pub(super) struct EngineThread {
     mailbox: Arc<Mailbox>,
+    keepers: Keepers,
+    index: watch::Receiver<KeeperState>,
     state: watch::Receiver<ModelState>,
     is_running: Arc<AtomicBool>,
 }
 
 impl EngineThread {
-    /// Starts the thread. It builds the completer at once.
-    pub(super) fn spawn(factory: Arc<Factory>) -> EngineThread {
-        let mailbox = Arc::new(Mailbox::default());
+    /// Starts the thread. It builds the completer at once, and has it remember the folders `roots`.
+    pub(super) fn spawn(factory: Arc<Factory>, roots: Vec<PathBuf>) -> EngineThread {
         let (sender, state) = watch::channel(ModelState::Loading);
-        let is_running = Arc::new(AtomicBool::new(false));
+        let (index_sender, index) = watch::channel(KeeperState::Starting);
+        let mut handle = EngineThread {
+            mailbox: Arc::default(),
+            keepers: Keepers::default(),
+            index,
+            state,
+            is_running: Arc::default(),
+        };
         let engine = Engine {
             factory,
-            mailbox: mailbox.clone(),
+            roots,
+            mailbox: handle.mailbox.clone(),
+            keepers: handle.keepers.clone(),
+            index: index_sender,
             state: sender,
-            is_running: is_running.clone(),
+            is_running: handle.is_running.clone(),
         };
         let thread = thread::Builder::new().name("nestling-engine".into()).stack_size(STACK_BYTES);
         if let Err(error) = thread.spawn(move || engine.run()) {
             // The sender went down with the closure, so a state of our own takes its place.
             let reason = format!("the engine thread could not be started: {error}");
             let (_, state) = watch::channel(ModelState::Failed(reason));
-            return EngineThread { mailbox, state, is_running };
+            handle.state = state;
         }
-        EngineThread { mailbox, state, is_running }
+        handle
+    }
+
+    /// Where the state of the first folder's index can be read and awaited.
+    pub(super) fn index(&self) -> watch::Receiver<KeeperState> {
+        self.index.clone()
+    }
+
+    /// Files changed on disk.
+    pub(super) fn look_again(&self) {
+        self.keepers.lock().iter().for_each(Keeper::poke);
     }
 
     /// Where the state of the model can be read and awaited.
@@ -86,24 +113,34 @@ impl EngineThread {
         self.mailbox.forget(uri);
     }
 
+    /// Stops the thread, without waiting for it.
+    pub(super) fn stop(&self) {
+        self.mailbox.close();
+        self.keepers.lock().clear();
+    }
+
     /// Whether nothing is running or waiting.
     pub(super) fn is_idle(&self) -> bool {
         !self.is_running.load(Ordering::Relaxed) && self.mailbox.is_empty()
     }
 }
 
-impl Drop for EngineThread {
-    fn drop(&mut self) {
-        self.mailbox.close();
-    }
-}
 
 /// What the thread owns.
 struct Engine {
     factory: Arc<Factory>,
+    roots: Vec<PathBuf>,
     mailbox: Arc<Mailbox>,
+    keepers: Keepers,
+    index: watch::Sender<KeeperState>,
     state: watch::Sender<ModelState>,
     is_running: Arc<AtomicBool>,
+}
+
+impl Drop for EngineThread {
+    fn drop(&mut self) {
+        self.stop();
+    }
 }
 
 impl Engine {
@@ -111,6 +148,7 @@ impl Engine {
         let mut pause = FIRST_PAUSE;
         loop {
             let Some(mut completer) = self.build() else { return };
+            self.remember(completer.as_mut());
             self.state.send_replace(ModelState::Ready);
             let Some(reason) = self.serve(completer.as_mut(), &mut pause) else { return };
             tracing::error!("the engine panicked: {reason}; it is rebuilt after {pause:?}");
@@ -141,21 +179,46 @@ impl Engine {
         None
     }
 
+    /// Opens the memories of the workspace and has them kept up to date.
+    fn remember(&self, completer: &mut dyn Completer) {
+        // One core stays with the user.
+        let threads = thread::available_parallelism().map_or(1, |n| n.get().div_ceil(2)).min(4);
+        let open = |root: &PathBuf| {
+            let memory = catch_unwind(AssertUnwindSafe(|| completer.remember(root))).ok()??;
+            let index = self.index.clone();
+            Some(Keeper::start(memory, threads, move |state| _ = index.send_replace(state)))
+        };
+        let keepers: Vec<Keeper> = self.roots.iter().filter_map(open).collect();
+        *self.keepers.lock() = keepers;
+    }
+
     /// Answers jobs until the mailbox is closed (`None`) or a panic, whose message it returns.
     fn serve(&self, completer: &mut dyn Completer, pause: &mut Duration) -> Option<String> {
-        while let Some(work) = self.mailbox.take() {
+        let mut quiet = Some(QUIET);
+        while let Some(work) = self.mailbox.take(quiet) {
             let job = match work {
                 Work::Answer(job) => job,
-                Work::Forget(uri) => {
-                    let forget = AssertUnwindSafe(|| completer.forget(&uri));
-                    if let Err(panic) = catch_unwind(forget) {
-                        let reason = panic_text(panic.as_ref());
-                        self.state.send_replace(ModelState::Restarting(reason.clone()));
-                        return Some(reason);
+                other => {
+                    let run = AssertUnwindSafe(|| match &other {
+                        Work::Forget(uri) => {
+                            completer.forget(uri);
+                            Some(QUIET)
+                        }
+                        // What is not finished goes on at once, what is does not come again before a request.
+                        _ => completer.idle().then_some(Duration::ZERO),
+                    });
+                    match catch_unwind(run) {
+                        Ok(next) => quiet = next,
+                        Err(panic) => {
+                            let reason = panic_text(panic.as_ref());
+                            self.state.send_replace(ModelState::Restarting(reason.clone()));
+                            return Some(reason);
+                        }
                     }
                     continue;
                 }
             };
+            quiet = Some(QUIET);
             if job.cancel.is_cancelled() {
                 self.mailbox.done();
                 continue;

@@ -28,7 +28,12 @@ pub(super) enum Work {
     Answer(Job),
     /// Free what is kept for a document that was closed.
     Forget(String),
+    /// Nobody wants anything: do a little of what can wait.
+    Idle,
 }
+
+/// How long nothing was wanted before the engine does what can wait.
+pub(super) const QUIET: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
 struct State {
@@ -82,9 +87,11 @@ impl Mailbox {
     }
 
     /// Waits for something to do; `None` once the mailbox is closed. Documents are forgotten before a
-    /// request for the same document, opened again, is answered.
-    pub(super) fn take(&self) -> Option<Work> {
+    /// request for the same document, opened again, is answered. With `quiet`, something that can wait is
+    /// asked for after a while; at once if that is what was done last.
+    pub(super) fn take(&self, quiet: Option<Duration>) -> Option<Work> {
         let mut state = self.state.lock();
+        let due = quiet.map(|time| Instant::now() + time);
         loop {
             if state.is_closed {
                 return None;
@@ -96,7 +103,14 @@ impl Mailbox {
                 state.running = Some(job.cancel.clone());
                 return Some(Work::Answer(job));
             }
-            self.changed.wait(&mut state);
+            match due {
+                None => self.changed.wait(&mut state),
+                Some(due) => {
+                    if self.changed.wait_until(&mut state, due).timed_out() {
+                        return Some(Work::Idle);
+                    }
+                }
+            }
         }
     }
 

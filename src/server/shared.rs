@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tower_lsp_server::Client;
@@ -17,6 +17,7 @@ use super::flights::Flights;
 use super::status::Stats;
 use super::watch as watchers;
 use crate::config::{Config, Problem};
+use crate::memory::{IndexProgress, KeeperState};
 use crate::suggest::Silence;
 use crate::workspace::Documents;
 
@@ -141,17 +142,15 @@ impl Shared {
             }
             let is_new = config.enable && state.engine.is_none();
             if is_new {
-                state.engine = Some(EngineThread::spawn(self.options.factory.clone()));
+                let (factory, roots) = (self.options.factory.clone(), state.client.roots.clone());
+                state.engine = Some(EngineThread::spawn(factory, roots));
             }
             state.config = config;
-            state
-                .engine
-                .as_ref()
-                .map(EngineThread::state)
-                .filter(|_| is_new && state.is_initialized)
+            let watched = state.engine.as_ref().filter(|_| is_new && state.is_initialized);
+            watched.map(|engine| (engine.state(), engine.index()))
         };
-        if let Some(model) = new_engine {
-            self.watch_model(model);
+        if let Some((model, index)) = new_engine {
+            self.watch_engine(model, index);
         }
         self.report(problems);
         self.status_changed();
@@ -164,16 +163,29 @@ impl Shared {
             if std::mem::replace(&mut state.is_initialized, true) {
                 return;
             }
-            state.engine.as_ref().map(EngineThread::state)
+            state.engine.as_ref().map(|engine| (engine.state(), engine.index()))
         };
-        if let Some(model) = model {
-            self.watch_model(model);
+        if let Some((model, index)) = model {
+            self.watch_engine(model, index);
         }
         self.spawn(watchers::send_status(self.clone()));
+        self.spawn(watchers::watch_files(self.clone()));
     }
 
-    fn watch_model(self: &Arc<Self>, model: watch::Receiver<ModelState>) {
+    fn watch_engine(
+        self: &Arc<Self>,
+        model: watch::Receiver<ModelState>,
+        index: watch::Receiver<KeeperState>,
+    ) {
         self.spawn(watchers::watch_model(self.clone(), model));
+        self.spawn(watchers::watch_index(self.clone(), index));
+    }
+
+    /// Files changed on disk: the memory of the workspace looks at them, some time soon.
+    pub(super) fn files_changed(&self) {
+        if let Some(engine) = &self.state.lock().engine {
+            engine.look_again();
+        }
     }
 
     /// Tells the user about settings that were not understood.
@@ -193,6 +205,25 @@ impl Shared {
     /// What `nestling/status` returns.
     pub(super) fn status(&self) -> Value {
         let state = self.state.lock();
-        state.stats.to_json(&state.model(), state.config.enable, state.documents.len())
+        let mut status =
+            state.stats.to_json(&state.model(), state.config.enable, state.documents.len());
+        let index = state.engine.as_ref().map(|engine| *engine.index().borrow());
+        status["index"] = index_json(index.filter(|_| !state.client.roots.is_empty()));
+        status
+    }
+}
+
+/// The index as the status tells of it; null without a workspace.
+fn index_json(state: Option<KeeperState>) -> Value {
+    match state {
+        None => Value::Null,
+        Some(KeeperState::Starting) => json!({ "state": "starting" }),
+        Some(KeeperState::Reading(IndexProgress { files, of })) => {
+            json!({ "state": "reading", "files": files, "of": of })
+        }
+        Some(KeeperState::Ready(update)) => json!({
+            "state": "ready", "files": update.files, "tokens": update.tokens,
+            "bytes": update.bytes,
+        }),
     }
 }

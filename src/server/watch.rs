@@ -11,6 +11,7 @@ use tower_lsp_server::gen_lsp_types as lsp;
 
 use super::engine::ModelState;
 use super::shared::Shared;
+use crate::memory::{IndexProgress, KeeperState};
 
 /// A client that takes longer does not answer at all.
 const CLIENT_TIME: Duration = Duration::from_secs(10);
@@ -59,6 +60,62 @@ async fn show_loading(shared: &Shared, mut model: watch::Receiver<ModelState>) {
         _ => "ready",
     };
     progress.finish_with_message(message).await;
+}
+
+/// Shows progress while the workspace is read, and passes each change of the index on as a change of the
+/// status. A workspace that is read in a moment shows nothing.
+pub(super) async fn watch_index(shared: Arc<Shared>, mut index: watch::Receiver<KeeperState>) {
+    let has_progress = shared.state.lock().client.has_progress;
+    let mut shown = None;
+    index.mark_changed();
+    while index.changed().await.is_ok() {
+        shared.status_changed();
+        let state = *index.borrow_and_update();
+        match state {
+            KeeperState::Reading(IndexProgress { files, of }) if has_progress => {
+                if shown.is_none() {
+                    let token = lsp::ProgressToken::from("nestling/index");
+                    let params = lsp::WorkDoneProgressCreateParams { token: token.clone() };
+                    let create =
+                        shared.client.send_request::<lsp::WorkDoneProgressCreateRequest>(params);
+                    if matches!(timeout(CLIENT_TIME, create).await, Ok(Ok(_))) {
+                        let progress = shared.client.progress(token, "nestling");
+                        let progress = progress.with_message("reading the workspace");
+                        shown = Some(progress.with_percentage(0).begin().await);
+                    }
+                }
+                if let Some(shown) = &shown {
+                    let percent = (100 * files / of.max(1)) as u32;
+                    shown.report_with_message(format!("{files} of {of} files"), percent).await;
+                }
+            }
+            _ => {
+                if let Some(shown) = shown.take() {
+                    shown.finish_with_message("the workspace is known").await;
+                }
+            }
+        }
+    }
+}
+
+/// Asks the client to tell of files that change on disk. Without that they are seen when something is saved,
+/// and every half minute.
+pub(super) async fn watch_files(shared: Arc<Shared>) {
+    let client = &shared.state.lock().client.clone();
+    if !client.watches_files || client.roots.is_empty() {
+        return;
+    }
+    let all = lsp::FileSystemWatcher { glob_pattern: "**/*".to_string().into(), kind: None };
+    let options = lsp::DidChangeWatchedFilesRegistrationOptions { watchers: vec![all] };
+    let registration = lsp::Registration {
+        id: "nestling/files".into(),
+        method: "workspace/didChangeWatchedFiles".into(),
+        register_options: serde_json::to_value(options).ok(),
+    };
+    let asked = shared.client.register_capability(vec![registration]);
+    if !matches!(timeout(CLIENT_TIME, asked).await, Ok(Ok(()))) {
+        tracing::info!("the client does not watch files");
+    }
 }
 
 /// Sends `nestling/statusChanged` when the status has changed, if the client asked for it.

@@ -1,6 +1,7 @@
 //! Completion with a model: prompt, generation under rules, shaping, ranking, the show filter.
 
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,9 @@ use crate::memory::{Focus, FocusCache, Memory, Mixing};
 use crate::syntax::SyntaxTree;
 use crate::text::TextEdit;
 
+use super::confidence::{Beginning, Confidence, beginnings};
 use super::prompt;
+use super::refit::Refit;
 use super::rules::{Extent, Rules};
 use super::shape::{Site, rest_of_line, shape};
 use super::{
@@ -25,12 +28,14 @@ pub struct CompletionOptions {
     pub max_tokens: usize,
     /// Time for an automatic answer. What there is by then is shown if it is whole lines.
     pub time_limit: Duration,
-    /// Least probability at which an automatic answer is shown.
-    pub show_threshold: f32,
+    /// Of all automatic answers that are shown, this share should be right, 0 to 1.
+    pub precision: f32,
     /// How the memory is mixed in.
     pub mixing: Mixing,
     /// Whether long matches are copied on trial; the answers are the same.
     pub drafts: bool,
+    /// Where memories are kept from one start to the next; nowhere if there is no place.
+    pub store: Option<PathBuf>,
 }
 
 impl Default for CompletionOptions {
@@ -38,9 +43,10 @@ impl Default for CompletionOptions {
         CompletionOptions {
             max_tokens: 64,
             time_limit: Duration::from_millis(400),
-            show_threshold: 0.08,
+            precision: 0.5,
             mixing: Mixing::Gate,
             drafts: true,
+            store: None,
         }
     }
 }
@@ -56,20 +62,46 @@ const INVOKED_TIME_LIMIT: Duration = Duration::from_secs(3);
 pub struct ModelCompleter {
     generator: Generator,
     options: CompletionOptions,
-    memory: Option<Arc<Memory>>,
+    confidence: Confidence,
+    memories: Vec<Arc<Memory>>,
     focus: FocusCache,
+    beginnings: (String, Vec<Beginning>),
+    refit: Refit,
 }
 
 impl ModelCompleter {
     /// Uses the model under these options.
     pub fn new(generator: Generator, options: CompletionOptions) -> ModelCompleter {
-        ModelCompleter { generator, options, memory: None, focus: FocusCache::default() }
+        ModelCompleter {
+            generator,
+            options,
+            confidence: Confidence::default(),
+            memories: Vec::new(),
+            focus: FocusCache::default(),
+            beginnings: Default::default(),
+            refit: Refit::default(),
+        }
     }
 
-    /// From now on, mixes in what this memory knows.
+    /// From now on, mixes in what this memory knows, and nothing else.
     pub fn set_memory(&mut self, memory: Option<Arc<Memory>>) {
-        self.memory = memory;
+        self.memories = memory.into_iter().collect();
         self.focus = FocusCache::default();
+    }
+
+    /// Weighs answers by this scale.
+    pub fn set_confidence(&mut self, confidence: Confidence) {
+        self.confidence = confidence;
+    }
+
+    /// The probability from which automatic answers are shown.
+    pub fn threshold(&self) -> f32 {
+        self.confidence.threshold(self.options.precision)
+    }
+
+    /// The last answer as it was generated, first choice, with its beginnings: what a scale is fitted to.
+    pub fn last_beginnings(&self) -> (&str, &[Beginning]) {
+        (&self.beginnings.0, &self.beginnings.1)
     }
 
     /// Gives the generator back.
@@ -132,6 +164,23 @@ impl Completer for ModelCompleter {
     fn forget(&mut self, uri: &str) {
         self.generator.forget(uri);
     }
+
+    fn remember(&mut self, root: &Path) -> Option<Arc<Memory>> {
+        let tokenizer = self.generator.model().tokenizer.clone();
+        let memory = Memory::open(root, self.options.store.as_deref(), tokenizer);
+        let memory = Arc::new(memory);
+        self.memories.retain(|known| known.root() != root);
+        self.memories.push(memory.clone());
+        // A folder inside another one speaks for its own files.
+        self.memories.sort_by_key(|memory| std::cmp::Reverse(memory.root().as_os_str().len()));
+        self.refit = Refit::default();
+        Some(memory)
+    }
+
+    fn idle(&mut self) -> bool {
+        let memories = &self.memories;
+        self.refit.step(self.generator.model(), memories, &mut self.focus)
+    }
 }
 
 impl ModelCompleter {
@@ -153,7 +202,10 @@ impl ModelCompleter {
         let prompt =
             prompt::build(&model.tokenizer, document, &place.text, place.offset, context, room);
         let rules = Rules::new(document, &place.text, place.offset);
-        let mut focus = self.memory.as_ref().map(|memory| {
+        let path = document.path.as_deref().unwrap_or(Path::new(""));
+        // A document that is no file of any folder may still go on as one of the first folder's.
+        let memory = self.memories.iter().find(|memory| path.starts_with(memory.root()));
+        let mut focus = memory.or(self.memories.last()).map(|memory| {
             let history = prompt::history_end(&place.text[..place.offset], &prompt.healed);
             let after = place.offset..place.text.len();
             let (cache, mixing) = (&mut self.focus, self.options.mixing.clone());
@@ -198,7 +250,10 @@ impl ModelCompleter {
             }
             timing.generated_tokens += generation.generated_tokens;
             let whole = probability(&generation, text.len());
-            tracing::debug!(text, probability = whole, finish = ?generation.finish, "generated");
+            tracing::debug!(
+                text, probability = whole, finish = ?generation.finish, steps = generation.steps,
+                drafted = ?generation.drafted, "generated"
+            );
             if generation.finish == Finish::Cancelled {
                 silence = Silence::Cancelled;
                 break;
@@ -208,7 +263,17 @@ impl ModelCompleter {
                 break;
             }
             let tree = document.tree.as_ref();
-            match suggestion(&self.options, &site, &text, &generation, automatic, tree) {
+            let beginnings = beginnings(&generation, text.trim_end().len());
+            let scale = Scale {
+                confidence: &self.confidence,
+                beginnings: &beginnings,
+                least: self.confidence.threshold(self.options.precision),
+            };
+            let shaped = suggestion(&scale, &site, &text, &generation, automatic, tree);
+            if rank == 0 {
+                self.beginnings = (text, beginnings);
+            }
+            match shaped {
                 Ok(mut suggestion) => {
                     suggestion.edit = place.on_document(suggestion.edit);
                     if !suggestions.iter().any(|s| s.edit == suggestion.edit) {
@@ -225,9 +290,41 @@ impl ModelCompleter {
     }
 }
 
+/// How one answer is judged.
+struct Scale<'a> {
+    confidence: &'a Confidence,
+    beginnings: &'a [Beginning],
+    /// Least probability of an automatic answer.
+    least: f32,
+}
+
+impl Scale<'_> {
+    /// The probability that the user's text goes on with the first `length` bytes.
+    fn probability(&self, length: usize) -> f32 {
+        let fits = self.beginnings.iter().find(|b| b.end >= length).or(self.beginnings.last());
+        fits.map_or(0.0, |beginning| self.confidence.probability(beginning))
+    }
+
+    /// The longest beginning of the first line that is likely enough and ends with a word; a sure half of
+    /// a line is better than an unsure whole one.
+    fn sure_half<'a>(&self, text: &'a str) -> Option<&'a str> {
+        /// Shorter ones are typed as fast as they are read.
+        const LEAST: usize = 4;
+        let line = text.lines().next().unwrap_or("").len();
+        let word = |c: char| c.is_alphanumeric() || c == '_';
+        let sure = |b: &&Beginning| {
+            let (half, rest) = text.split_at(b.end);
+            let cuts_word = half.ends_with(word) && rest.starts_with(word);
+            !cuts_word && half.trim().len() >= LEAST && self.confidence.probability(b) >= self.least
+        };
+        let halves = self.beginnings.iter().rev().filter(|b| b.end < line);
+        halves.filter(|b| text.is_char_boundary(b.end)).find(sure).map(|b| text[..b.end].trim_end())
+    }
+}
+
 /// Shapes one generation, or says why it is not shown.
 fn suggestion(
-    options: &CompletionOptions,
+    scale: &Scale<'_>,
     site: &Site<'_>,
     text: &str,
     generation: &Generation,
@@ -235,24 +332,31 @@ fn suggestion(
     tree: Option<&SyntaxTree>,
 ) -> Result<Suggestion, Silence> {
     let mut text = text;
+    let whole = text;
     // A generation that ran out of tokens ends in the middle of a line: keep the whole lines.
     if generation.finish == Finish::Limit {
         match text.rfind('\n') {
             Some(end) => text = &text[..end],
-            None if automatic => return Err(Silence::OutOfTime),
+            None if automatic => text = "",
             None => {}
         }
     }
-    let wanted = if automatic { options.show_threshold } else { LIKELY };
-    text = confident_lines(text, generation, wanted);
+    let enough = |text: &str| match automatic {
+        true => scale.probability(text.trim_end().len()) >= scale.least,
+        false => probability(generation, text.trim_end().len()) >= LIKELY,
+    };
+    text = confident_lines(text, enough);
+    if automatic && (text.is_empty() || !enough(text)) {
+        let short = if text.is_empty() { Silence::OutOfTime } else { Silence::LowConfidence };
+        text = scale.sure_half(whole).ok_or(short)?;
+    }
     let text = without_broken_lines(site, text, tree);
     let edit = shape(site, text)?;
-    let probability = probability(generation, text.trim_end().len());
-    let least = if automatic { options.show_threshold } else { HOPELESS };
-    if probability < least {
+    let length = text.trim_end().len();
+    if !automatic && probability(generation, length) < HOPELESS {
         return Err(Silence::LowConfidence);
     }
-    Ok(Suggestion { edit, probability })
+    Ok(Suggestion { edit, probability: scale.probability(length) })
 }
 
 /// The stop rule of one generation: asks the rules, and publishes the text as far as they let it go.
@@ -283,10 +387,10 @@ fn probability(generation: &Generation, length: usize) -> f32 {
     if at == 0 { 0.0 } else { generation.log_prob_at[at - 1].exp().max(0.0) }
 }
 
-/// Drops last lines until the probability of the whole reaches the threshold, but keeps the first.
-fn confident_lines<'a>(text: &'a str, generation: &Generation, threshold: f32) -> &'a str {
+/// Drops last lines until what is left is likely enough, but keeps the first.
+fn confident_lines(text: &str, enough: impl Fn(&str) -> bool) -> &str {
     let mut text = text;
-    while probability(generation, text.trim_end().len()) < threshold {
+    while !enough(text) {
         match text.trim_end().rfind('\n') {
             Some(end) if !text[..end].trim().is_empty() => text = &text[..end],
             _ => break,

@@ -2,12 +2,14 @@
 //! Offsets are bytes of the snapshot's text; whoever speaks a protocol translates.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::generation::CancelToken;
+use crate::memory::Memory;
 use crate::text::TextEdit;
 use crate::workspace::Snapshot;
 
@@ -163,4 +165,16 @@ pub trait Completer: Send {
 
     /// Frees what is kept for a document that was closed.
     fn forget(&mut self, _uri: &str) {}
+
+    /// Opens the memory of the workspace at `root`, which counts from now on; whoever asks for it keeps it up to
+    /// date.
+    fn remember(&mut self, _root: &Path) -> Option<Arc<Memory>> {
+        None
+    }
+
+    /// Does a little of what can wait, while nobody asks for anything: some tens of milliseconds. False if
+    /// there is nothing to do for now.
+    fn idle(&mut self) -> bool {
+        false
+    }
 }

@@ -3,8 +3,10 @@
 
 mod completer;
 mod completion;
+pub mod confidence;
 mod fallback;
 mod prompt;
+mod refit;
 mod rules;
 mod shape;
 

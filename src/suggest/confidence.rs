@@ -1,0 +1,183 @@
+//! How likely it is that an answer is what the user would write: a logistic scale over what the model and the
+//! memory thought of each of its tokens, fitted on places whose answer is known.
+
+use serde::{Deserialize, Serialize};
+
+use crate::generation::{Generation, Mark};
+
+/// What is known of the beginning of an answer up to one of its tokens.
+pub const FEATURES: [&str; 11] = [
+    "bias",
+    "log-probability",
+    "its square root",
+    "worst token",
+    "last token",
+    "log tokens",
+    "share of the memory",
+    "belief of the memory",
+    "log match length at the start",
+    "entropy of the model",
+    "ends the line",
+];
+
+/// A beginning of an answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Beginning {
+    /// Bytes of it.
+    pub end: usize,
+    /// See [`FEATURES`].
+    pub features: [f32; FEATURES.len()],
+}
+
+/// All beginnings of a generation that end with a token within its first `length` bytes, and that of all of
+/// them. Bytes past the last token belong to none.
+pub fn beginnings(generation: &Generation, length: usize) -> Vec<Beginning> {
+    let mut found: Vec<Beginning> = Vec::new();
+    let mut seen: Vec<&Mark> = Vec::new();
+    let text = &generation.text;
+    for mark in &generation.marks {
+        seen.push(mark);
+        let end = mark.end.min(length);
+        if !text.is_char_boundary(end) || end == 0 {
+            continue;
+        }
+        found.push(Beginning { end, features: features(&seen, end == length) });
+        if mark.end >= length {
+            break;
+        }
+    }
+    found
+}
+
+fn features(marks: &[&Mark], is_whole: bool) -> [f32; FEATURES.len()] {
+    let count = marks.len() as f32;
+    let finite = |log_prob: f32| if log_prob.is_finite() { log_prob.max(-30.0) } else { -30.0 };
+    let mean = |of: &dyn Fn(&Mark) -> f32| marks.iter().map(|m| of(m)).sum::<f32>() / count;
+    let sum: f32 = marks.iter().map(|m| finite(m.log_prob)).sum();
+    let worst = marks.iter().map(|m| finite(m.log_prob)).fold(0.0, f32::min);
+    let (first, last) = (marks[0], marks[marks.len() - 1]);
+    [
+        1.0,
+        sum.max(-30.0),
+        (-sum).max(0.0).sqrt(),
+        worst,
+        finite(last.log_prob),
+        count.ln(),
+        mean(&|m| m.mixed.lambda),
+        mean(&|m| m.mixed.best),
+        (first.mixed.length as f32).ln_1p(),
+        mean(&|m| m.mixed.entropy),
+        f32::from(u8::from(is_whole)),
+    ]
+}
+
+/// A fitted scale.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Confidence {
+    weights: [f32; FEATURES.len()],
+    /// For a wanted share of right ones among the shown, in percent: the probability from which to show.
+    thresholds: Vec<(u32, f32)>,
+}
+
+impl Default for Confidence {
+    /// The scale of the shipped model.
+    fn default() -> Confidence {
+        serde_json::from_str(include_str!("../../models/base/confidence.json"))
+            .unwrap_or_else(|_| Confidence::naive())
+    }
+}
+
+impl Confidence {
+    /// Takes the model at its word.
+    pub fn naive() -> Confidence {
+        let mut weights = [0.0; FEATURES.len()];
+        (weights[0], weights[1]) = (1.0, 1.0);
+        Confidence { weights, thresholds: (1..20).map(|i| (5 * i, 0.05 * i as f32)).collect() }
+    }
+
+    /// The probability that the text goes on as this beginning does.
+    pub fn probability(&self, beginning: &Beginning) -> f32 {
+        let logit: f32 = self.weights.iter().zip(&beginning.features).map(|(w, x)| w * x).sum();
+        1.0 / (1.0 + (-logit).exp())
+    }
+
+    /// From which probability to show, so that of all that is shown `precision` (0 to 1) is right.
+    pub fn threshold(&self, precision: f32) -> f32 {
+        let wanted = 100.0 * precision;
+        let found = self.thresholds.iter().find(|(percent, _)| *percent as f32 >= wanted - 0.01);
+        found.map_or(1.0, |(_, threshold)| *threshold)
+    }
+
+    /// Fits weights and thresholds to beginnings that were right or wrong. `wholes` are the answers as
+    /// they would be shown, for the thresholds.
+    pub fn fit(samples: &[(Beginning, bool)], wholes: &[(Beginning, bool)]) -> Confidence {
+        const ROUNDS: usize = 1500;
+        const RATE: f32 = 0.02;
+        let mut scale = Confidence::naive();
+        let size = FEATURES.len();
+        let (mut mean, mut square) = (vec![0f32; size], vec![0f32; size]);
+        for round in 1..=ROUNDS {
+            let mut gradient = vec![0f32; size];
+            for (beginning, right) in samples {
+                let off = scale.probability(beginning) - f32::from(u8::from(*right));
+                gradient.iter_mut().zip(&beginning.features).for_each(|(g, x)| *g += off * x);
+            }
+            let rate = RATE * (1.0 - round as f32 / (ROUNDS + 1) as f32);
+            for i in 0..size {
+                let g = gradient[i] / samples.len().max(1) as f32 + 1e-4 * scale.weights[i];
+                mean[i] += 0.1 * (g - mean[i]);
+                square[i] += 0.01 * (g * g - square[i]);
+                let first = mean[i] / (1.0 - 0.9f32.powi(round as i32));
+                let second = square[i] / (1.0 - 0.99f32.powi(round as i32));
+                scale.weights[i] -= rate * first / (second.sqrt() + 1e-8);
+            }
+        }
+        let mut sure: Vec<(f32, bool)> =
+            wholes.iter().map(|(b, right)| (scale.probability(b), *right)).collect();
+        sure.sort_by(|a, b| b.0.total_cmp(&a.0));
+        scale.thresholds = (2..20).map(|i| (5 * i, threshold(&sure, 0.05 * i as f32))).collect();
+        scale
+    }
+}
+
+/// The lowest probability down to which at least `precision` of the answers, surest first, is right.
+fn threshold(sure: &[(f32, bool)], precision: f32) -> f32 {
+    /// Fewer say too little.
+    const LEAST: usize = 20;
+    let (mut right, mut best) = (0, 1.0);
+    for (count, (probability, is_right)) in (1..).zip(sure) {
+        right += usize::from(*is_right);
+        if count >= LEAST && right as f32 >= precision * count as f32 {
+            best = *probability;
+        }
+    }
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(log_prob: f32) -> Beginning {
+        let mut features = [0.0; FEATURES.len()];
+        (features[0], features[1]) = (1.0, log_prob);
+        Beginning { end: 1, features }
+    }
+
+    #[test]
+    fn a_fitted_scale_says_what_happens_and_shows_what_was_asked_for() {
+        // The model believes in half of what it says at −0.1 and in all of what it says at −2; it is the
+        // other way round.
+        let samples: Vec<(Beginning, bool)> = (0..800)
+            .map(|i| if i % 2 == 0 { (sample(-0.1), i % 20 < 18) } else { (sample(-2.0), i % 20 < 2) })
+            .collect();
+        let scale = Confidence::fit(&samples, &samples);
+        assert!((scale.probability(&sample(-0.1)) - 0.9).abs() < 0.03);
+        assert!((scale.probability(&sample(-2.0)) - 0.1).abs() < 0.03);
+        let shown = |precision| {
+            let least = scale.threshold(precision);
+            samples.iter().filter(|(b, _)| scale.probability(b) >= least).count()
+        };
+        assert_eq!((shown(0.85), shown(0.45), shown(0.99)), (400, 800, 0));
+    }
+}
