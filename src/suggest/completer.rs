@@ -1,15 +1,18 @@
 //! Completion with a model: prompt, generation under rules, shaping, ranking, the show filter.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::generation::{
     CancelToken, Finish, Flow, GenerateOptions, Generation, Generator, Prompt,
 };
+use crate::memory::retrieval::{SharedRetrieval, Texts};
 use crate::syntax::SyntaxTree;
 use crate::text::TextEdit;
 
 use super::prompt;
+use super::retrieved::{self, Retrieved};
 use super::rules::Rules;
 use super::shape::{Site, rest_of_line, shape};
 use super::{
@@ -25,6 +28,10 @@ pub struct CompletionOptions {
     pub time_limit: Duration,
     /// Least probability at which an automatic answer is shown.
     pub show_threshold: f32,
+    /// Whether lines of other files are put into the prompt.
+    pub retrieval: bool,
+    /// Share of the model's context that they may take, 0 to 1.
+    pub retrieval_share: f64,
 }
 
 impl Default for CompletionOptions {
@@ -33,6 +40,8 @@ impl Default for CompletionOptions {
             max_tokens: 64,
             time_limit: Duration::from_millis(400),
             show_threshold: 0.08,
+            retrieval: true,
+            retrieval_share: 0.25,
         }
     }
 }
@@ -48,12 +57,18 @@ const INVOKED_TIME_LIMIT: Duration = Duration::from_secs(3);
 pub struct ModelCompleter {
     generator: Generator,
     options: CompletionOptions,
+    retrieved: Option<Retrieved>,
 }
 
 impl ModelCompleter {
     /// Uses the model under these options.
     pub fn new(generator: Generator, options: CompletionOptions) -> ModelCompleter {
-        ModelCompleter { generator, options }
+        ModelCompleter { generator, options, retrieved: None }
+    }
+
+    /// Lets prompts begin with lines of the files that `index` knows and whose texts `texts` reads.
+    pub fn set_retrieval(&mut self, index: Arc<SharedRetrieval>, texts: Arc<dyn Texts>) {
+        self.retrieved = Some(Retrieved::new(index, texts));
     }
 
     /// The generator.
@@ -110,6 +125,9 @@ impl Completer for ModelCompleter {
 
     fn forget(&mut self, uri: &str) {
         self.generator.forget(uri);
+        if let Some(retrieved) = &mut self.retrieved {
+            retrieved.forget(uri);
+        }
     }
 }
 
@@ -129,8 +147,17 @@ impl ModelCompleter {
         let document = &request.snapshot.document;
         let model = self.generator.model();
         let (context, room) = (model.engine.context(), self.options.max_tokens);
+        let (text, offset) = (place.text.as_ref(), place.offset);
+        let retrieved = match &mut self.retrieved {
+            Some(retrieved) if self.options.retrieval => {
+                let limit = (context as f64 * self.options.retrieval_share) as usize;
+                let site = retrieved::Site { snapshot: &request.snapshot, text, offset };
+                retrieved.tokens(&model.tokenizer, &site, limit, !automatic)
+            }
+            _ => &[],
+        };
         let prompt =
-            prompt::build(&model.tokenizer, document, &place.text, place.offset, context, room);
+            prompt::build(&model.tokenizer, document, (text, offset), retrieved, context, room);
         let rules = Rules::new(document, &place.text, place.offset);
         let indent = document.language.map_or("    ", |l| l.indent);
         let site = Site { text: &place.text, offset: place.offset, indent };

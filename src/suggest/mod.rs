@@ -5,6 +5,7 @@ mod completer;
 mod completion;
 mod fallback;
 mod prompt;
+mod retrieved;
 mod rules;
 mod shape;
 
