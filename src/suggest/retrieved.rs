@@ -270,20 +270,20 @@ mod tests {
     #[test]
     fn the_head_stays_while_one_types_in_a_region() {
         let (mut retrieved, index, _folder) = retrieved(true);
-        let typed = "retries):\n    store = Store(path)\n    store.con";
+        let typed = "path, retries):\n    store = Store(path)\n    store.con";
         let prompts: Vec<String> = (0..=typed.len())
-            .map(|end| format!("x = 1\n\ndef load(path, {}|\n\nlast = 2\n", &typed[..end]))
+            .map(|end| format!("x = 1\n\nclass load({}|\n\nlast = 2\n", &typed[..end]))
             .map(|text| shown(&mut retrieved, &text, 200, false))
             .collect();
         for prompt in &prompts {
             assert_eq!(head(prompt), head(&prompts[0]));
         }
         // A new question has another answer by now.
-        let text = format!("x = 1\n\ndef load(path, {typed}|\n\nlast = 2\n");
+        let text = format!("x = 1\n\nclass load({typed}|\n\nlast = 2\n");
         let anew = shown(&mut retrieved, &text, 200, true);
         assert!(!prompts[0].contains("<|snippet|>") && anew.contains("<|snippet|>"), "{anew}");
         // The file is gone, but the region is the same; away from it, or with other lines around it, it is not.
-        index.change(|index| drop(index.remove("store.py")));
+        index.change(|index| assert!(index.remove("store.py")));
         let still = shown(&mut retrieved, &text, 200, false);
         assert_eq!(head(&still), head(&anew));
         let far = format!("{}{}", "\n".repeat(80), text);

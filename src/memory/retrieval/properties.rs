@@ -27,9 +27,13 @@ fn change() -> impl Strategy<Value = (&'static str, Option<(String, bool)>)> {
 fn apply(index: &mut Retrieval, path: &str, change: Option<&(String, bool)>) {
     let language = Language::by_path(Path::new(path));
     match (change, language) {
-        (None, _) => drop(index.remove(path)),
+        (None, _) => {
+            index.remove(path);
+        }
         (Some((text, true)), Some(language)) => index.update_symbols(path, language, text),
-        (Some((text, _)), language) => drop(index.update(path, language, text)),
+        (Some((text, _)), language) => {
+            index.update(path, language, text);
+        }
     }
 }
 

@@ -80,15 +80,20 @@ impl Shape {
 #[test]
 fn definitions_of_used_names_are_found() {
     let repository = Repository::of(&[("src/shape.rs", SHAPE)]);
-    let found = repository.at("src/main.rs", "fn main() {\n    let x: Shape = |\n}\n");
+    let definitions = |marked: &str| {
+        let mut found = repository.at("src/main.rs", marked);
+        found.retain(|snippet| snippet.kind == Kind::Definition);
+        found
+    };
+    let found = definitions("fn main() {\n    let x: Shape = |\n}\n");
     let lines = "pub struct Shape {\n    pub width: u32,\n    pub height: u32,\n}\n";
     assert_eq!(shown(&found), [(Kind::Definition, "src/shape.rs", lines)]);
-    let found = repository.at("src/main.rs", "fn main() {\n    x.area_of_shape() + |\n}\n");
+    let found = definitions("fn main() {\n    x.area_of_shape() + |\n}\n");
     let header = "    pub fn area_of_shape(&self) -> u32 {\n";
     assert_eq!(shown(&found), [(Kind::Definition, "src/shape.rs", header)]);
     // A value is no call, and what the file itself defines is known.
     for text in ["let area_of_shape = |", "struct Shape;\nfn f() { Shape| }\n"] {
-        assert_eq!(repository.at("src/main.rs", text), [], "{text}");
+        assert_eq!(definitions(text), [], "{text}");
     }
 }
 
@@ -105,7 +110,7 @@ fn ambiguous_names_are_left_out_unless_the_file_is_near() {
     let names = ["a/one.rs", "b/two.rs", "c/three.rs", "d/four.rs", "e/five.rs"];
     let repository = Repository::of(&names.map(|name| (name, text)));
     let call = "fn f() {\n    build_it(|\n}\n";
-    assert_eq!(repository.at("src/main.rs", call), []);
+    assert_eq!(paths(&repository.at("src/main.rs", call), Kind::Definition), [""; 0]);
     let found = repository.at("src/main.rs", &format!("use crate::d::four::build_it;\n{call}"));
     assert_eq!(paths(&found, Kind::Definition), ["d/four.rs"]);
     let found = repository.at("c/other.rs", call);
