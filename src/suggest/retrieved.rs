@@ -299,23 +299,49 @@ mod tests {
         assert!(shown(&mut retrieved, text, 200, false).contains("<|snippet|>"));
     }
 
+    fn snippet(kind: Kind) -> Snippet {
+        let (path, text) = ("src/store.py".into(), STORE.into());
+        Snippet { kind, path, range: 0..STORE.len(), text, score: 0.5 }
+    }
+
+    #[test]
+    fn other_families_get_their_own_separator() {
+        let names = [
+            ("<|prefix|>", "<|fim_prefix|>"),
+            ("<|suffix|>", "<|fim_suffix|>"),
+            ("<|middle|>", "<|fim_middle|>"),
+            ("<|snippet|>", "<|fim_pad|>"),
+            ("<|file|>", "<|file_sep|>"),
+        ];
+        let rename = |json: String, names: &[(&str, &str)]| {
+            let json = names.iter().fold(json, |json, (own, other)| json.replace(own, other));
+            Tokenizer::from_json(json.as_bytes()).unwrap()
+        };
+        let json = tokenizer().to_json().unwrap();
+        let qwen = rename(json.clone(), &names);
+        let tokens = pack(&qwen, &[snippet(Kind::Definition)], 1000);
+        assert_eq!(tokens.first().copied(), qwen.special("<|file_sep|>"));
+        assert_eq!(qwen.decode(&tokens), format!("src/store.py\n{STORE}"));
+        let markerless = rename(json, &[&names[..4], &[("<|file|>", "<|other|>")]].concat());
+        assert!(pack(&markerless, &[snippet(Kind::Definition)], 1000).is_empty());
+    }
+
     #[test]
     fn what_is_too_long_is_cut_to_whole_lines() {
         let tokenizer = tokenizer();
-        let snippet = |kind| Snippet {
-            kind,
-            path: "store.py".into(),
-            range: 0..STORE.len(),
-            text: STORE.into(),
-            score: 0.5,
-        };
         let whole = pack(&tokenizer, &[snippet(Kind::SimilarWindow)], 1000);
         let limit = whole.len() - 2;
         let shown = |kind| tokenizer.decode(&pack(&tokenizer, &[snippet(kind)], limit));
         let first = shown(Kind::Definition);
-        assert!(first.starts_with("store.py\ndef open_store") && first.ends_with('\n'), "{first}");
+        assert!(
+            first.starts_with("src/store.py\ndef open_store") && first.ends_with('\n'),
+            "{first}"
+        );
         let last = shown(Kind::SimilarWindow);
-        assert!(last.starts_with("store.py\n    ") && last.ends_with("return store\n"), "{last}");
+        assert!(
+            last.starts_with("src/store.py\n    ") && last.ends_with("return store\n"),
+            "{last}"
+        );
         assert!(pack(&tokenizer, &[snippet(Kind::Definition)], LEAST_TOKENS - 1).is_empty());
     }
 }

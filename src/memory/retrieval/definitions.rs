@@ -26,7 +26,7 @@ const NEAR: f64 = 0.1;
 #[derive(Default)]
 struct Use {
     on_the_line: bool,
-    /// Followed by a parenthesis: what a function needs to be meant.
+    /// Followed by a parenthesis or type parameters: what a function needs to be meant.
     called: bool,
 }
 
@@ -60,9 +60,10 @@ pub(super) fn definitions(
     for (name, mut places) in found {
         if places.len() > AMBIGUOUS {
             places.retain(|(near, ..)| *near);
-        }
-        if places.len() > AMBIGUOUS {
-            continue;
+            // Every file around has its `new`.
+            if places.len() > 1 {
+                continue;
+            }
         }
         // The first of the near ones, else the first.
         let Some(&(near, path, symbol)) =
@@ -100,8 +101,8 @@ fn uses(query: &Query<'_>) -> FxHashMap<u32, Use> {
         let end = at + name.len();
         let used = uses.entry(word(name)).or_default();
         used.on_the_line |= at >= line;
-        used.called |=
-            query.text[end..].trim_start_matches([' ', '!']).starts_with(['(', '<', ':']);
+        let after = query.text[end..].trim_start_matches('!');
+        used.called |= after.starts_with(['(', '<']) || after.starts_with("::<");
         at = end;
     }
     uses

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use crate::syntax::{Language, SyntaxTree};
@@ -92,7 +92,9 @@ pub struct DiskTexts {
 
 impl Texts for DiskTexts {
     fn text(&self, path: &str) -> Option<Arc<str>> {
-        let file = self.root.join(path);
+        // A stored index is not trusted with the rest of the disk.
+        let below = |part| matches!(part, Component::Normal(_));
+        let file = self.root.join(Path::new(path).components().all(below).then_some(path)?);
         let metadata = file.metadata().ok()?;
         let name = file.file_name()?.to_string_lossy();
         if !metadata.is_file() || metadata.len() > MAX_FILE_BYTES || is_secret_file(&name) {

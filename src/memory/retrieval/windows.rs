@@ -19,8 +19,8 @@ const MOST_BYTES: usize = 4096;
 /// How much more a window is worth in a file that imports all of the same, in one that is imported, and
 /// in one of the same folder (the order of Zhang et al.: 82 % of the hits share imports, 46 % a folder).
 const SAME_IMPORTS: f64 = 0.5;
-const IMPORTED: f64 = 0.2;
-const SAME_FOLDER: f64 = 0.1;
+const IMPORTED: f64 = 0.3;
+const SAME_FOLDER: f64 = 0.4;
 
 /// The best windows of the files, best first, and at least as similar as those in training.
 pub(super) fn similar(
