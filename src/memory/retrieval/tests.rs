@@ -138,6 +138,10 @@ fn similar_windows_are_found_in_the_right_file() {
     assert_eq!(paths(&found, Kind::SimilarWindow), ["a/y.py"]);
     assert!(found[0].text.contains("return store"), "{found:?}");
     assert!(found[0].score > 0.1);
+    // How it goes on is what is wanted: half a window later, if the match reaches as far.
+    let found = repository.at("b/z.py", &format!("{}{OPENING}|", filler(60)));
+    let lines: Vec<&str> = found[0].text.lines().collect();
+    assert_eq!((lines.len(), lines[0]), (16, "value_56 = compute_56()"), "{found:?}");
     // Not from the file itself, not where little is alike, not from other languages.
     assert_eq!(repository.at("a/y.py", query), []);
     assert_eq!(repository.at("b/z.py", "store = something_else(|\n"), []);
