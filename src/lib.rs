@@ -10,6 +10,7 @@
 //! - [`text`]: positions, edits, the text of a document.
 //! - [`syntax`]: the language table and parse trees. The only user of tree-sitter.
 //! - [`workspace`]: open documents and files, seen through a snapshot.
+//! - [`memory`]: what the repository already says: lines of other files for the prompt.
 //! - [`tokenizer`]: byte-level BPE and the prompt layouts of model families.
 //! - [`model`]: shapes, weights, the network twice: differentiable, and fast with a KV cache.
 //! - [`generation`]: prompt in, tokens out, cancelled between two of them.

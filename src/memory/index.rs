@@ -16,8 +16,10 @@ use parking_lot::{Mutex, RwLock};
 use super::chunks::Chunks;
 use super::gate::Gate;
 use super::general::General;
+use super::retrieval::{DiskTexts, Retrieval, SharedRetrieval, Texts};
 use super::segment::{Segment, SegmentBuilder};
 use super::walk;
+use crate::syntax::Language;
 use crate::tokenizer::{TokenId, Tokenizer};
 
 /// Tokens of one workspace that are indexed; files beyond are left out, which the log says.
@@ -61,6 +63,10 @@ pub struct Update {
     pub read_seconds: f64,
     /// Seconds to sort and store.
     pub sort_seconds: f64,
+    /// Seconds to find out what can be retrieved from which lines.
+    pub retrieval_seconds: f64,
+    /// Bytes that this takes.
+    pub retrieval_bytes: usize,
     /// Whether everything was sorted anew.
     pub is_new: bool,
 }
@@ -73,6 +79,10 @@ pub struct Memory {
     /// Where the index is kept; nowhere for a memory of texts alone.
     file: Option<PathBuf>,
     shelf: RwLock<Shelf>,
+    retrieval: Arc<SharedRetrieval>,
+    texts: Arc<dyn Texts>,
+    /// The state in which retrieval knows each file.
+    retrievable: Mutex<BTreeMap<String, u64>>,
     /// Files that changed since the large index, by name.
     changed: Mutex<BTreeMap<String, Changed>>,
 }
@@ -103,6 +113,7 @@ impl Memory {
                 Ok(segment) => memory.put_up(Arc::new(segment), Vec::new(), &BTreeMap::new()),
                 Err(error) => tracing::warn!("the index is made anew: {error:#}"),
             }
+            memory.open_retrieval();
         }
         memory
     }
@@ -113,9 +124,15 @@ impl Memory {
         tokenizer: Arc<Tokenizer>,
         files: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Memory> {
-        let memory = Memory::empty(root, None, tokenizer);
         let mut files: Vec<_> = files.into_iter().collect();
         files.sort_unstable();
+        let texts = files.iter().map(|&(name, text)| (name.to_string(), Arc::from(text)));
+        let texts = KeptTexts { root: root.to_path_buf(), texts: texts.collect() };
+        let mut memory = Memory::empty(root, None, tokenizer);
+        memory.texts = Arc::new(texts);
+        memory.retrieval.change(|retrieval| {
+            files.iter().for_each(|(name, text)| learn(retrieval, name, text));
+        });
         let mut builder = SegmentBuilder::new(memory.tokenizer.vocab_size());
         let (mut chunks, mut tokens) = (Chunks::default(), Vec::new());
         for (name, text) in files {
@@ -132,12 +149,16 @@ impl Memory {
         let fingerprint = fingerprint(&tokenizer);
         let root = root.to_path_buf();
         let file = store.map(|store| store.join(file_name(&root, fingerprint)));
+        let texts = Arc::new(DiskTexts { root: root.clone() });
         let memory = Memory {
             root,
             tokenizer,
             fingerprint,
             file,
             shelf: RwLock::default(),
+            retrieval: Arc::default(),
+            texts,
+            retrievable: Mutex::default(),
             changed: Mutex::default(),
         };
         let own = memory.gate_file().and_then(|file| fs::read_to_string(file).ok());
@@ -160,6 +181,16 @@ impl Memory {
     /// See [`fingerprint`].
     pub fn fingerprint(&self) -> u64 {
         self.fingerprint
+    }
+
+    /// What finds lines of other files for a prompt.
+    pub fn retrieval(&self) -> &Arc<SharedRetrieval> {
+        &self.retrieval
+    }
+
+    /// Reads the files.
+    pub fn texts(&self) -> &Arc<dyn Texts> {
+        &self.texts
     }
 
     /// What there is now.
@@ -233,6 +264,8 @@ impl Memory {
             self.put_up(base, hidden, &changed);
         }
         drop(changed);
+        let start_retrieval = Instant::now();
+        self.update_retrieval(&found, is_wanted);
         let shelf = self.shelf();
         let sum = |of: &dyn Fn(&Segment) -> usize| shelf.segments.iter().map(|s| of(&s.0)).sum();
         Ok(Update {
@@ -241,7 +274,9 @@ impl Memory {
             tokens: sum(&|s| s.tokens().len()),
             bytes: sum(&Segment::size_in_bytes),
             read_seconds,
-            sort_seconds: start.elapsed().as_secs_f64(),
+            sort_seconds: (start_retrieval - start).as_secs_f64(),
+            retrieval_seconds: start_retrieval.elapsed().as_secs_f64(),
+            retrieval_bytes: self.retrieval.snapshot().size_in_bytes(),
             is_new,
         })
     }
@@ -313,6 +348,74 @@ impl Memory {
         }
     }
 
+    /// Reads again what changed, for retrieval: the tokens are there by then, and this takes longer.
+    fn update_retrieval(&self, found: &[walk::FoundFile], is_wanted: &dyn Fn() -> bool) {
+        /// Files that become known together.
+        const TOGETHER: usize = 64;
+        let mut known = self.retrievable.lock();
+        let mut old = std::mem::take(&mut *known);
+        let mut wanted = Vec::new();
+        for file in found {
+            match old.remove(&file.name) {
+                Some(state) if state == file.state => _ = known.insert(file.name.clone(), state),
+                _ => wanted.push(file),
+            }
+        }
+        let gone: Vec<String> =
+            old.into_keys().filter(|name| !wanted.iter().any(|f| f.name == *name)).collect();
+        let is_news = !gone.is_empty() || !wanted.is_empty();
+        if !gone.is_empty() {
+            self.retrieval.change(|retrieval| gone.iter().for_each(|n| _ = retrieval.remove(n)));
+        }
+        for files in wanted.chunks(TOGETHER).take_while(|_| is_wanted()) {
+            self.retrieval.change(|retrieval| {
+                for file in files {
+                    match walk::read(&self.root, &file.name) {
+                        Ok(text) => learn(retrieval, &file.name, &text),
+                        Err(_) => _ = retrieval.remove(&file.name),
+                    }
+                    known.insert(file.name.clone(), file.state);
+                }
+            });
+        }
+        if is_news && let Some(path) = self.retrieval_file() {
+            let bytes = self.retrieval.snapshot().to_bytes();
+            let all = serde_json::to_vec(&*known).unwrap_or_default();
+            let length = (all.len() as u64).to_le_bytes();
+            let whole = [&length[..], &all, &bytes].concat();
+            let part = path.with_extension(format!("part-{}", std::process::id()));
+            let kept = fs::write(&part, whole).and_then(|()| fs::rename(&part, &path));
+            if let Err(error) = kept {
+                tracing::warn!("{} cannot be written: {error}", path.display());
+                let _ = fs::remove_file(&part);
+            }
+        }
+    }
+
+    /// Takes over what was kept for retrieval. What is missing or damaged is found out again.
+    fn open_retrieval(&self) {
+        let Some(bytes) = self.retrieval_file().and_then(|path| fs::read(path).ok()) else {
+            return;
+        };
+        let parts = || -> Option<(BTreeMap<String, u64>, &[u8])> {
+            let (length, rest) = bytes.split_first_chunk::<8>()?;
+            let (all, rest) = rest.split_at_checked(u64::from_le_bytes(*length) as usize)?;
+            Some((serde_json::from_slice(all).ok()?, rest))
+        };
+        let Some((known, rest)) = parts() else { return };
+        match Retrieval::from_bytes(rest) {
+            Ok(retrieval) => {
+                self.retrieval.change(|current| *current = retrieval);
+                *self.retrievable.lock() = known;
+            }
+            Err(error) => tracing::warn!("what can be retrieved is found out anew: {error}"),
+        }
+    }
+
+    fn retrieval_file(&self) -> Option<PathBuf> {
+        self.file.as_ref().map(|file| file.with_extension("retrieval"))
+    }
+
     /// Makes the shelf of a large index, of which some ranges are out of date, and of what changed since.
     fn put_up(
         &self,
@@ -339,6 +442,31 @@ fn sorted(ranges: impl Iterator<Item = Range<u32>>) -> Vec<Range<u32>> {
     let mut ranges: Vec<_> = ranges.collect();
     ranges.sort_unstable_by_key(|range| range.start);
     ranges
+}
+
+/// Takes a file in, with its windows and its definitions.
+fn learn(retrieval: &mut Retrieval, name: &str, text: &str) {
+    let language = Language::by_path(Path::new(name));
+    retrieval.update(name, language, text);
+    if let Some(language) = language {
+        retrieval.update_symbols(name, language, text);
+    }
+}
+
+/// Texts that are not on disk.
+struct KeptTexts {
+    root: PathBuf,
+    texts: BTreeMap<String, Arc<str>>,
+}
+
+impl Texts for KeptTexts {
+    fn text(&self, name: &str) -> Option<Arc<str>> {
+        self.texts.get(name).cloned()
+    }
+
+    fn name(&self, file: &Path) -> String {
+        walk::name_below(&self.root, file).unwrap_or_default()
+    }
 }
 
 /// What an index has of each file: its state then, and where it lies.

@@ -11,6 +11,7 @@ pub mod gate;
 pub mod general;
 mod index;
 mod keeper;
+pub mod retrieval;
 pub mod segment;
 pub mod walk;
 

@@ -15,6 +15,7 @@ use crate::text::TextEdit;
 use super::confidence::{Beginning, Confidence, beginnings};
 use super::prompt;
 use super::refit::Refit;
+use super::retrieved::{self, Retrieved};
 use super::rules::{Extent, Rules};
 use super::shape::{Site, rest_of_line, shape};
 use super::{
@@ -34,6 +35,10 @@ pub struct CompletionOptions {
     pub mixing: Mixing,
     /// Whether long matches are copied on trial; the answers are the same.
     pub drafts: bool,
+    /// Whether lines of other files are put into the prompt.
+    pub retrieval: bool,
+    /// Share of the model's context that they may take, 0 to 1.
+    pub retrieval_share: f64,
     /// Where memories are kept from one start to the next; nowhere if there is no place.
     pub store: Option<PathBuf>,
 }
@@ -46,6 +51,8 @@ impl Default for CompletionOptions {
             precision: 0.5,
             mixing: Mixing::Gate,
             drafts: true,
+            retrieval: true,
+            retrieval_share: 0.25,
             store: None,
         }
     }
@@ -58,12 +65,25 @@ const HOPELESS: f32 = 1e-6;
 /// Longest answer to an invoked request.
 const INVOKED_TIME_LIMIT: Duration = Duration::from_secs(3);
 
+/// The memory of one folder, and what of it stands in the prompts now.
+struct Remembered {
+    memory: Arc<Memory>,
+    retrieved: Retrieved,
+}
+
+impl Remembered {
+    fn new(memory: Arc<Memory>) -> Remembered {
+        let retrieved = Retrieved::new(memory.retrieval().clone(), memory.texts().clone());
+        Remembered { memory, retrieved }
+    }
+}
+
 /// A generator that answers completion requests.
 pub struct ModelCompleter {
     generator: Generator,
     options: CompletionOptions,
     confidence: Confidence,
-    memories: Vec<Arc<Memory>>,
+    memories: Vec<Remembered>,
     focus: FocusCache,
     beginnings: (String, Vec<Beginning>),
     refit: Refit,
@@ -85,7 +105,7 @@ impl ModelCompleter {
 
     /// From now on, mixes in what this memory knows, and nothing else.
     pub fn set_memory(&mut self, memory: Option<Arc<Memory>>) {
-        self.memories = memory.into_iter().collect();
+        self.memories = memory.into_iter().map(Remembered::new).collect();
         self.focus = FocusCache::default();
     }
 
@@ -163,23 +183,25 @@ impl Completer for ModelCompleter {
 
     fn forget(&mut self, uri: &str) {
         self.generator.forget(uri);
+        self.memories.iter_mut().for_each(|known| known.retrieved.forget(uri));
     }
 
     fn remember(&mut self, root: &Path) -> Option<Arc<Memory>> {
         let tokenizer = self.generator.model().tokenizer.clone();
         let memory = Memory::open(root, self.options.store.as_deref(), tokenizer);
         let memory = Arc::new(memory);
-        self.memories.retain(|known| known.root() != root);
-        self.memories.push(memory.clone());
+        self.memories.retain(|known| known.memory.root() != root);
+        self.memories.push(Remembered::new(memory.clone()));
         // A folder inside another one speaks for its own files.
-        self.memories.sort_by_key(|memory| std::cmp::Reverse(memory.root().as_os_str().len()));
+        self.memories
+            .sort_by_key(|known| std::cmp::Reverse(known.memory.root().as_os_str().len()));
         self.refit = Refit::default();
         Some(memory)
     }
 
     fn idle(&mut self) -> bool {
-        let memories = &self.memories;
-        self.refit.step(self.generator.model(), memories, &mut self.focus)
+        let memories = self.memories.iter().map(|known| known.memory.clone()).collect::<Vec<_>>();
+        self.refit.step(self.generator.model(), &memories, &mut self.focus)
     }
 }
 
@@ -199,18 +221,31 @@ impl ModelCompleter {
         let document = &request.snapshot.document;
         let model = self.generator.model();
         let (context, room) = (model.engine.context(), self.options.max_tokens);
-        let prompt =
-            prompt::build(&model.tokenizer, document, &place.text, place.offset, context, room);
-        let rules = Rules::new(document, &place.text, place.offset);
+        let (text, offset) = (place.text.as_ref(), place.offset);
         let path = document.path.as_deref().unwrap_or(Path::new(""));
         // A document that is no file of any folder may still go on as one of the first folder's.
-        let memory = self.memories.iter().find(|memory| path.starts_with(memory.root()));
-        let mut focus = memory.or(self.memories.last()).map(|memory| {
+        let known = self.memories.iter().position(|known| path.starts_with(known.memory.root()));
+        let mut known = match known {
+            Some(at) => self.memories.get_mut(at),
+            None => self.memories.last_mut(),
+        };
+        let retrieved = match &mut known {
+            Some(known) if self.options.retrieval => {
+                let limit = (context as f64 * self.options.retrieval_share) as usize;
+                let site = retrieved::Site { snapshot: &request.snapshot, text, offset };
+                known.retrieved.tokens(&model.tokenizer, &site, limit, !automatic)
+            }
+            _ => &[],
+        };
+        let prompt =
+            prompt::build(&model.tokenizer, document, (text, offset), retrieved, context, room);
+        let rules = Rules::new(document, &place.text, place.offset);
+        let mut focus = known.map(|known| {
             let history = prompt::history_end(&place.text[..place.offset], &prompt.healed);
             let after = place.offset..place.text.len();
             let (cache, mixing) = (&mut self.focus, self.options.mixing.clone());
             let snapshot = &request.snapshot;
-            Focus::new(memory, cache, snapshot, &place.text, 0..history, after, mixing)
+            Focus::new(&known.memory, cache, snapshot, &place.text, 0..history, after, mixing)
         });
         let indent = document.language.map_or("    ", |l| l.indent);
         let site = Site { text: &place.text, offset: place.offset, indent };

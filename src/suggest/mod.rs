@@ -7,6 +7,7 @@ pub mod confidence;
 mod fallback;
 mod prompt;
 mod refit;
+mod retrieved;
 mod rules;
 mod shape;
 

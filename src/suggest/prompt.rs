@@ -18,12 +18,13 @@ const BYTES_PER_TOKEN: usize = 3;
 
 /// Builds the prompt for a cursor at `offset` of a text. `room` tokens are left for the answer.
 ///
+/// `retrieved` are tokens of other files, which come first.
 /// `text` is the document's text, or what it becomes when the editor's popup item is accepted.
 pub(super) fn build(
     tokenizer: &Tokenizer,
     document: &Document,
-    text: &str,
-    offset: usize,
+    (text, offset): (&str, usize),
+    retrieved: &[TokenId],
     context: usize,
     room: usize,
 ) -> Prompt {
@@ -43,7 +44,7 @@ pub(super) fn build(
     };
     let mut path = tokenizer.file_header(&path_of(document));
     path.truncate(budget / 4);
-    let budget = budget.saturating_sub(path.len() + layout.overhead());
+    let budget = budget.saturating_sub(retrieved.len() + path.len() + layout.overhead());
     let suffix_end = line_end(text, offset, budget / SUFFIX_SHARE * BYTES_PER_TOKEN);
     let suffix = encode(tokenizer, &text[offset..suffix_end]);
     let suffix = &suffix[..suffix.len().min(budget / SUFFIX_SHARE)];
@@ -63,7 +64,7 @@ pub(super) fn build(
     };
     let history = last(&window, budget - distant.len()).to_vec();
     let prefix = [distant.as_slice(), &history].concat();
-    let tokens = layout.assemble(&FimPrompt { context: &path, prefix: &prefix, suffix });
+    let tokens = layout.assemble(&FimPrompt { context: &[retrieved, &path].concat(), prefix: &prefix, suffix });
     Prompt { tokens, healed, history }
 }
 
@@ -190,7 +191,7 @@ mod tests {
         let tokenizer = tokenizer();
         let text = format!("{before}{after}");
         let document = Document::new("file:///x/src/a.rs", "rust", 1, Text::new(text.clone()));
-        let prompt = build(&tokenizer, &document, &text, before.len(), context, 16);
+        let prompt = build(&tokenizer, &document, (&text, before.len()), &[], context, 16);
         assert!(prompt.tokens.len() + 16 <= context, "{} tokens", prompt.tokens.len());
         let name = |id: TokenId| {
             let special = crate::tokenizer::SPECIAL_TOKENS.get(id as usize);

@@ -147,6 +147,17 @@ impl Tokenizer {
         std::iter::once(marker).chain(self.encode(&format!("{path}\n{text}"))).collect()
     }
 
+    /// Some lines of another file before a file's own header, as the family knows it: our models by
+    /// [`Tokenizer::snippet`], others by the separator of their repository-level format, if they have one.
+    pub fn other_file(&self, path: &str, text: &str) -> Vec<TokenId> {
+        let own = self.snippet(path, text);
+        if !own.is_empty() {
+            return own;
+        }
+        let Some(marker) = self.fim().and_then(FimLayout::file) else { return Vec::new() };
+        std::iter::once(marker).chain(self.encode(&format!("{path}\n{text}"))).collect()
+    }
+
     /// The prompt that asks our own models to correct `wrong`, some lines between `before` and `after`:
     /// header, `<|suffix|>` after, `<|prefix|>` before, `<|diagnostic|>` wrong, `<|fix|>`. The model
     /// continues with the right lines and `<|end|>`. `None` for other families.

@@ -22,6 +22,5 @@ mod range_test;
 pub mod recipe;
 mod recovery;
 mod report;
-pub mod snippets;
 pub mod sources;
 pub mod trainer;

@@ -1,9 +1,9 @@
 //! Near duplicates among texts: MinHash over identifiers with locality-sensitive hashing
 //! (Broder 1997), and the similarity of two texts from their signatures.
 
-use std::hash::Hasher;
+use rustc_hash::FxHashMap;
 
-use rustc_hash::{FxHashMap, FxHasher};
+use crate::memory::retrieval::{hash, identifiers};
 
 /// Minimum hashes of a text's identifiers, one per bin of the hash space (one-permutation hashing,
 /// Li et al. 2012): the share of equal bins estimates the Jaccard similarity of two identifier sets.
@@ -19,40 +19,6 @@ const LEAST: usize = 20;
 
 /// Similarity from which a text counts as a copy (Allamanis 2019).
 pub(super) const COPY: f64 = 0.7;
-
-/// The identifiers of a text: runs of letters, digits and `_` that start with no digit.
-pub(super) fn identifiers(text: &str) -> impl Iterator<Item = &str> {
-    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b >= 0x80;
-    let bytes = text.as_bytes();
-    let mut at = 0;
-    std::iter::from_fn(move || {
-        loop {
-            while at < bytes.len() && !word(bytes[at]) {
-                at += 1;
-            }
-            let start = at;
-            while at < bytes.len() && word(bytes[at]) {
-                at += 1;
-            }
-            if start == at {
-                return None;
-            }
-            if !bytes[start].is_ascii_digit() {
-                // Bytes from 0x80 are never split, so the ends are character boundaries.
-                return Some(&text[start..at]);
-            }
-        }
-    })
-}
-
-/// A 64-bit hash whose high bits are as good as its low ones.
-pub(super) fn hash(word: &str) -> u64 {
-    let mut hasher = FxHasher::default();
-    hasher.write(word.as_bytes());
-    let mut h = hasher.finish();
-    h = (h ^ (h >> 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    h ^ (h >> 29)
-}
 
 impl Signature {
     /// The signature of a text; `None` if it has too few different identifiers to compare.
@@ -152,11 +118,5 @@ mod tests {
         let (a, b) = (text(0..200), text(100..300));
         let estimate = Signature::of(&a).unwrap().similarity(&Signature::of(&b).unwrap());
         assert!((estimate - 1.0 / 3.0).abs() < 0.2, "{estimate}");
-    }
-
-    #[test]
-    fn identifiers_are_whole_words() {
-        let words: Vec<_> = identifiers("let größe_2 = 3x + foo.bar(\"a b\");").collect();
-        assert_eq!(words, ["let", "größe_2", "foo", "bar", "a", "b"]);
     }
 }

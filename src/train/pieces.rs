@@ -8,6 +8,7 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 
+use crate::memory::retrieval::{choose, identifiers, lines_before};
 use crate::suggest::short_path;
 use crate::syntax::{Language, SyntaxTree};
 use crate::tokenizer::{FimLayout, FimPrompt, TokenId, Tokenizer};
@@ -15,8 +16,6 @@ use crate::tokenizer::{FimLayout, FimPrompt, TokenId, Tokenizer};
 use super::dataset::Dataset;
 use super::documents::Document;
 use super::edit_pairs;
-use super::near_duplicates::identifiers;
-use super::snippets;
 
 /// Tokens below which the rest of a row becomes plain text: a task would lose its answer.
 const LEAST_ROOM: usize = 120;
@@ -147,10 +146,9 @@ impl Dataset {
             .collect();
         let files: Vec<(&str, &str)> =
             texts.iter().map(|(p, t)| (p.as_str(), t.as_str())).collect();
-        let query = before.rmatch_indices('\n').nth(20).map_or(0, |(at, _)| at + 1);
         let mut left = room;
         let mut chosen = Vec::new();
-        for snippet in snippets::choose(&before[query..], &files, rng.random_range(1..=3)) {
+        for snippet in choose(lines_before(before), &files, rng.random_range(1..=3)) {
             let own = tokenizer.snippet(snippet.path, snippet.text);
             if own.len() <= left {
                 left -= own.len();

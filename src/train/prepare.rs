@@ -13,9 +13,11 @@ use rayon::prelude::*;
 use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
 
+use crate::memory::retrieval::hash;
+
 use super::documents::{Document, Documents, Writer};
 use super::filter;
-use super::near_duplicates::{self, NearDuplicates, Signature};
+use super::near_duplicates::{NearDuplicates, Signature};
 use super::sources::{Listing, RawFile, Source};
 
 /// How to prepare a corpus.
@@ -168,7 +170,7 @@ fn fingerprint(sources: &[Source], listings: &[Listing], options: &PrepareOption
     let states: Vec<String> =
         states.map(|(s, l)| format!("{} {}", s.root.display(), l.state)).collect();
     // The number changes when the rules do.
-    format!("3 {options:?} {:016x}", near_duplicates::hash(&states.join("\n")))
+    format!("3 {options:?} {:016x}", hash(&states.join("\n")))
 }
 
 fn split(all: Documents, report: CorpusReport, options: &PrepareOptions) -> Result<Prepared> {
@@ -180,7 +182,7 @@ fn split(all: Documents, report: CorpusReport, options: &PrepareOptions) -> Resu
         match report.repositories.iter().any(|r| r.held_out) {
             true => repository.is_some_and(|r| r.held_out),
             // Too few repositories to spare one: every fiftieth file.
-            false => near_duplicates::hash(&d.path).is_multiple_of(50),
+            false => hash(&d.path).is_multiple_of(50),
         }
     };
     let (train, held_out) = (all.select(|d| !held(d)), all.select(held));
@@ -294,7 +296,7 @@ impl<'a> Run<'a> {
                     continue;
                 }
             };
-            if !self.seen.insert(near_duplicates::hash(&text)) {
+            if !self.seen.insert(hash(&text)) {
                 self.drop("exact duplicate", bytes, source, &path);
             } else if signature.as_ref().is_some_and(|s| self.copies.is_copy(s)) {
                 self.drop("near duplicate", bytes, source, &path);

@@ -3,16 +3,21 @@
 
 use rustc_hash::FxHashSet;
 
-use super::near_duplicates::{hash, identifiers};
+use super::words::{hash, identifiers};
 
 /// Lines of one window; windows start every half.
-const WINDOW: usize = 16;
+pub const WINDOW: usize = 16;
 /// Below this similarity a window says nothing about the place.
-const LEAST: f64 = 0.15;
+pub const LEAST: f64 = 0.15;
+
+/// The last lines before a cursor, about 20: what windows are compared with.
+pub fn lines_before(before: &str) -> &str {
+    &before[before.rmatch_indices('\n').nth(20).map_or(0, |(at, _)| at + 1)..]
+}
 
 /// Lines of another file that resemble the text before a cursor.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Snippet<'a> {
+pub struct Similar<'a> {
     /// Path of the file.
     pub path: &'a str,
     /// Its lines.
@@ -23,9 +28,9 @@ pub struct Snippet<'a> {
 
 /// The best `count` windows of `files` (path, text) for a place whose last lines are `query`, best first;
 /// at most one per file. Windows that say little are left out.
-pub fn choose<'a>(query: &str, files: &[(&'a str, &'a str)], count: usize) -> Vec<Snippet<'a>> {
+pub fn choose<'a>(query: &str, files: &[(&'a str, &'a str)], count: usize) -> Vec<Similar<'a>> {
     let wanted: FxHashSet<u64> = identifiers(query).map(hash).collect();
-    let mut best: Vec<Snippet<'a>> = files
+    let mut best: Vec<Similar<'a>> = files
         .iter()
         .filter_map(|&(path, text)| {
             let starts: Vec<usize> =
@@ -39,7 +44,7 @@ pub fn choose<'a>(query: &str, files: &[(&'a str, &'a str)], count: usize) -> Ve
                 let both = words.intersection(&wanted).count() as f64;
                 let similarity = both / (words.len() + wanted.len()) as f64;
                 // Jaccard = both / (a + b − both).
-                Snippet { path, text: window, similarity: similarity / (1.0 - similarity) }
+                Similar { path, text: window, similarity: similarity / (1.0 - similarity) }
             });
             scored.max_by(|a, b| a.similarity.total_cmp(&b.similarity))
         })
