@@ -186,8 +186,9 @@ fn a_workspace_is_followed_through_its_changes_and_kept() {
 
     // A damaged index is made anew.
     drop(memory);
-    let index = std::fs::read_dir(store.path()).unwrap().next().unwrap().unwrap().path();
-    std::fs::write(&index, b"garbage").unwrap();
+    for kept in std::fs::read_dir(store.path()).unwrap() {
+        std::fs::write(kept.unwrap().path(), b"garbage").unwrap();
+    }
     let memory = open();
     assert!(memory.shelf().segments.is_empty());
     assert!(update(&memory).is_new);

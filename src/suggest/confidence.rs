@@ -147,7 +147,9 @@ fn threshold(sure: &[(f32, bool)], precision: f32) -> f32 {
     let (mut right, mut best) = (0, 1.0);
     for (count, (probability, is_right)) in (1..).zip(sure) {
         right += usize::from(*is_right);
-        if count >= LEAST && right as f32 >= precision * count as f32 {
+        // Equally sure ones are shown together or not at all.
+        let is_last = sure.get(count).is_none_or(|next| next.0 < *probability);
+        if is_last && count >= LEAST && right as f32 >= precision * count as f32 {
             best = *probability;
         }
     }
