@@ -1,5 +1,8 @@
 //! `nestling eval`: measurements of models and of the engine.
 
+mod completion;
+mod replay;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -8,8 +11,10 @@ use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
+use self::completion::CompletionArgs;
+use self::replay::ReplayArgs;
 use super::{ModelArgs, print, print_json};
-use crate::eval::completion::{LineRestOptions, LineRestReport, line_rests};
+use crate::eval::completion::{Context as Known, Options, Report};
 use crate::eval::greedy::{Greedy, greedy};
 use crate::eval::infilling::{self, Checker, InfillingReport};
 use crate::eval::perplexity::{LossReport, loss};
@@ -24,13 +29,15 @@ pub(super) enum EvalCommand {
     Engine(EngineArgs),
     /// Bits per byte by language on repositories that the model was not trained on
     Loss(LossArgs),
-    /// Rests of lines at random places of repositories, exactly completed
-    Completion(CompletionArgs),
+    /// Completion at random places of repositories, how often exact and how often shown; variants compared
+    Completion(Box<CompletionArgs>),
+    /// Commits typed again into the server, key by key: keys saved, suggestions wrong, time and memory
+    Replay(ReplayArgs),
     /// A line of a program, written by the model and run with the program's tests
     Infilling(InfillingArgs),
     /// The likeliest tokens after texts and how close each decision was: for comparing engines
     Tokens(TokensArgs),
-    /// All of these but tokens, in the form of a model card
+    /// All of these but replay and tokens, in the form of a model card
     All(Box<AllArgs>),
 }
 
@@ -65,8 +72,9 @@ pub(super) struct TokensArgs {
 
 #[derive(clap::Args)]
 struct RepoArgs {
-    /// Folders, git repositories (bare ones too) or lists of them that the model was not trained on
-    #[arg(long, required = true, num_args = 1.., value_name = "DIR")]
+    /// Folders, git repositories (bare ones too) or lists of them that the model was not trained on;
+    /// DIR@REV reads a revision: a hash, tag or branch
+    #[arg(long, required = true, num_args = 1.., value_name = "DIR[@REV]")]
     repo: Vec<PathBuf>,
     /// Seed of everything that is drawn
     #[arg(long, default_value_t = 1)]
@@ -102,18 +110,6 @@ pub(super) struct LossArgs {
     repos: RepoArgs,
     #[command(flatten)]
     texts: TextArgs,
-}
-
-#[derive(clap::Args)]
-pub(super) struct CompletionArgs {
-    #[command(flatten)]
-    repos: RepoArgs,
-    /// Places in each repository
-    #[arg(long, default_value_t = 200)]
-    count: usize,
-    /// Hide what follows the line, too
-    #[arg(long)]
-    no_suffix: bool,
 }
 
 #[derive(clap::Args)]
@@ -163,7 +159,7 @@ pub(super) struct AllArgs {
     #[arg(long, value_name = "FILE")]
     suite: Option<PathBuf>,
     /// Places in each repository
-    #[arg(long, default_value_t = 300)]
+    #[arg(long = "places", alias = "count", default_value_t = 300, value_name = "N")]
     count: usize,
     #[command(flatten)]
     sandbox: SandboxArgs,
@@ -182,11 +178,8 @@ pub(super) fn run(command: EvalCommand, args: &ModelArgs) -> Result<ExitCode> {
             let report = measure_loss(&model, &own.repos, &own.texts)?;
             show(own.repos.json, &report, || report.to_string())?;
         }
-        EvalCommand::Completion(own) => {
-            let mut completer = completer(Generator::new(args.load()?));
-            let report = rests(&mut completer, &own.repos, own.count, !own.no_suffix)?;
-            show(own.repos.json, &report, || report.to_string())?;
-        }
+        EvalCommand::Completion(own) => completion::measure(*own, args)?,
+        EvalCommand::Replay(own) => replay::measure(own, args)?,
         EvalCommand::Infilling(own) => {
             let (model, count) = (args.load()?, own.count);
             let mut suite = Suite::open(&own.suite, count, own.seed, &own.sandbox)?;
@@ -194,7 +187,8 @@ pub(super) fn run(command: EvalCommand, args: &ModelArgs) -> Result<ExitCode> {
                 suite.reference()?;
             }
             let generator = suite.model(Generator::new(model))?;
-            suite.service(&mut completer(generator))?;
+            let options = CompletionOptions::default();
+            suite.service(&mut ModelCompleter::new(generator, options))?;
             if let Some(path) = &own.samples {
                 let lines = suite.samples.iter().map(|s| s.to_string() + "\n");
                 std::fs::write(path, lines.collect::<String>())
@@ -231,12 +225,12 @@ fn all(own: AllArgs, args: &ModelArgs) -> Result<()> {
     if let Some(suite) = &mut suite {
         generator = suite.model(generator)?;
     }
-    let mut completer = completer(generator);
+    let mut completer = ModelCompleter::new(generator, CompletionOptions::default());
     if let Some(suite) = &mut suite {
         suite.service(&mut completer)?;
     }
-    let both = rests(&mut completer, &own.repos, own.count, true)?;
-    let left = rests(&mut completer, &own.repos, own.count, false)?;
+    let both = rests(&mut completer, &own.repos, own.count, Known::Fim)?;
+    let left = rests(&mut completer, &own.repos, own.count, Known::Left)?;
     let infilling = suite.map(|suite| suite.report);
     let (machine, version) = (machine::machine(), env!("CARGO_PKG_VERSION"));
     let value = json!({
@@ -263,28 +257,28 @@ fn show(json: bool, value: &impl serde::Serialize, text: impl FnOnce() -> String
     if json { print_json(value) } else { print(&text()) }
 }
 
-fn completer(generator: Generator) -> ModelCompleter {
-    ModelCompleter::new(generator, CompletionOptions::default())
+fn completer(model: Model) -> ModelCompleter {
+    ModelCompleter::new(Generator::new(model), CompletionOptions::default())
 }
 
 fn measure_loss(model: &Model, repos: &RepoArgs, own: &TextArgs) -> Result<LossReport> {
-    let repositories = texts::repositories(&repos.repo)?;
-    let roots = texts::roots(&own.ngram)?;
+    let repositories = texts::repositories(&repos.repo, None)?;
+    let sources = texts::sources(&own.ngram)?;
     let wanted =
         |language: &str| own.language.is_empty() || own.language.iter().any(|l| l == language);
-    let files = repositories.into_iter().flat_map(|(_, files)| files);
+    let files = repositories.into_iter().flat_map(|repository| repository.files);
     let files = files.filter(|f| wanted(f.language)).collect();
     let files = texts::sample(files, own.max_bytes, repos.seed);
-    let counted = match roots.as_slice() {
+    let counted = match sources.as_slice() {
         [] => None,
-        roots => {
+        sources => {
             let mut steps = Steps::new("5-gram model");
             let mut done = 0;
             let mut say = |_: &Path, _: usize| {
                 done += 1;
-                steps.at(done, roots.len());
+                steps.at(done, sources.len());
             };
-            Some(ngram::count(&model.tokenizer, roots, own.ngram_tokens, &mut say)?)
+            Some(ngram::count(&model.tokenizer, sources, own.ngram_tokens, &mut say)?)
         }
     };
     let mut steps = Steps::new("bytes scored");
@@ -298,14 +292,12 @@ fn measure_loss(model: &Model, repos: &RepoArgs, own: &TextArgs) -> Result<LossR
 fn rests(
     completer: &mut ModelCompleter,
     repos: &RepoArgs,
-    count: usize,
-    suffix: bool,
-) -> Result<LineRestReport> {
-    let repositories = texts::repositories(&repos.repo)?;
-    let show_threshold = CompletionOptions::default().show_threshold;
-    let options = LineRestOptions { count, seed: repos.seed, suffix, show_threshold };
-    let (mut steps, all) = (Steps::new("places"), count * repositories.len());
-    line_rests(completer, &repositories, &options, &mut |done| steps.at(done, all))
+    places: usize,
+    context: Known,
+) -> Result<Report> {
+    let repositories = texts::repositories(&repos.repo, None)?;
+    let options = Options { places, seed: repos.seed, context, ..Options::default() };
+    completion::ask(&mut [("default".into(), completer)], &repositories, &options)
 }
 
 /// A suite, its checker, and the scores so far.

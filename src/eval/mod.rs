@@ -9,6 +9,7 @@ pub mod machine;
 mod middles;
 pub mod ngram;
 pub mod perplexity;
+pub mod replay;
 pub mod sandbox;
 mod statistics;
 pub mod texts;
