@@ -71,10 +71,12 @@ impl Figure {
         Figure { value: 100.0 * p, low: Some(100.0 * low), high: Some(100.0 * high) }
     }
 
-    /// A ratio in percent.
+    /// A ratio of a part to its whole, in percent.
     pub(super) fn ratio(ratio: &Ratio) -> Figure {
         let (value, half) = (100.0 * ratio.value(), ratio.interval().map(|half| 100.0 * half));
-        Figure { value, low: half.map(|half| value - half), high: half.map(|half| value + half) }
+        let end = |x: f64| x.clamp(0.0, 100.0);
+        let (low, high) = (half.map(|half| end(value - half)), half.map(|half| end(value + half)));
+        Figure { value, low, high }
     }
 
     /// The value at a share (0 to 1) of sorted values; the interval by their order, which holds for any

@@ -51,12 +51,29 @@ impl Source {
         Ok(self.git_output(&arguments)?.lines().map(String::from).collect())
     }
 
-    /// What differs between two commits, in files that exist after. What was moved to another path as it
-    /// was did not change.
+    /// What differs between two commits, in files that exist after and may be worth reading. What was moved
+    /// to another path as it was did not change. A file that git cannot compare, because a clone lacks its
+    /// content, is left out with a word in the log.
     pub fn changes(&self, from: &str, to: &str) -> Result<Vec<Change>> {
-        let options = ["--no-color", "--no-ext-diff", "--no-textconv", "--diff-filter=AMR"];
-        let arguments = [&["diff", "-U0", "-M"], &options[..], &[from, to, "--"]].concat();
-        Ok(parse(&self.git_output(&arguments)?))
+        let options = ["--no-color", "--no-ext-diff", "--no-textconv", "-M", from, to, "--"];
+        let list = ["diff", "--raw", "-z", "--diff-filter=AMR"];
+        let list = self.git_output(&[&list, &options[..]].concat())?;
+        let mut fields = list.split('\0');
+        let mut changes = Vec::new();
+        while let Some((header, old)) = fields.next().zip(fields.next()) {
+            let renamed = header.rsplit(' ').next().is_some_and(|status| status.starts_with('R'));
+            let new = if renamed { fields.next().unwrap_or(old) } else { old };
+            if filter::by_path(new).is_err() {
+                continue;
+            }
+            // Brackets in a path are no pattern.
+            let [old, path] = [old, new].map(|path| format!(":(literal){path}"));
+            match self.git_output(&[&["diff", "-U0"], &options[..], &[&old, &path]].concat()) {
+                Ok(diff) => changes.push(Change { path: new.to_string(), hunks: hunks(&diff) }),
+                Err(error) => tracing::warn!("{new} was not compared: {error:#}"),
+            }
+        }
+        Ok(changes)
     }
 
     /// A file as of a commit; nothing for what is not text.
@@ -88,27 +105,20 @@ impl Source {
     }
 }
 
-/// Reads a diff without context. Paths that git quotes are passed over.
-fn parse(diff: &str) -> Vec<Change> {
-    let mut changes: Vec<Change> = Vec::new();
+/// Reads the diff of one file without context.
+fn hunks(diff: &str) -> Vec<Hunk> {
+    let mut hunks: Vec<Hunk> = Vec::new();
     // Lines of a hunk still to come: what looks like a header there is none.
     let mut inside = 0;
-    let mut skipped = true;
     for line in diff.lines() {
         if inside > 0 {
             inside -= usize::from(line.starts_with(['+', '-']));
-        } else if let Some(path) = line.strip_prefix("+++ ") {
-            let path = path.strip_prefix("b/").map(|path| path.trim_end_matches('\t'));
-            skipped = path.is_none();
-            changes.extend(path.map(|path| Change { path: path.to_string(), hunks: Vec::new() }));
         } else if let Some(hunk) = line.strip_prefix("@@ -").and_then(hunk) {
             inside = hunk.old.len() + hunk.new.len();
-            if let Some(change) = changes.last_mut().filter(|_| !skipped) {
-                change.hunks.push(hunk);
-            }
+            hunks.push(hunk);
         }
     }
-    changes
+    hunks
 }
 
 /// `12,3 +14 @@ …`: a side without lines names the line before it.
@@ -130,9 +140,8 @@ mod tests {
 
     #[test]
     fn hunks_are_counted_from_zero_and_their_lines_are_no_headers() {
-        let diff = "diff --git a/a.rs b/a.rs\n--- a/a.rs\n+++ b/a.rs\n@@ -2,0 +3,2 @@ fn\n+++ b/x\n\
-                    +@@ -1 +1 @@\n@@ -9 +11,0 @@\n-gone\n--- a/b\n+++ \"b/q\\n\"\n@@ -1 +1 @@\n-x\n+y\n";
-        let hunks = vec![Hunk { old: 2..2, new: 2..4 }, Hunk { old: 8..9, new: 11..11 }];
-        assert_eq!(parse(diff), [Change { path: "a.rs".into(), hunks }]);
+        let diff = "diff --git a/a.rs b/a.rs\n--- a/a.rs\n+++ b/a.rs\n@@ -2,0 +3,2 @@ fn\n++x\n\
+                    +@@ -1 +1 @@\n@@ -9 +11,0 @@\n-gone\n\\ No newline at end of file\n";
+        assert_eq!(hunks(diff), [Hunk { old: 2..2, new: 2..4 }, Hunk { old: 8..9, new: 11..11 }]);
     }
 }

@@ -70,10 +70,12 @@ fn example(report: &Report, place: usize) -> String {
     text + &page::table(&head, &[false, false, true, false], rows)
 }
 
+type Points = Vec<(f64, f64)>;
+
 /// Each picture after what is to be seen in it.
 fn pictures(report: &Report) -> Result<Vec<(String, String)>> {
     let variants = &report.variants;
-    let each = |points: &dyn Fn(&VariantReport) -> (Vec<(f64, f64)>, Vec<(f64, f64)>)| {
+    let each = |points: &dyn Fn(&VariantReport) -> (Points, Points)| {
         let series = |variant| {
             let (points, bars) = points(variant);
             Series { name: &variant.variant, points, bars, ..Series::default() }

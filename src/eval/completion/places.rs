@@ -168,7 +168,8 @@ fn tokens(line: &str, start: usize) -> Vec<usize> {
     let mut inside = false;
     let mut starts = Vec::new();
     for (at, c) in line.char_indices() {
-        if !c.is_whitespace() && !(inside && is_word(c)) {
+        let goes_on = inside && is_word(c);
+        if !c.is_whitespace() && !goes_on {
             starts.push(start + at);
         }
         inside = is_word(c);
@@ -288,7 +289,7 @@ def third(value):
     #[test]
     fn new_lines_alone_are_asked_about_and_their_run_is_not_known() {
         let mut repository = repository();
-        let added = [("b.py".to_string(), vec![3..5])].into();
+        let added = [("b.py".to_string(), std::iter::once(3..5).collect())].into();
         repository.since = Some(Since { commit: "t".into(), added });
         let places = draw(&repository, Mode::Line, &[], 1, 100);
         assert_eq!(places.len(), 2);
