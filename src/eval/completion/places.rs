@@ -138,27 +138,51 @@ impl File {
     fn block(&self, token: usize, line: usize) -> Option<Range<usize>> {
         let text = self.text.as_str();
         let after = token + text[token..].chars().next().map_or(0, char::len_utf8);
-        let scopes = self.tree.as_ref()?.scopes(text, after).into_iter().rev();
+        let tree = self.tree.as_ref()?;
+        let scopes = tree.scopes(text, after).into_iter().rev();
         let scopes = scopes.filter(|s| matches!(s.kind, ScopeKind::Function | ScopeKind::Block));
         let lines =
             |body: &Range<usize>| self.text.line_of(body.start)..self.text.line_of(body.end) + 1;
         let around = |body: &Range<usize>| lines(body).contains(&line);
-        let body = scopes.filter_map(|scope| inside(&scope, text)).find(around)?;
+        let body = scopes.filter_map(|scope| inside(&scope, tree, text)).find(around)?;
         BLOCK_LINES.contains(&lines(&body).len()).then_some(body)
     }
 }
 
-/// What stands between the header of a scope, or its bracket, and its end, if it has lines of its own.
-fn inside(scope: &Scope, text: &str) -> Option<Range<usize>> {
+/// The first block behind the header of a scope, without its brackets, if it has lines of its own. What
+/// comes after it, such as `else`, is another block.
+fn inside(scope: &Scope, tree: &SyntaxTree, text: &str) -> Option<Range<usize>> {
     let mut body = scope.header.end..scope.range.end;
-    let brackets = text[body.clone()].trim();
-    if let Some(inside) = brackets.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
-        body.start = body.end - text[body.clone()].trim_start().len() + 1;
-        body.end = body.start + inside.len();
+    let open = body.end - text[body.clone()].trim_start().len();
+    let bracketed = text[open..body.end].starts_with('{');
+    if bracketed {
+        let mut depth = 0;
+        let mut marks =
+            text[open..body.end].match_indices(['{', '}']).map(|(at, m)| (open + at, m));
+        let (close, _) = marks.find(|&(at, mark)| {
+            if tree.place(at) == syntax::Place::Code {
+                depth += if mark == "{" { 1 } else { -1 };
+            }
+            depth == 0
+        })?;
+        body = open + 1..close;
     }
     let (head, rest) = text[body.clone()].split_once('\n').filter(|(h, _)| h.trim().is_empty())?;
     let start = body.start + head.len() + 1 + (rest.len() - rest.trim_start().len());
-    let end = body.start + text[body].trim_end().len();
+    let mut end = body.end;
+    if !bracketed {
+        let indent = start - text[..start].rfind('\n').map_or(0, |at| at + 1);
+        let mut at = start;
+        for line in text[start..body.end].split_inclusive('\n') {
+            let outside = line.len() - line.trim_start().len() < indent && !line.trim().is_empty();
+            if at > start && outside {
+                end = at;
+                break;
+            }
+            at += line.len();
+        }
+    }
+    let end = start + text[start..end.max(start)].trim_end().len();
     (start < end).then_some(start..end)
 }
 
@@ -265,6 +289,22 @@ def third(value):
         assert!(found[0].starts_with("\"\"\"Says") && found[0].ends_with("return None"));
         assert!(found[1].starts_with("let doubled") && found[1].ends_with("doubled)"));
         assert_eq!(found[2], "result = compute(value, 1)\n        return result + other(value)");
+    }
+
+    #[test]
+    fn a_block_ends_before_the_next_one() {
+        let rust = "fn f() {\n    if a.b(c) {\n        first(\"}\", value, 1);\n        second(value);\n    \
+                    } else {\n        third();\n    }\n}\n";
+        let python = "if a.b(c):\n    first(value, 1)\n\n    second(value)\nelse:\n    third()\n";
+        let expected = [
+            ("rust", rust, "first(\"}\", value, 1);\n        second(value);"),
+            ("python", python, "first(value, 1)\n\n    second(value)"),
+        ];
+        for (language, text, block) in expected {
+            let line = text.lines().position(|line| line.contains("first")).unwrap();
+            let range = File::new(language, text).answer(Mode::Block, line, 0.0).unwrap();
+            assert_eq!(&text[range], block);
+        }
     }
 
     #[test]
