@@ -1,5 +1,8 @@
 //! `nestling eval`: measurements of models and of the engine.
 
+mod completion;
+mod replay;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -8,8 +11,10 @@ use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
+use self::completion::CompletionArgs;
+use self::replay::ReplayArgs;
 use super::{ModelArgs, print, print_json};
-use crate::eval::completion::{LineRestOptions, LineRestReport, line_rests};
+use crate::eval::completion::{Context as Known, Options, Report};
 use crate::eval::greedy::{Greedy, greedy};
 use crate::eval::infilling::{self, Checker, InfillingReport};
 use crate::eval::perplexity::{LossReport, loss};
@@ -24,13 +29,17 @@ pub(super) enum EvalCommand {
     Engine(EngineArgs),
     /// Bits per byte by language on repositories that the model was not trained on
     Loss(LossArgs),
-    /// Rests of lines at random places of repositories, exactly completed
-    Completion(CompletionArgs),
+    /// Completion at random places of repositories, how often exact and how often shown; variants compared
+    Completion(Box<CompletionArgs>),
+    /// Commits typed again into the server, key by key: keys saved, suggestions wrong, time and memory
+    Replay(ReplayArgs),
     /// A line of a program, written by the model and run with the program's tests
     Infilling(InfillingArgs),
     /// The likeliest tokens after texts and how close each decision was: for comparing engines
     Tokens(TokensArgs),
-    /// All of these but tokens, in the form of a model card
+    /// The index of a workspace: time to build it, its size, time of a question, for growing workspaces
+    Memory(MemoryArgs),
+    /// All of these but replay and tokens, in the form of a model card
     All(Box<AllArgs>),
 }
 
@@ -65,8 +74,9 @@ pub(super) struct TokensArgs {
 
 #[derive(clap::Args)]
 struct RepoArgs {
-    /// Folders, git repositories (bare ones too) or lists of them that the model was not trained on
-    #[arg(long, required = true, num_args = 1.., value_name = "DIR")]
+    /// Folders, git repositories (bare ones too) or lists of them that the model was not trained on;
+    /// DIR@REV reads a revision: a hash, tag or branch
+    #[arg(long, required = true, num_args = 1.., value_name = "DIR[@REV]")]
     repo: Vec<PathBuf>,
     /// Seed of everything that is drawn
     #[arg(long, default_value_t = 1)]
@@ -105,15 +115,19 @@ pub(super) struct LossArgs {
 }
 
 #[derive(clap::Args)]
-pub(super) struct CompletionArgs {
-    #[command(flatten)]
-    repos: RepoArgs,
-    /// Places in each repository
-    #[arg(long, default_value_t = 200)]
-    count: usize,
-    /// Hide what follows the line, too
+pub(super) struct MemoryArgs {
+    /// Folders, git repositories or lists of them that the workspaces are put together from
+    #[arg(long, required = true, num_args = 1.., value_name = "DIR[@REV]")]
+    repo: Vec<PathBuf>,
+    /// Millions of tokens of each workspace
+    #[arg(long, value_delimiter = ',', default_values_t = [0.5, 1.0, 2.0, 5.0])]
+    sizes: Vec<f64>,
+    /// Threads that read
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    /// Print one JSON object
     #[arg(long)]
-    no_suffix: bool,
+    json: bool,
 }
 
 #[derive(clap::Args)]
@@ -163,7 +177,7 @@ pub(super) struct AllArgs {
     #[arg(long, value_name = "FILE")]
     suite: Option<PathBuf>,
     /// Places in each repository
-    #[arg(long, default_value_t = 300)]
+    #[arg(long = "places", alias = "count", default_value_t = 300, value_name = "N")]
     count: usize,
     #[command(flatten)]
     sandbox: SandboxArgs,
@@ -182,11 +196,8 @@ pub(super) fn run(command: EvalCommand, args: &ModelArgs) -> Result<ExitCode> {
             let report = measure_loss(&model, &own.repos, &own.texts)?;
             show(own.repos.json, &report, || report.to_string())?;
         }
-        EvalCommand::Completion(own) => {
-            let mut completer = completer(Generator::new(args.load()?));
-            let report = rests(&mut completer, &own.repos, own.count, !own.no_suffix)?;
-            show(own.repos.json, &report, || report.to_string())?;
-        }
+        EvalCommand::Completion(own) => completion::measure(*own, args)?,
+        EvalCommand::Replay(own) => replay::measure(own, args)?,
         EvalCommand::Infilling(own) => {
             let (model, count) = (args.load()?, own.count);
             let mut suite = Suite::open(&own.suite, count, own.seed, &own.sandbox)?;
@@ -194,7 +205,8 @@ pub(super) fn run(command: EvalCommand, args: &ModelArgs) -> Result<ExitCode> {
                 suite.reference()?;
             }
             let generator = suite.model(Generator::new(model))?;
-            suite.service(&mut completer(generator))?;
+            let options = CompletionOptions::default();
+            suite.service(&mut ModelCompleter::new(generator, options))?;
             if let Some(path) = &own.samples {
                 let lines = suite.samples.iter().map(|s| s.to_string() + "\n");
                 std::fs::write(path, lines.collect::<String>())
@@ -210,6 +222,17 @@ pub(super) fn run(command: EvalCommand, args: &ModelArgs) -> Result<ExitCode> {
             show(own.json, &json!({ "texts": texts }), || {
                 texts.iter().map(|g| ids(g).trim_end().to_string() + "\n").collect()
             })?;
+        }
+        EvalCommand::Memory(own) => {
+            let tokenizer = args.load()?.tokenizer.clone();
+            let repositories = texts::repositories(&own.repo, None)?;
+            let sizes: Vec<usize> = own.sizes.iter().map(|m| (m * 1e6) as usize).collect();
+            let mut steps = Steps::new("workspaces");
+            let mut say = |done| steps.at(done, sizes.len());
+            let report =
+                crate::eval::memory::cost(&tokenizer, &repositories, &sizes, own.threads, &mut say)?;
+            drop(steps);
+            show(own.json, &report, || report.to_string())?;
         }
         EvalCommand::All(own) => all(*own, args)?,
     }
@@ -231,12 +254,12 @@ fn all(own: AllArgs, args: &ModelArgs) -> Result<()> {
     if let Some(suite) = &mut suite {
         generator = suite.model(generator)?;
     }
-    let mut completer = completer(generator);
+    let mut completer = ModelCompleter::new(generator, CompletionOptions::default());
     if let Some(suite) = &mut suite {
         suite.service(&mut completer)?;
     }
-    let both = rests(&mut completer, &own.repos, own.count, true)?;
-    let left = rests(&mut completer, &own.repos, own.count, false)?;
+    let both = rests(&mut completer, &own.repos, own.count, Known::Fim)?;
+    let left = rests(&mut completer, &own.repos, own.count, Known::Left)?;
     let infilling = suite.map(|suite| suite.report);
     let (machine, version) = (machine::machine(), env!("CARGO_PKG_VERSION"));
     let value = json!({
@@ -259,32 +282,28 @@ fn speed_line(speed: &engine::Speed) -> String {
     format!("prefill {:.0} tok/s, decode {:.0} tok/s\n", speed.prefill_tok_s, speed.decode_tok_s)
 }
 
-fn show(json: bool, value: &impl serde::Serialize, text: impl FnOnce() -> String) -> Result<()> {
+pub(super) fn show(json: bool, value: &impl serde::Serialize, text: impl FnOnce() -> String) -> Result<()> {
     if json { print_json(value) } else { print(&text()) }
 }
 
-fn completer(generator: Generator) -> ModelCompleter {
-    ModelCompleter::new(generator, CompletionOptions::default())
-}
-
 fn measure_loss(model: &Model, repos: &RepoArgs, own: &TextArgs) -> Result<LossReport> {
-    let repositories = texts::repositories(&repos.repo)?;
-    let roots = texts::roots(&own.ngram)?;
+    let repositories = texts::repositories(&repos.repo, None)?;
+    let sources = texts::sources(&own.ngram)?;
     let wanted =
         |language: &str| own.language.is_empty() || own.language.iter().any(|l| l == language);
-    let files = repositories.into_iter().flat_map(|(_, files)| files);
+    let files = repositories.into_iter().flat_map(|repository| repository.files);
     let files = files.filter(|f| wanted(f.language)).collect();
     let files = texts::sample(files, own.max_bytes, repos.seed);
-    let counted = match roots.as_slice() {
+    let counted = match sources.as_slice() {
         [] => None,
-        roots => {
+        sources => {
             let mut steps = Steps::new("5-gram model");
             let mut done = 0;
             let mut say = |_: &Path, _: usize| {
                 done += 1;
-                steps.at(done, roots.len());
+                steps.at(done, sources.len());
             };
-            Some(ngram::count(&model.tokenizer, roots, own.ngram_tokens, &mut say)?)
+            Some(ngram::count(&model.tokenizer, sources, own.ngram_tokens, &mut say)?)
         }
     };
     let mut steps = Steps::new("bytes scored");
@@ -298,14 +317,12 @@ fn measure_loss(model: &Model, repos: &RepoArgs, own: &TextArgs) -> Result<LossR
 fn rests(
     completer: &mut ModelCompleter,
     repos: &RepoArgs,
-    count: usize,
-    suffix: bool,
-) -> Result<LineRestReport> {
-    let repositories = texts::repositories(&repos.repo)?;
-    let show_threshold = completer.threshold();
-    let options = LineRestOptions { count, seed: repos.seed, suffix, show_threshold };
-    let (mut steps, all) = (Steps::new("places"), count * repositories.len());
-    line_rests(completer, &repositories, &options, &mut |done| steps.at(done, all))
+    places: usize,
+    context: Known,
+) -> Result<Report> {
+    let repositories = texts::repositories(&repos.repo, None)?;
+    let options = Options { places, seed: repos.seed, context, ..Options::default() };
+    completion::ask(&mut [("default".into(), completer)], &repositories, &options)
 }
 
 /// A suite, its checker, and the scores so far.
@@ -372,13 +389,13 @@ impl Suite {
 }
 
 /// Progress on stderr: a bar on a terminal, elsewhere a line now and then.
-struct Steps {
+pub(super) struct Steps {
     bar: ProgressBar,
     said: Instant,
 }
 
 impl Steps {
-    fn new(what: &'static str) -> Steps {
+    pub(super) fn new(what: &'static str) -> Steps {
         let bar = ProgressBar::no_length().with_message(what);
         if let Ok(style) = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len} {eta_precise}")
         {
@@ -387,7 +404,7 @@ impl Steps {
         Steps { bar, said: Instant::now() }
     }
 
-    fn at(&mut self, done: usize, all: usize) {
+    pub(super) fn at(&mut self, done: usize, all: usize) {
         self.bar.set_length(all as u64);
         self.bar.set_position(done as u64);
         if self.bar.is_hidden() && self.said.elapsed().as_secs() >= 20 {

@@ -4,6 +4,7 @@ mod complete;
 mod doctor;
 mod eval;
 mod generate;
+mod memory;
 mod model;
 mod quantize;
 mod serve;
@@ -56,6 +57,9 @@ enum Command {
     Train(train::TrainArgs),
     /// Write a model as one GGUF file
     Quantize(quantize::QuantizeArgs),
+    /// What is known of a repository: read it, or fit what is made of it
+    #[command(subcommand)]
+    Memory(memory::MemoryCommand),
     /// Measure models and the engine
     #[command(subcommand)]
     Eval(eval::EvalCommand),
@@ -85,12 +89,18 @@ pub fn run() -> ExitCode {
         Command::Doctor(own) => doctor::run(own, &args.model),
         Command::Train(own) => train::run(own, &args.model),
         Command::Quantize(own) => quantize::run(own),
+        Command::Memory(own) => memory::run(own, &args.model),
         Command::Eval(own) => eval::run(own, &args.model),
     };
     result.unwrap_or_else(|error| {
         eprintln!("nestling: {error:#}");
         ExitCode::from(3)
     })
+}
+
+/// Where indexes of workspaces are kept: the user's cache folder; nowhere if there is none.
+fn store() -> Option<PathBuf> {
+    Some(dirs::cache_dir()?.join("nestling"))
 }
 
 /// candle and gemm read these once, before their first operation. One core is left to the editor when

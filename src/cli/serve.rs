@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::ModelArgs;
+use super::{ModelArgs, store};
 use crate::generation::Generator;
 use crate::server::{ServeOptions, serve};
 use crate::suggest::{Completer, CompletionOptions, ModelCompleter, fallback};
@@ -21,7 +21,8 @@ pub(super) fn run(_args: ServeArgs, model: &ModelArgs) -> Result<ExitCode> {
     let model = model.clone();
     let factory = move || -> Result<Box<dyn Completer>> {
         let generator = Generator::new(model.load()?);
-        Ok(Box::new(ModelCompleter::new(generator, CompletionOptions::default())))
+        let options = CompletionOptions { store: store(), ..CompletionOptions::default() };
+        Ok(Box::new(ModelCompleter::new(generator, options)))
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -1,285 +1,297 @@
-//! Rests of lines: a cursor at a random token of a random line, the file as it is around it; does the
-//! first suggestion complete the line exactly?
+//! Completion asked for at places of repositories that the model has not seen: how often is the first
+//! suggestion what stands there, how often would it be shown, and is its probability worth its name?
+//!
+//! Several variants are asked at the same places and compared pair by pair. Each place is cold: its
+//! document was just opened, and what was kept of it is forgotten afterwards.
+
+mod ask;
+mod calibration;
+mod page;
+mod places;
+mod suite;
+mod table;
+mod variants;
 
 use std::fmt;
-use std::time::Instant;
 
-use anyhow::{Result, bail};
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use serde::{Deserialize, Serialize};
 
-use super::statistics::{Ratio, edit_similarity, percentile, table, with_interval};
-use crate::generation::CancelToken;
-use crate::suggest::{Completer, CompletionRequest, Progress, Trigger};
-use crate::text::Text;
-use crate::train::corpus::SourceFile;
-use crate::workspace::{Document, Snapshot};
+pub use super::statistics::Figure;
+pub use ask::{Answer, Variant, ask, run};
+pub(super) use ask::request;
+pub use calibration::{Bin, Reliability};
+pub use page::html;
+pub use places::{Place, draw};
+pub use suite::{Suite, SuiteRepository};
+pub use variants::{Remembering, VARIANTS, memory};
+
+use super::statistics::{Ratio, paired_bootstrap};
+use super::texts::Repository;
+
+/// What is to be completed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// A whole line: the cursor stands behind its indentation. No line is asked about twice, and none that
+    /// the file has further up.
+    Line,
+    /// The rest of a line, from a word or mark inside of it on.
+    #[default]
+    Rest,
+    /// The inside of a function or block of 2 to 10 lines; all lines count.
+    Block,
+}
+
+/// What is known of the file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Context {
+    /// What stands before the cursor.
+    Left,
+    /// What stands before the cursor and behind the answer. Where only new lines are asked about, what
+    /// follows the answer in its run of new lines is not known either.
+    #[default]
+    Fim,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Mode::Line => "whole lines",
+            Mode::Rest => "rests of lines",
+            Mode::Block => "insides of blocks",
+        })
+    }
+}
+
+impl fmt::Display for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Context::Left => "the text before",
+            Context::Fim => "the text before and after",
+        })
+    }
+}
 
 /// What is asked.
-#[derive(Clone, Debug)]
-pub struct LineRestOptions {
-    /// Places in each repository.
-    pub count: usize,
-    /// Seed of the places.
+#[derive(Clone, Debug, Serialize)]
+pub struct Options {
+    /// Places in each repository at most.
+    pub places: usize,
+    /// What is to be completed.
+    pub mode: Mode,
+    /// What is known of the file.
+    pub context: Context,
+    /// Names of the languages asked about; all if empty.
+    pub languages: Vec<String>,
+    /// Seed of the places and of the bootstrap.
     pub seed: u64,
-    /// Whether the model sees the text after the line. Without, the setting is that of RepoEval's lines
-    /// with the file alone.
-    pub suffix: bool,
-    /// Probability from which a suggestion counts as shown without being asked for.
+    /// Least probability at which what is shown without being asked for counts, on top of the completer's own
+    /// judgement.
     pub show_threshold: f32,
 }
 
-/// What a suite of line rests gave.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct LineRestReport {
-    /// The repository, or `all`.
-    pub repository: String,
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            places: 200,
+            mode: Mode::default(),
+            context: Context::default(),
+            languages: Vec::new(),
+            seed: 1,
+            show_threshold: 0.0,
+        }
+    }
+}
+
+/// What some answers come to. All shares are percents with 95 % intervals; places are the unit sampled.
+#[derive(Clone, Debug, Serialize)]
+pub struct Figures {
     /// Places asked.
     pub places: usize,
-    /// Lines completed exactly by the first suggestion.
-    pub exact: usize,
+    /// Places whose first suggestion is the answer.
+    pub exact: Figure,
+    /// Mean similarity of the first suggestion to the answer: 1 − edit distance over the longer length;
+    /// no suggestion counts 0.
+    pub similarity: Figure,
     /// Places with any suggestion.
-    pub answered: usize,
-    /// Milliseconds to an answer: median and 95th percentile, the document's cache cold.
-    pub milliseconds: (f64, f64),
-    /// Half the width of the 95 % confidence interval of the exact share, in percent points; places are
-    /// the unit sampled.
-    pub interval: f64,
-    /// Mean similarity of the first suggestion's first line to the line's rest: 1 − edit distance over the
-    /// longer length, in percent; no suggestion counts 0.
-    pub edit_similarity: f64,
-    /// Places where the suggestion is likely enough to be shown without being asked for.
-    pub shown: usize,
-    /// Those of them that are exact.
-    pub shown_exact: usize,
-    /// Whether the text after the line was seen.
-    pub suffix: bool,
-    /// The parts of `all`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub repositories: Vec<LineRestReport>,
+    pub answered: Figure,
+    /// Places where something is shown without being asked for.
+    pub shown: Figure,
+    /// Those of them where the text goes on like that; a beginning of a line may be.
+    pub shown_exact: Figure,
+    /// Characters of right and shown suggestions, of all characters of answers.
+    pub completed: Figure,
+    /// Milliseconds to an answer: median.
+    pub milliseconds_p50: Figure,
+    /// Milliseconds to an answer: 95th percentile.
+    pub milliseconds_p95: Figure,
 }
 
-impl fmt::Display for LineRestReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let head = [
-            "repository",
-            "places",
-            "exact %",
-            "similar %",
-            "answered %",
-            "shown %",
-            "right if shown %",
-            "p50 ms",
-            "p95 ms",
-        ];
-        let mut rows = vec![head.map(String::from).to_vec()];
-        let all = (self.repositories.len() != 1).then_some(self);
-        for r in self.repositories.iter().chain(all) {
-            let percent = |n: usize, of: usize| 100.0 * n as f64 / of.max(1) as f64;
-            rows.push(vec![
-                r.repository.clone(),
-                r.places.to_string(),
-                with_interval(percent(r.exact, r.places), Some(r.interval), 1),
-                format!("{:.1}", r.edit_similarity),
-                format!("{:.1}", percent(r.answered, r.places)),
-                format!("{:.1}", percent(r.shown, r.places)),
-                format!("{:.1}", percent(r.shown_exact, r.shown)),
-                format!("{:.0}", r.milliseconds.0),
-                format!("{:.0}", r.milliseconds.1),
-            ]);
+/// The figures of one repository.
+#[derive(Clone, Debug, Serialize)]
+pub struct RepositoryFigures {
+    /// Its name.
+    pub repository: String,
+    /// The commit that was read; none for a folder.
+    pub revision: Option<String>,
+    /// The commit after which lines are new, if only those were asked about.
+    pub since: Option<String>,
+    /// What came of it.
+    #[serde(flatten)]
+    pub figures: Figures,
+}
+
+/// Exact match over answers of some length.
+#[derive(Clone, Debug, Serialize)]
+pub struct LengthFigures {
+    /// Least number of characters.
+    pub from: usize,
+    /// Places.
+    pub places: usize,
+    /// Exact match in percent.
+    pub exact: Figure,
+}
+
+/// One variant.
+#[derive(Clone, Debug, Serialize)]
+pub struct VariantReport {
+    /// Its name.
+    pub variant: String,
+    /// All repositories together.
+    #[serde(flatten)]
+    pub figures: Figures,
+    /// Each for itself.
+    pub repositories: Vec<RepositoryFigures>,
+    /// Whether its probabilities hold.
+    pub reliability: Reliability,
+    /// By length of the answer.
+    pub lengths: Vec<LengthFigures>,
+}
+
+/// Two variants at the same places.
+#[derive(Clone, Debug, Serialize)]
+pub struct Difference {
+    /// The one.
+    pub from: String,
+    /// The other.
+    pub to: String,
+    /// By how many percent points the other's exact match is higher.
+    pub exact: Figure,
+    /// How probable a difference so far from 0 is if there is none; two-sided, 10,000 resamples.
+    pub p: f64,
+}
+
+/// What came of it all.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The suite, if it was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suite: Option<String>,
+    /// Version of the program.
+    pub version: &'static str,
+    /// What it ran on.
+    pub machine: String,
+    /// What was asked.
+    pub options: Options,
+    /// In the order in which they were given.
+    pub variants: Vec<VariantReport>,
+    /// Between any two of them.
+    pub differences: Vec<Difference>,
+    /// Every answer: by variant, and within each in the order of the places.
+    #[serde(skip)]
+    pub answers: Vec<Vec<Answer>>,
+}
+
+/// Least lengths of the classes of answers, in characters.
+const LENGTHS: [usize; 6] = [0, 10, 20, 40, 80, 160];
+
+impl Report {
+    fn new(
+        names: &[&str],
+        repositories: &[Repository],
+        options: &Options,
+        answers: Vec<Vec<Answer>>,
+    ) -> Report {
+        let variants: Vec<VariantReport> = names
+            .iter()
+            .zip(&answers)
+            .map(|(name, answers)| VariantReport::new(name, repositories, answers))
+            .collect();
+        let mut differences = Vec::new();
+        for (i, from) in names.iter().enumerate() {
+            for (j, to) in names.iter().enumerate().skip(i + 1) {
+                let hit = |answer: &Answer| 100.0 * f64::from(u8::from(answer.exact));
+                let pairs = answers[i].iter().zip(&answers[j]);
+                let each: Vec<f64> = pairs.map(|(from, to)| hit(to) - hit(from)).collect();
+                let (exact, p) = paired_bootstrap(&each, options.seed);
+                let (from, to) = (from.to_string(), to.to_string());
+                differences.push(Difference { from, to, exact, p });
+            }
         }
-        f.write_str(&table(&rows))
+        Report {
+            suite: None,
+            version: env!("CARGO_PKG_VERSION"),
+            machine: super::machine::machine(),
+            options: options.clone(),
+            variants,
+            differences,
+            answers,
+        }
     }
 }
 
-/// What one place gave.
-#[derive(Clone)]
-struct Answer {
-    answered: bool,
-    exact: bool,
-    shown: bool,
-    similarity: f64,
-    milliseconds: f64,
-}
-
-/// Asks at random places of each repository's files, given with the repository's name.
-///
-/// A place is a word boundary inside a line of at least 12 characters that is no comment of its own;
-/// the line's rest has at least 3 characters and is hidden from the model. `say` hears of places done.
-pub fn line_rests(
-    completer: &mut dyn Completer,
-    repositories: &[(String, Vec<SourceFile>)],
-    options: &LineRestOptions,
-    say: &mut dyn FnMut(usize),
-) -> Result<LineRestReport> {
-    let (mut all, mut parts) = (Vec::new(), Vec::new());
-    for (name, files) in repositories {
-        if files.is_empty() {
-            bail!("{name}: no source file to ask about");
-        }
-        let before = all.len();
-        let mut heard = |done: usize| say(before + done);
-        let answers = ask(completer, files, options, &mut heard);
-        parts.push(report(name, &answers, options));
-        all.extend(answers);
-    }
-    Ok(LineRestReport { repositories: parts, ..report("all", &all, options) })
-}
-
-fn ask(
-    completer: &mut dyn Completer,
-    files: &[SourceFile],
-    options: &LineRestOptions,
-    say: &mut dyn FnMut(usize),
-) -> Vec<Answer> {
-    let mut rng = StdRng::seed_from_u64(options.seed);
-    let (mut answers, mut tries) = (Vec::new(), 0);
-    while answers.len() < options.count && tries < options.count * 100 {
-        tries += 1;
-        let file = &files[rng.random_range(0..files.len())];
-        let Some((offset, end)) = place(&file.text, &mut rng) else { continue };
-        let after = if options.suffix { &file.text[end..] } else { "" };
-        let text = format!("{}{after}", &file.text[..offset]);
-        let uri = format!("file:///{}/{}/{}", file.repository, answers.len() + 1, file.path);
-        let document = Document::new(uri, file.language, 1, Text::new(text));
-        let request = CompletionRequest {
-            snapshot: Snapshot {
-                document: document.into(),
-                others: Vec::new(),
-                recent_edits: Vec::new(),
-            },
-            offset,
-            trigger: Trigger::Invoked,
-            items: 1,
-            selected: None,
+impl VariantReport {
+    fn new(name: &str, repositories: &[Repository], answers: &[Answer]) -> VariantReport {
+        let of = |(index, repository): (usize, &Repository)| RepositoryFigures {
+            repository: repository.name.clone(),
+            revision: repository.revision.clone(),
+            since: repository.since.as_ref().map(|since| since.commit.clone()),
+            figures: Figures::new(answers.iter().filter(|a| a.repository == index)),
         };
-        let start = Instant::now();
-        let completion = completer.complete(&request, &Progress::new(), &CancelToken::new());
-        let milliseconds = start.elapsed().as_secs_f64() * 1000.0;
-        let wanted = file.text[offset..end].trim_end();
-        let first = completion.suggestions.first();
-        let line = first.and_then(|s| s.edit.new_text.lines().next()).unwrap_or("").trim_end();
-        answers.push(Answer {
-            answered: first.is_some(),
-            exact: first.is_some() && line == wanted,
-            shown: first.is_some_and(|s| s.probability >= options.show_threshold),
-            similarity: 100.0 * edit_similarity(line, wanted),
-            milliseconds,
-        });
-        say(answers.len());
-    }
-    answers
-}
-
-fn report(repository: &str, answers: &[Answer], options: &LineRestOptions) -> LineRestReport {
-    let (mut exact, mut similar) = (Ratio::default(), Ratio::default());
-    for answer in answers {
-        exact.add(f64::from(u8::from(answer.exact)), 1.0);
-        similar.add(answer.similarity, 1.0);
-    }
-    let count = |f: fn(&Answer) -> bool| answers.iter().filter(|a| f(a)).count();
-    let mut times: Vec<f64> = answers.iter().map(|a| a.milliseconds).collect();
-    LineRestReport {
-        repository: repository.to_string(),
-        places: answers.len(),
-        exact: count(|a| a.exact),
-        answered: count(|a| a.answered),
-        milliseconds: (percentile(&mut times, 0.5), percentile(&mut times, 0.95)),
-        interval: 100.0 * exact.interval().unwrap_or(1.0),
-        edit_similarity: similar.value(),
-        shown: count(|a| a.shown),
-        shown_exact: count(|a| a.shown && a.exact),
-        suffix: options.suffix,
-        repositories: Vec::new(),
+        let suggested = answers.iter().filter_map(|a| Some((a.probability? as f64, a.exact)));
+        let until = LENGTHS[1..].iter().copied().chain([usize::MAX]);
+        let length = |(from, until)| {
+            let inside = answers.iter().filter(|a| (from..until).contains(&a.characters()));
+            let places = inside.clone().count();
+            let exact = Figure::share(inside.filter(|a| a.exact).count(), places);
+            LengthFigures { from, places, exact }
+        };
+        VariantReport {
+            variant: name.to_string(),
+            figures: Figures::new(answers.iter()),
+            repositories: repositories.iter().enumerate().map(of).collect(),
+            reliability: Reliability::new(suggested),
+            lengths: LENGTHS.into_iter().zip(until).map(length).filter(|l| l.places > 0).collect(),
+        }
     }
 }
 
-/// A cursor and the end of its line, or nothing if the drawn line does not qualify.
-pub(super) fn place(text: &str, rng: &mut StdRng) -> Option<(usize, usize)> {
-    let at = text.floor_char_boundary(rng.random_range(0..text.len()));
-    let start = text[..at].rfind('\n').map_or(0, |i| i + 1);
-    let end = text[at..].find('\n').map_or(text.len(), |i| at + i);
-    let line = &text[start..end];
-    let trimmed = line.trim();
-    if trimmed.len() < 12 || trimmed.starts_with(['#', '/', '*', '"']) {
-        return None;
+impl Figures {
+    fn new<'a>(answers: impl Iterator<Item = &'a Answer> + Clone) -> Figures {
+        let (mut similarity, mut completed) = (Ratio::default(), Ratio::default());
+        for answer in answers.clone() {
+            similarity.add(answer.similarity, 1.0);
+            let offered = answer.offered.as_ref().filter(|_| answer.right);
+            let saved = offered.map_or(0, |text| text.chars().count());
+            completed.add(saved as f64, answer.characters() as f64);
+        }
+        let count = |f: fn(&Answer) -> bool| answers.clone().filter(|a| f(a)).count();
+        let (places, shown) = (count(|_| true), count(|a| a.shown));
+        let mut times: Vec<f64> = answers.clone().map(|a| a.milliseconds).collect();
+        Figures {
+            places,
+            exact: Figure::share(count(|a| a.exact), places),
+            similarity: Figure::ratio(&similarity),
+            answered: Figure::share(count(|a| a.probability.is_some()), places),
+            shown: Figure::share(shown, places),
+            shown_exact: Figure::share(count(|a| a.right), shown),
+            completed: Figure::ratio(&completed),
+            milliseconds_p50: Figure::percentile(&mut times, 0.5),
+            milliseconds_p95: Figure::percentile(&mut times, 0.95),
+        }
     }
-    let word = |c: char| c.is_alphanumeric() || c == '_';
-    let indent = line.len() - line.trim_start().len();
-    let boundaries: Vec<usize> = line
-        .char_indices()
-        .zip(line.chars().skip(1))
-        .filter(|((i, a), b)| *i >= indent && word(*a) != word(*b))
-        .map(|((i, a), _)| i + a.len_utf8())
-        .filter(|&i| line[i..].trim_end().len() >= 3)
-        .collect();
-    if boundaries.is_empty() {
-        return None;
-    }
-    Some((start + boundaries[rng.random_range(0..boundaries.len())], end))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::suggest::{Completion, Suggestion};
-    use crate::text::TextEdit;
-
-    /// Knows the lines of one text, and answers with the rest of the one that begins like the cursor's.
-    struct Oracle(&'static str, Vec<String>);
-
-    impl Completer for Oracle {
-        fn complete(
-            &mut self,
-            request: &CompletionRequest,
-            _: &Progress,
-            _: &CancelToken,
-        ) -> Completion {
-            let text = request.snapshot.document.text.as_str();
-            self.1.push(text[request.offset..].to_string());
-            let start = text[..request.offset].rfind('\n').map_or(0, |at| at + 1);
-            let before = &text[start..request.offset];
-            let line = self.0.lines().find(|line| line.starts_with(before)).unwrap();
-            let new_text = line[before.len()..].to_string();
-            let edit = TextEdit { range: request.offset..request.offset, new_text };
-            let probability = if before.len() > 10 { 0.9 } else { 0.01 };
-            let suggestions = vec![Suggestion { edit, probability }];
-            Completion { suggestions, ..Completion::default() }
-        }
-    }
-
-    const TEXT: &str = "let first_value = compute(1, 2);\nreturn second.call(first_value);\n";
-
-    fn ask_oracle(suffix: bool) -> (LineRestReport, Vec<String>) {
-        let file = SourceFile {
-            path: "a.rs".into(),
-            repository: "r".into(),
-            language: "rust",
-            text: TEXT.into(),
-        };
-        let repositories =
-            [("one".to_string(), vec![file.clone()]), ("two".to_string(), vec![file])];
-        let options = LineRestOptions { count: 20, seed: 1, suffix, show_threshold: 0.5 };
-        let mut oracle = Oracle(TEXT, Vec::new());
-        let report = line_rests(&mut oracle, &repositories, &options, &mut |_| {}).unwrap();
-        (report, oracle.1)
-    }
-
-    #[test]
-    fn who_knows_the_lines_is_right_everywhere() {
-        let (report, after) = ask_oracle(true);
-        assert_eq!((report.places, report.exact, report.answered), (40, 40, 40));
-        assert_eq!((report.edit_similarity, report.interval), (100.0, 0.0));
-        assert!(report.shown > 0 && report.shown < 40 && report.shown_exact == report.shown);
-        assert_eq!(report.repositories.len(), 2);
-        assert_eq!(report.repositories[0].places, 20);
-        assert!(after.iter().any(|text| text.contains("return")));
-    }
-
-    #[test]
-    fn without_the_suffix_nothing_follows_the_cursor() {
-        let (report, after) = ask_oracle(false);
-        assert_eq!(report.exact, 40);
-        assert!(after.iter().all(String::is_empty));
-    }
-}
+mod tests;

@@ -18,9 +18,10 @@ pub use search::Cost;
 pub use text::{Texts, moments};
 
 use self::quality::Original;
-use super::completion::{LineRestOptions, line_rests};
+use super::completion::{self, Mode, Variant, draw};
 use super::engine::{Speed, measure};
 use super::statistics::{percentile, table};
+use super::texts::Repository;
 use crate::generation::{Generator, Model};
 use crate::model::groups::Part;
 use crate::model::quantize::{FileType, Moments, Plan, file_size};
@@ -106,6 +107,8 @@ struct Bench<'a> {
     weights: &'a Weights,
     texts: &'a Texts,
     options: &'a Options,
+    /// Places of the exact match: fewer than asked for in a small text.
+    places: usize,
     moments: Moments,
     judged: Original,
 }
@@ -122,7 +125,9 @@ pub fn compress(
     let calibration = Original::new(&original, &texts.calibration, SEARCH_TOKENS)?;
     let moments = moments(&original, texts)?;
     drop(original);
-    let bench = Bench { weights, texts, options, moments, judged };
+    let files = Repository::of_files("judged", texts.judged.clone());
+    let places = draw(&files, Mode::default(), &[], options.seed, options.places).len();
+    let bench = Bench { weights, texts, options, places, moments, judged };
     let mut versions: Vec<(&'static str, Plan)> =
         FileType::ALL.map(|kind| (kind.name(), bench.uniform(kind))).into();
     let mut exact = Vec::new();
@@ -150,7 +155,7 @@ pub fn compress(
     let chosen = holds.then(|| options.kind.map_or("auto", FileType::name));
     let rows = bench.rows(&versions, &exact, say)?;
     let plan = chosen.and_then(|name| versions.into_iter().find(|v| v.0 == name)).map(|v| v.1);
-    let (tokens, places) = (bench.judged.tokens(), options.places);
+    let (tokens, places) = (bench.judged.tokens(), bench.places);
     Ok(Report { rows, tokens, places, costs, chosen, remark, plan })
 }
 
@@ -170,20 +175,18 @@ impl Bench<'_> {
     fn exact(&self, plan: &Plan) -> Result<usize> {
         let model = Model::planned(self.weights, plan, "candidate")?;
         let options = CompletionOptions::default();
-        let places = LineRestOptions {
-            count: self.options.places,
-            seed: self.options.seed,
-            suffix: true,
-            show_threshold: 0.5,
-        };
+        let (places, seed) = (self.places, self.options.seed);
         let mut completer = ModelCompleter::new(Generator::new(model), options);
-        let files = [("judged".to_string(), self.texts.judged.clone())];
-        Ok(line_rests(&mut completer, &files, &places, &mut |_| {})?.exact)
+        let files = [Repository::of_files("judged", self.texts.judged.clone())];
+        let asked = completion::Options { places, seed, ..completion::Options::default() };
+        let variants = &mut [(String::new(), &mut completer as &mut dyn Variant)];
+        let report = completion::run(variants, &files, &asked, &mut |_, _| {})?;
+        Ok(report.answers[0].iter().filter(|answer| answer.exact).count())
     }
 
     /// Why a version loses too much, if it does.
     fn lost(&self, original: usize, exact: usize, most: f64) -> Option<String> {
-        let points = |exact: usize| 100.0 * exact as f64 / self.options.places.max(1) as f64;
+        let points = |exact: usize| 100.0 * exact as f64 / self.places.max(1) as f64;
         let loss = points(original) - points(exact);
         (loss > most + 1e-9)
             .then(|| format!("exact match falls by {loss:.2} points, at most {most} are allowed"))

@@ -1,6 +1,7 @@
 //! Bits per byte of rests of lines, with the text on both sides known and with the left side alone.
 //!
-//! A place is drawn as for the completion suite (`place`) and counts if a token begins there. With both
+//! A place is a word boundary inside a line of at least 12 characters that is no comment of its own, and
+//! counts if a token begins there. With both
 //! sides, the prompt is the family's fill-in-the-middle layout; a quarter of the room goes to the text
 //! after the line. Alone, the same prefix stands in its plain order. The middle's tokens are scored, the
 //! mark that ends it is not.
@@ -8,7 +9,6 @@
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::completion::place;
 use super::perplexity::{bits, window_nats};
 use super::statistics::Ratio;
 use crate::generation::Model;
@@ -106,6 +106,31 @@ fn cut(model: &Model, file: &SourceFile, offset: usize, end: usize) -> Option<Cu
     suffix.truncate(room / SUFFIX_SHARE);
     let prefix = &prefix[prefix.len().saturating_sub(room - suffix.len())..];
     Some(Cut { header, prefix: prefix.to_vec(), middle: middle.to_vec(), suffix })
+}
+
+/// A cursor and the end of its line, or nothing if the drawn line does not qualify.
+fn place(text: &str, rng: &mut StdRng) -> Option<(usize, usize)> {
+    let at = text.floor_char_boundary(rng.random_range(0..text.len()));
+    let start = text[..at].rfind('\n').map_or(0, |i| i + 1);
+    let end = text[at..].find('\n').map_or(text.len(), |i| at + i);
+    let line = &text[start..end];
+    let trimmed = line.trim();
+    if trimmed.len() < 12 || trimmed.starts_with(['#', '/', '*', '"']) {
+        return None;
+    }
+    let word = |c: char| c.is_alphanumeric() || c == '_';
+    let indent = line.len() - line.trim_start().len();
+    let boundaries: Vec<usize> = line
+        .char_indices()
+        .zip(line.chars().skip(1))
+        .filter(|((i, a), b)| *i >= indent && word(*a) != word(*b))
+        .map(|((i, a), _)| i + a.len_utf8())
+        .filter(|&i| line[i..].trim_end().len() >= 3)
+        .collect();
+    if boundaries.is_empty() {
+        return None;
+    }
+    Some((start + boundaries[rng.random_range(0..boundaries.len())], end))
 }
 
 #[cfg(test)]

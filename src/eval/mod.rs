@@ -3,12 +3,15 @@
 pub mod completion;
 pub mod compression;
 pub mod engine;
+pub mod fitting;
 pub mod greedy;
 pub mod infilling;
 pub mod machine;
+pub mod memory;
 mod middles;
 pub mod ngram;
 pub mod perplexity;
+pub mod replay;
 pub mod sandbox;
 mod statistics;
 pub mod texts;

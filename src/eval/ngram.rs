@@ -9,12 +9,14 @@
 //! Counts are exact and need 8 bytes per token of the corpus: positions sorted by the five tokens that
 //! begin there, so that a count is the length of a range.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Result, bail};
 use rayon::prelude::*;
 
 use crate::tokenizer::{FimLayout, TokenId, Tokenizer};
+use crate::train::corpus;
+use crate::train::sources::Source;
 
 /// Tokens of the longest n-gram.
 pub const ORDER: usize = 5;
@@ -188,20 +190,20 @@ impl Ngram {
 /// so far.
 pub fn count(
     tokenizer: &Tokenizer,
-    roots: &[PathBuf],
+    sources: &[Source],
     limit: usize,
     say: &mut dyn FnMut(&Path, usize),
 ) -> Result<Ngram> {
     let end = tokenizer.fim().and_then(FimLayout::end).unwrap_or(0);
     let mut builder = NgramBuilder::new(tokenizer.vocab_size(), end, limit);
-    for root in roots {
-        let files = crate::train::corpus::read(root)?;
+    for source in sources {
+        let files = corpus::read_source(source)?;
         let documents: Vec<Vec<TokenId>> = files
             .par_iter()
             .map(|f| [tokenizer.file_header(&f.path), tokenizer.encode(&f.text)].concat())
             .collect();
         let full = !documents.iter().all(|document| builder.add(document));
-        say(root, builder.tokens());
+        say(&source.root, builder.tokens());
         if full {
             break;
         }

@@ -1,33 +1,89 @@
 //! The texts that models are measured on: repositories by name, and a seeded sample by language.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
 use crate::train::corpus::{self, SourceFile};
+use crate::train::history::Hunk;
 use crate::train::sources::Source;
 
-/// The folders and repositories behind these paths, some of which may be lists, as in training.
-pub fn roots(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let mut roots = Vec::new();
-    for path in paths {
-        roots.extend(Source::find(path)?.into_iter().map(|source| source.root));
-    }
-    Ok(roots)
+/// A repository as an evaluation sees it.
+#[derive(Clone, Debug)]
+pub struct Repository {
+    /// What it is called in reports.
+    pub name: String,
+    /// The commit that was read; none for a folder.
+    pub revision: Option<String>,
+    /// Its files, sorted by path.
+    pub files: Vec<SourceFile>,
+    /// What is new in it, if only that is asked about.
+    pub since: Option<Since>,
 }
 
-/// The files of each, with its name, under the rules of training: what would not be learnt from is not
-/// asked about either. A repository without any such file is an error.
-pub fn repositories(paths: &[PathBuf]) -> Result<Vec<(String, Vec<SourceFile>)>> {
-    let read = |root: PathBuf| {
-        let files = corpus::read(&root)?;
-        Ok((files.first().map(|f| f.repository.clone()).unwrap_or_default(), files))
-    };
-    roots(paths)?.into_iter().map(read).collect()
+/// What came into a repository after a commit.
+#[derive(Clone, Debug)]
+pub struct Since {
+    /// The commit.
+    pub commit: String,
+    /// By path: runs of lines, from 0, that the files have now and did not have then.
+    pub added: BTreeMap<String, Vec<Range<usize>>>,
+}
+
+impl Repository {
+    /// Files under one name that belong to no history.
+    pub fn of_files(name: &str, files: Vec<SourceFile>) -> Repository {
+        Repository { name: name.to_string(), revision: None, files, since: None }
+    }
+
+    /// Reads one under the rules of training: what would not be learnt from is not asked about either.
+    /// `since` is the share of the first-parent history, 0 to 1, after which lines count as new.
+    ///
+    /// # Errors
+    /// Nothing to read, or no history where one is needed.
+    pub fn read(source: &Source, since: Option<f64>) -> Result<Repository> {
+        let files = corpus::read_source(source)?;
+        let now =
+            source.is_git().then(|| source.clone().at_revision(source.commit())).transpose()?;
+        let revision = now.and_then(|now| now.revision);
+        let since = match (since, &revision) {
+            (None, _) => None,
+            (Some(_), None) => {
+                bail!("{} is no git repository: nothing says what is new", source.root.display())
+            }
+            (Some(share), Some(now)) => {
+                let commit = source.commit_at(share)?;
+                let runs = |hunks: Vec<Hunk>| {
+                    hunks.into_iter().map(|h| h.new).filter(|run| !run.is_empty()).collect()
+                };
+                let changes = source.changes(&commit, now)?;
+                let added = changes.into_iter().map(|c| (c.path, runs(c.hunks))).collect();
+                Some(Since { commit, added })
+            }
+        };
+        Ok(Repository { name: source.name.clone(), revision, files, since })
+    }
+}
+
+/// The folders and repositories behind these paths, some of which may be lists, as in training.
+pub fn sources(paths: &[PathBuf]) -> Result<Vec<Source>> {
+    let found = paths.iter().map(|path| Source::find(path)).collect::<Result<Vec<_>>>()?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// The repositories behind these paths. One without any file that passes the filter is an error.
+pub fn repositories(paths: &[PathBuf], since: Option<f64>) -> Result<Vec<Repository>> {
+    sources(paths)?.iter().map(|source| Repository::read(source, since)).collect()
+}
+
+/// The URI of a file, of which [`crate::workspace::path_of_uri`] makes the path again.
+pub(super) fn file_uri(path: &Path) -> String {
+    format!("file://{}", path.display().to_string().replace('%', "%25"))
 }
 
 /// Whole files of each language, drawn by the seed until the next would exceed

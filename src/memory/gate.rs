@@ -211,6 +211,15 @@ impl Gate {
 }
 
 impl Mixing {
+    /// What this rule gives to the token of an event; the match lengths are those that the features hold.
+    pub fn mixed(&self, gate: &Gate, event: &Event) -> f32 {
+        let length = |tier: &Option<[f32; FEATURES.len()]>| tier.map_or(0.0, |x| x[1].exp_m1());
+        let lengths = event.features.tiers.each_ref().map(|tier| length(tier).round() as usize);
+        let shares = self.shares(gate, &event.features, &lengths);
+        let tiers = shares.tiers.iter().zip(&event.tiers).map(|(share, p)| share * p);
+        shares.model * event.model + tiers.sum::<f32>()
+    }
+
     /// The shares under this rule; `lengths` are the tiers' longest agreements.
     pub fn shares(
         &self,

@@ -208,6 +208,12 @@ impl Memory {
         self.shelf.write().gate = Arc::new(gate);
     }
 
+    /// Throws away what is kept of this workspace.
+    pub fn forget(&self) {
+        let files = [self.file.clone(), self.gate_file(), self.retrieval_file()];
+        files.into_iter().flatten().for_each(|file| _ = fs::remove_file(file));
+    }
+
     /// The file in which weights that were fitted to this workspace are kept.
     pub fn gate_file(&self) -> Option<PathBuf> {
         self.file.as_ref().map(|file| file.with_extension("gate.json"))

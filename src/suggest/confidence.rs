@@ -41,7 +41,9 @@ pub fn beginnings(generation: &Generation, length: usize) -> Vec<Beginning> {
         if !text.is_char_boundary(end) || end == 0 {
             continue;
         }
-        found.push(Beginning { end, features: features(&seen, end == length) });
+        let rest = &text[end..length.max(end)];
+        let ends_line = rest.is_empty() || rest.starts_with('\n');
+        found.push(Beginning { end, features: features(&seen, ends_line) });
         if mark.end >= length {
             break;
         }
@@ -49,7 +51,7 @@ pub fn beginnings(generation: &Generation, length: usize) -> Vec<Beginning> {
     found
 }
 
-fn features(marks: &[&Mark], is_whole: bool) -> [f32; FEATURES.len()] {
+fn features(marks: &[&Mark], ends_line: bool) -> [f32; FEATURES.len()] {
     let count = marks.len() as f32;
     let finite = |log_prob: f32| if log_prob.is_finite() { log_prob.max(-30.0) } else { -30.0 };
     let mean = |of: &dyn Fn(&Mark) -> f32| marks.iter().map(|m| of(m)).sum::<f32>() / count;
@@ -67,7 +69,7 @@ fn features(marks: &[&Mark], is_whole: bool) -> [f32; FEATURES.len()] {
         mean(&|m| m.mixed.best),
         (first.mixed.length as f32).ln_1p(),
         mean(&|m| m.mixed.entropy),
-        f32::from(u8::from(is_whole)),
+        f32::from(u8::from(ends_line)),
     ]
 }
 

@@ -4,6 +4,7 @@ use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 
 /// One curve, or single marked points.
+#[derive(Default)]
 pub struct Series<'a> {
     /// Its name in the legend.
     pub name: &'a str,
@@ -11,6 +12,8 @@ pub struct Series<'a> {
     pub points: Vec<(f64, f64)>,
     /// Draw marks with labels instead of a curve; one label to each point.
     pub labels: Vec<String>,
+    /// Low and high end of a bar through each point: its interval. None, or one to each point.
+    pub bars: Vec<(f64, f64)>,
 }
 
 /// What stands around the curves.
@@ -37,10 +40,14 @@ const COLOURS: [RGBColor; 5] = [
 /// The picture, 720 × 300, as SVG text.
 pub fn svg(axes: &Axes<'_>, series: &[Series<'_>]) -> Result<String> {
     let scale = |x: f64| if axes.log_x { x.max(1e-12).log10() } else { x };
-    let finite = |p: &&(f64, f64)| p.0.is_finite() && p.1.is_finite();
     let all: Vec<(f64, f64)> = series
         .iter()
-        .flat_map(|s| s.points.iter().filter(finite).map(|&(x, y)| (scale(x), y)))
+        .flat_map(|s| {
+            let bars = s.points.iter().zip(&s.bars).flat_map(|(p, b)| [(p.0, b.0), (p.0, b.1)]);
+            s.points.iter().copied().chain(bars)
+        })
+        .filter(|p| p.0.is_finite() && p.1.is_finite())
+        .map(|(x, y)| (scale(x), y))
         .collect();
     let bounds = |f: fn(&(f64, f64)) -> f64| {
         let values = || all.iter().map(f);
@@ -85,6 +92,11 @@ fn draw(
         let points = own.points.iter().filter(|p| p.0.is_finite() && p.1.is_finite());
         let points: Vec<(f64, f64)> =
             points.map(|&(x, y)| (if log { x.max(1e-12).log10() } else { x }, y)).collect();
+        let bars = own.points.iter().zip(&own.bars).filter(|(p, b)| (p.0 + b.0 + b.1).is_finite());
+        chart.draw_series(bars.map(|(&(x, _), &(low, high))| {
+            let x = if log { x.max(1e-12).log10() } else { x };
+            PathElement::new([(x, low), (x, high)], colour.stroke_width(2))
+        }))?;
         if own.labels.is_empty() {
             chart
                 .draw_series(LineSeries::new(points, colour.stroke_width(2)))?
@@ -134,9 +146,13 @@ mod tests {
     #[test]
     fn curves_and_marks_are_drawn_whatever_the_numbers() {
         let axes = Axes { title: "loss", x: "steps", y: "nats", log_x: true };
-        let curve = |points: Vec<(f64, f64)>| Series { name: "a", points, labels: Vec::new() };
-        let marks =
-            Series { name: "b", points: vec![(1.0, 2.0)], labels: vec!["q<8>".to_string()] };
+        let curve = |points: Vec<(f64, f64)>| Series { name: "a", points, ..Series::default() };
+        let marks = Series {
+            name: "b",
+            points: vec![(1.0, 2.0)],
+            labels: vec!["q<8>".to_string()],
+            bars: vec![(0.5, 2.5)],
+        };
         let text =
             svg(&axes, &[curve(vec![(1.0, 3.0), (10.0, f64::NAN), (100.0, 1.0)]), marks]).unwrap();
         assert!(text.starts_with("<svg") && text.contains("polyline") && text.contains("circle"));

@@ -1,11 +1,12 @@
 //! The report of a run as one page: curves, what was trained on, what went wrong. It loads nothing from
 //! elsewhere.
 
-use std::fmt::{Display, Write};
+use std::fmt::Display;
 
 use anyhow::Result;
 
 use super::energy;
+use super::page::{self, escaped, table};
 use super::pipeline::TrainReport;
 use super::plot::{Axes, Series, svg};
 use super::prepare::{Amount, CorpusReport};
@@ -13,28 +14,13 @@ use super::prepare::{Amount, CorpusReport};
 /// A curve of more points than this is thinned to means.
 const POINTS: usize = 500;
 
-const STYLE: &str = "\
-:root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; margin: 1rem 0; }
-td, th { padding: .2rem .8rem .2rem 0; text-align: left; border-bottom: 1px solid #8884; vertical-align: top; }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
-figure { margin: 1rem 0; }
-svg { max-width: 100%; height: auto; }
-@media (prefers-color-scheme: dark) { svg { filter: invert(.88) hue-rotate(180deg); } }";
-
 /// The page.
 pub(super) fn html(report: &TrainReport) -> Result<String> {
     let title = format!("Training report: {}", report.recipe.size);
-    let mut page = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
-         content=\"width=device-width\">\n<title>{0}</title>\n<style>\n{STYLE}\n</style>\n<h1>{0}</h1>\n",
-        escaped(&title)
-    );
+    let mut page = page::head(&title);
     page += &table(&[], &[false, false], facts(report));
     for (caption, figure) in figures(report)? {
-        let caption = escaped(&caption);
-        write!(page, "<figure>\n{figure}\n<figcaption>{caption}</figcaption>\n</figure>\n")?;
+        page += &page::figure(&figure, &caption);
     }
     if !report.candidates.is_empty() {
         let rows = report.candidates.iter().map(|c| {
@@ -146,7 +132,7 @@ fn figures(report: &TrainReport) -> Result<Vec<(String, String)>> {
     let held = |f: fn(&super::checkpoint::Evaluation) -> f32| {
         p.held_out.iter().map(|e| (e.step as f64, f(e) as f64)).collect()
     };
-    let series = |name, points| Series { name, points, labels: Vec::new() };
+    let series = |name, points| Series { name, points, ..Series::default() };
     let axes = |title, y| Axes { title, x: "step", y, log_x: false };
     let mut figures = vec![(
         "Training examples are cut for infilling and mixed with edits; the held-out ones are plain text, so \
@@ -211,31 +197,6 @@ fn corpus(corpus: &CorpusReport) -> String {
     });
     let head = ["source", "files", "MB", "licence", "commit", ""];
     page + &table(&head, &[false, true, true, false, false, false], sources)
-}
-
-/// A table; numbers stand to the right.
-fn table(head: &[&str], numbers: &[bool], rows: impl IntoIterator<Item = Vec<String>>) -> String {
-    let line = |tag: &str, cells: &mut dyn Iterator<Item = &str>| {
-        let cells = cells.zip(numbers).map(|(cell, number)| {
-            let class = if *number { " class=\"n\"" } else { "" };
-            format!("<{tag}{class}>{}</{tag}>", escaped(cell))
-        });
-        format!("<tr>{}</tr>\n", cells.collect::<String>())
-    };
-    let mut text = "<table>\n".to_string();
-    if !head.is_empty() {
-        text += &line("th", &mut head.iter().copied());
-    }
-    for row in rows {
-        text += &line("td", &mut row.iter().map(String::as_str));
-    }
-    text + "</table>\n"
-}
-
-/// Names come from the corpus: nothing in them may become part of the page.
-fn escaped(text: &str) -> String {
-    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    text.replace('"', "&quot;")
 }
 
 /// 1234567 as 1,234,567.

@@ -29,6 +29,8 @@ pub struct Source {
     pub root: PathBuf,
     /// What it is called in reports and headers.
     pub name: String,
+    /// The commit that is read, if another one than HEAD was asked for.
+    pub revision: Option<String>,
     git: bool,
 }
 
@@ -54,33 +56,66 @@ pub struct Listing {
 
 impl Source {
     /// The sources that `root` stands for: itself, or, if it is a text file, one per line (`#` comments).
+    ///
+    /// A repository may be followed by `@` and a revision (hash, tag, branch), whose files are then read
+    /// instead of HEAD's; a path that exists as it is written wins.
     pub fn find(root: &Path) -> Result<Vec<Source>> {
-        if !root.exists() {
-            bail!("{}: no such file or folder", root.display());
-        }
-        if root.is_dir() {
-            return Ok(vec![Source::new(root)]);
+        if !root.is_file() {
+            return Ok(vec![Source::at(root)?]);
         }
         let list = std::fs::read_to_string(root).with_context(|| {
             format!("{} is neither a folder nor a list of folders", root.display())
         })?;
         let base = root.parent().unwrap_or(Path::new("."));
         let lines = list.lines().map(|l| l.split('#').next().unwrap_or("").trim());
-        let mut sources = Vec::new();
-        for line in lines.filter(|line| !line.is_empty()) {
-            let path = base.join(line);
-            if !path.is_dir() {
-                bail!("{}: the folder {line:?} on its list does not exist", root.display());
-            }
-            sources.push(Source::new(&path));
+        let find = |line: &str| {
+            Source::at(&base.join(line)).with_context(|| format!("{}, a list", root.display()))
+        };
+        lines.filter(|line| !line.is_empty()).map(find).collect()
+    }
+
+    /// The folder at a path, or the revision in `DIR@REV`.
+    fn at(path: &Path) -> Result<Source> {
+        if path.is_dir() {
+            return Ok(Source::new(path));
         }
-        Ok(sources)
+        let text = path.to_str().unwrap_or_default();
+        let mut parts = text.rmatch_indices('@').map(|(at, _)| (&text[..at], &text[at + 1..]));
+        match parts.find(|(folder, _)| Path::new(folder).is_dir()) {
+            Some((folder, revision)) => Source::new(Path::new(folder)).at_revision(revision),
+            None => bail!("{}: no such file or folder", path.display()),
+        }
     }
 
     fn new(root: &Path) -> Source {
         let bare = root.join("HEAD").is_file() && root.join("objects").is_dir();
         let git = bare || root.join(".git").exists();
-        Source { root: root.to_path_buf(), name: repository_name(root), git }
+        Source { root: root.to_path_buf(), name: repository_name(root), revision: None, git }
+    }
+
+    /// The same repository as of a revision: a hash, tag or branch.
+    ///
+    /// # Errors
+    /// A folder that is no git repository; a revision that it does not know.
+    pub fn at_revision(mut self, revision: &str) -> Result<Source> {
+        let root = self.root.display();
+        if !self.git {
+            bail!(
+                "{root} is no git repository and so has no revision {revision:?}; leave out the @"
+            );
+        }
+        let commit = format!("{revision}^{{commit}}");
+        let found = self.git_output(&["rev-parse", "--verify", "--end-of-options", &commit]);
+        let Ok(found) = found else {
+            bail!("{root} knows no revision {revision:?}; name a hash, tag or branch of it");
+        };
+        self.revision = Some(found.trim().to_string());
+        Ok(self)
+    }
+
+    /// What git is asked about: a commit, or HEAD.
+    pub fn commit(&self) -> &str {
+        self.revision.as_deref().unwrap_or("HEAD")
     }
 
     /// Whether this is a git repository.
@@ -121,9 +156,9 @@ impl Source {
 
     fn list_git(&self) -> Result<Listing> {
         let mut listing = Listing::new();
-        listing.state = self.git_output(&["rev-parse", "HEAD"])?.trim().to_string();
+        listing.state = self.git_output(&["rev-parse", self.commit()])?.trim().to_string();
         let mut licences = Vec::new();
-        for entry in self.git_output(&["ls-tree", "-r", "-z", "HEAD"])?.split('\0') {
+        for entry in self.git_output(&["ls-tree", "-r", "-z", self.commit()])?.split('\0') {
             let Some((meta, path)) = entry.split_once('\t') else { continue };
             let mut fields = meta.split(' ');
             // Links and submodules are no files.
@@ -239,14 +274,16 @@ impl Source {
     }
 
     /// git on a repository that is not ours: it fetches nothing and runs nothing configured there.
-    fn git(&self, arguments: &[&str]) -> Command {
+    pub(super) fn git(&self, arguments: &[&str]) -> Command {
         let mut git = Command::new("git");
         git.env("GIT_NO_LAZY_FETCH", "1").env("GIT_ALLOW_PROTOCOL", "none").env_remove("GIT_DIR");
-        git.args(["-c", "safe.directory=*", "-C"]).arg(&self.root).args(arguments);
+        git.args(["-c", "safe.directory=*", "-c", "core.quotePath=false", "-C"])
+            .arg(&self.root)
+            .args(arguments);
         git
     }
 
-    fn git_output(&self, arguments: &[&str]) -> Result<String> {
+    pub(super) fn git_output(&self, arguments: &[&str]) -> Result<String> {
         let output = self.git(arguments).output().context("cannot run git")?;
         if !output.status.success() {
             let error = String::from_utf8_lossy(&output.stderr);

@@ -79,18 +79,131 @@ fn loss_is_told_by_language_beside_the_ngram_model() {
 }
 
 #[test]
-fn completion_is_told_by_repository() {
-    let ((_a, first), (_b, second)) = (repository("first"), repository("second"));
-    let repos = ["completion", "--repo", text(&first), text(&second), "--count", "5"];
-    let json = done(&repos);
-    assert_eq!((&json["places"], &json["suffix"]), (&10.into(), &true.into()), "{json}");
-    for key in ["exact", "answered", "milliseconds", "interval", "edit_similarity", "shown"] {
+fn completion_is_told_by_variant_and_repository() {
+    let ((folder, first), (_b, second)) = (repository("first"), repository("second"));
+    let page = folder.path().join("report.html");
+    let lines = folder.path().join("answers.jsonl");
+    let files = ["--html", text(&page), "--answers", text(&lines)];
+    let repos = ["completion", "--repo", text(&first), text(&second), "--places", "5"];
+    let json = done(&[&repos[..], &files].concat());
+    for key in ["version", "machine", "options", "variants", "differences"] {
         assert!(!json[key].is_null(), "{key}: {json}");
     }
-    let parts = json["repositories"].as_array().expect("a list");
+    assert_eq!((&json["options"]["mode"], &json["options"]["seed"]), (&"rest".into(), &1.into()));
+    let variant = &json["variants"][0];
+    assert_eq!((&variant["variant"], &variant["places"]), (&"default".into(), &10.into()));
+    for key in ["exact", "similarity", "answered", "shown", "completed", "milliseconds_p50"] {
+        assert!(variant[key]["value"].is_number(), "{key}: {json}");
+    }
+    assert!(variant["exact"]["high"].is_number() && variant["reliability"]["brier"].is_number());
+    let parts = variant["repositories"].as_array().expect("a list");
     let names: Vec<_> = parts.iter().filter_map(|part| part["repository"].as_str()).collect();
     assert_eq!(names, ["first", "second"]);
-    assert_eq!(done(&[&repos[..], &["--no-suffix"]].concat())["suffix"], false);
+    let page = std::fs::read_to_string(page).expect("the page");
+    assert!(page.contains("<svg") && page.contains("<mark>"), "{page}");
+    let loads = ["src=", "href=", "url(", "@import", "<script"];
+    assert!(loads.iter().all(|word| !page.contains(word)), "{page}");
+    let lines = std::fs::read_to_string(lines).expect("the answers");
+    assert_eq!(lines.lines().count(), 10);
+    for line in lines.lines() {
+        let answer: Value = serde_json::from_str(line).expect("JSON");
+        assert!(answer["wanted"].is_string() && answer["variant"] == "default", "{line}");
+    }
+    for (mode, context) in [("line", "left"), ("rest", "fim")] {
+        let json = done(&[&repos[..], &["--mode", mode, "--context", context]].concat());
+        assert_eq!(
+            (&json["options"]["mode"], &json["options"]["context"]),
+            (&mode.into(), &context.into())
+        );
+    }
+    let none = run(&[&["eval"], &repos[..], &["--mode", "block"]].concat());
+    none.refused(3, &["first", "no place"]);
+}
+
+/// A git repository whose first commit has `files` of [`repository`], and whose second adds to one.
+fn history() -> (TempDir, PathBuf) {
+    let (folder, root) = repository("first");
+    let git = |arguments: &[&str]| {
+        let mut git = std::process::Command::new("git");
+        git.args(["-c", "user.name=A", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]);
+        let output = git.arg("-C").arg(&root).args(arguments).output().expect("git runs");
+        assert!(output.status.success(), "{output:?}");
+    };
+    git(&["init", "-q", "-b", "main"]);
+    git(&["add", "-A"]);
+    git(&["commit", "-q", "-m", "one"]);
+    git(&["tag", "old"]);
+    let path = root.join("src/part_0.py");
+    let before = std::fs::read_to_string(&path).expect("a file");
+    let added = "def added(value, other):\n    return compute(value, other) + 1\n\n\n";
+    std::fs::write(&path, added.to_string() + &before).expect("a file");
+    git(&["commit", "-q", "-a", "-m", "two"]);
+    (folder, root)
+}
+
+#[test]
+fn a_repository_is_read_as_of_a_revision() {
+    let (folder, root) = history();
+    let at = |revision: &str| format!("{}@{revision}", text(&root));
+    let commit = |json: &Value| json["variants"][0]["repositories"][0]["revision"].to_string();
+    let ask = |repo: &str| done(&["completion", "--places", "3", "--repo", repo]);
+    let (old, new) = (ask(&at("old")), ask(text(&root)));
+    assert!(commit(&old).len() == 42 && commit(&old) != commit(&new), "{old}");
+    assert_eq!(commit(&ask(&at("main"))), commit(&new));
+    // What is there as it is written wins.
+    let copied = folder.path().join("first@old");
+    std::fs::rename(root.join("src"), &copied).expect("a folder");
+    assert_eq!(commit(&ask(text(&copied))), "null");
+
+    let refused = |repo: &str, words: &[&str]| {
+        run(&["eval", "completion", "--repo", repo]).refused(3, words);
+    };
+    refused(&at("nowhere"), &["first", "\"nowhere\"", "hash, tag or branch"]);
+    refused(&format!("{}@main", text(&copied)), &["no git repository", "\"main\""]);
+}
+
+#[test]
+fn commits_are_typed_again() {
+    let (_folder, root) = history();
+    let json = done(&["replay", "--repo", text(&root), "--commits", "3", "--key-ms", "5"]);
+    assert_eq!(json["commits"].as_array().map(Vec::len), Some(1), "the first has no parent");
+    assert_eq!((&json["hunks"], &json["key_ms"]), (&1.into(), &5.into()), "{json}");
+    let number = |key: &str| json[key].as_u64().unwrap_or_else(|| panic!("{key}: {json}"));
+    assert_eq!(number("keys_without"), 59, "{json}");
+    assert!(number("keys") > 0 && number("keys") <= 59 && number("asked") > 0, "{json}");
+    assert!(number("shown") >= number("accepted") && json["saved"].is_number(), "{json}");
+    #[cfg(target_os = "linux")]
+    assert!(number("memory_peak") > 1_000_000 && json["processor_seconds_per_minute"].is_number());
+    let nothing = run(&["eval", "replay", "--repo", &format!("{}@old", text(&root))]);
+    nothing.refused(3, &["no commit"]);
+    let folder = run(&["eval", "replay", "--repo", text(&root.join("src"))]);
+    folder.refused(3, &["no git repository"]);
+}
+
+#[test]
+fn suites_name_repositories_and_new_lines() {
+    let (folder, root) = history();
+    let path = folder.path().join("suite.toml");
+    let suite = "name = \"mine\"\nmode = \"line\"\ncontext = \"left\"\nplaces = 9\nsince = 0.5\n";
+    let write = |dir: &str| {
+        let repository = format!("[[repository]]\ndir = \"{dir}\"\nrevision = \"main\"\n");
+        std::fs::write(&path, format!("{suite}{repository}")).expect("a file");
+    };
+    write("first");
+    let json = done(&["completion", "--suite", text(&path)]);
+    assert_eq!((&json["suite"], &json["options"]["mode"]), (&"mine".into(), &"line".into()));
+    let variant = &json["variants"][0];
+    // The two lines of code that the second commit added.
+    assert_eq!(variant["places"], 2, "{json}");
+    assert!(variant["repositories"][0]["since"].is_string(), "{json}");
+    write("owner+first");
+    let clones = root.parent().expect("a folder");
+    let given = ["--clones", text(clones), "--context", "fim", "--places", "1"];
+    let json = done(&[&["completion", "--suite", text(&path)], &given[..]].concat());
+    assert_eq!(json["variants"][0]["places"], 1);
+    assert_eq!(json["options"]["context"], "fim", "{json}");
+    let missing = run(&["eval", "completion", "--suite", text(&path)]);
+    missing.refused(3, &["owner+first", "--clones"]);
 }
 
 #[test]
@@ -106,7 +219,7 @@ fn infilling_runs_programs_and_all_gathers_everything() {
     let samples = std::fs::read_to_string(samples).expect("the samples");
     assert_eq!(samples.lines().count(), 6);
     assert!(samples.contains(r#""completion":"    y = x * 2\n""#), "{samples}");
-    let options = ["--count", "2", "--middles", "2", "--weak-sandbox"];
+    let options = ["--places", "2", "--middles", "2", "--weak-sandbox"];
     let all = ["all", "--repo", text(&repo), "--suite", text(&suite)];
     let json = done(&[&all[..], &options[..]].concat());
     let parts = ["machine", "model", "engine", "loss", "completion", "completion_left_only"];

@@ -1,0 +1,155 @@
+//! Fits what the program ships with: the gate between model and memory, and the scale of its answers, on
+//! repositories that the model was not trained on. Each file is judged by a memory that does not know it.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde::Serialize;
+
+use super::completion::{Context, Mode, draw, memory, request};
+use super::texts::Repository;
+use crate::generation::{CancelToken, Generator, Model, fit};
+use crate::memory::gate::Event;
+use crate::memory::{FocusCache, Gate, Memory, Mixing};
+use crate::suggest::confidence::{Beginning, Confidence};
+use crate::suggest::{Completer, CompletionOptions, ModelCompleter, Progress};
+
+/// Passes over the events of all repositories.
+const ROUNDS: usize = 400;
+
+/// Bits per token in one repository. All tokens of its windows count, in halves with and without the text
+/// behind the window.
+#[derive(Clone, Debug, Serialize)]
+pub struct Bits {
+    /// Its name.
+    pub repository: String,
+    /// Tokens that were predicted.
+    pub tokens: usize,
+    /// By the model alone.
+    pub model: f64,
+    /// Mixed with the memory by the gate that the program has now.
+    pub mixed: f64,
+    /// How many percent lower that is.
+    pub lower: f64,
+    /// With one weight for all places, the best of nine.
+    pub fixed: f64,
+    /// With the gate fitted to the first half of the repository's windows, on the second half; and the gate as it
+    /// was on the same half.
+    pub refitted: (f64, f64),
+}
+
+/// A repository's memory and the events of its windows.
+pub struct Gathered {
+    name: String,
+    memory: Arc<Memory>,
+    events: Vec<Event>,
+}
+
+/// Gathers `windows` windows of each repository. `say` hears of windows done.
+pub fn gather(
+    model: &Model,
+    repositories: &[Repository],
+    windows: usize,
+    seed: u64,
+    say: &mut dyn FnMut(usize),
+) -> Result<Vec<Gathered>> {
+    let (mut kv, mut cache) = (model.engine.new_cache(), FocusCache::default());
+    let mut all = Vec::new();
+    for (number, repository) in repositories.iter().enumerate() {
+        let memory = memory(repository, model.tokenizer.clone())?;
+        let shelf = memory.shelf();
+        let segment = &shelf.segments[0].0;
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut events = Vec::new();
+        for window in 0..windows {
+            let at = rng.random_range(0..segment.tokens().len() as u32);
+            let Some(index) = segment.file_at(at) else { continue };
+            let (name, range, _) = segment.file(index);
+            let tokens = &segment.tokens()[range.start as usize..range.end as usize];
+            let file = (name, tokens);
+            events.extend(fit::events(model, &mut kv, &memory, &mut cache, file, &mut rng)?);
+            say(number * windows + window + 1);
+        }
+        all.push(Gathered { name: repository.name.clone(), memory, events });
+    }
+    Ok(all)
+}
+
+/// What the events say of the gate as it is.
+pub fn bits(gathered: &Gathered) -> Bits {
+    const LN_2: f64 = std::f64::consts::LN_2;
+    let Gathered { name, memory, events } = gathered;
+    let gate = memory.shelf().gate;
+    let nats = |p: f32| -f64::from(p.max(1e-9).ln());
+    let count = events.len().max(1) as f64;
+    let model = events.iter().map(|e| nats(e.model)).sum::<f64>() / count / LN_2;
+    let mixed = gate.nats(events) / LN_2;
+    let fixed = (1..10).map(|i| {
+        let rule = Mixing::Fixed(0.1 * i as f32);
+        events.iter().map(|e| nats(rule.mixed(&gate, e))).sum::<f64>() / count / LN_2
+    });
+    let (learn, judge) = events.split_at(events.len() / 2);
+    let own = gate.fit(learn, ROUNDS / 2, 3000.0);
+    Bits {
+        repository: name.clone(),
+        tokens: events.len(),
+        model,
+        mixed,
+        lower: 100.0 * (1.0 - mixed / model),
+        fixed: fixed.fold(f64::INFINITY, f64::min),
+        refitted: (own.nats(judge) / LN_2, gate.nats(judge) / LN_2),
+    }
+}
+
+/// The gate that fits all repositories, each with the same weight.
+pub fn gate(gathered: &[Gathered]) -> Gate {
+    let events: Vec<Event> = gathered.iter().flat_map(|g| g.events.iter().copied()).collect();
+    Gate::default().fit(&events, ROUNDS, 1.0)
+}
+
+/// The scale that fits the answers at `places` places of each repository and kind. `say` hears of places done.
+pub fn confidence(
+    model: Model,
+    gate: &Gate,
+    repositories: &[Repository],
+    gathered: &[Gathered],
+    places: usize,
+    seed: u64,
+    say: &mut dyn FnMut(usize),
+) -> Confidence {
+    let mut completer = ModelCompleter::new(Generator::new(model), CompletionOptions::default());
+    let (mut samples, mut wholes, mut done) = (Vec::new(), Vec::new(), 0);
+    for (repository, Gathered { memory, .. }) in repositories.iter().zip(gathered) {
+        memory.set_gate(gate.clone());
+        completer.set_memory(Some(memory.clone()));
+        for (mode, context) in [
+            (Mode::Rest, Context::Fim),
+            (Mode::Rest, Context::Left),
+            (Mode::Line, Context::Fim),
+        ] {
+            for place in draw(repository, mode, &[], seed, places) {
+                let request = request(repository, &place, context);
+                completer.complete(&request, &Progress::new(), &CancelToken::new());
+                completer.forget(&request.snapshot.document.uri);
+                let truth = &repository.files[place.file].text[place.cursor..];
+                let (text, beginnings) = completer.last_beginnings();
+                let judge = |b: &Beginning| (b.clone(), is_right(&text[..b.end], text, truth));
+                let line = text.lines().next().unwrap_or("").len();
+                wholes.extend(beginnings.iter().rfind(|b| b.end <= line).map(judge));
+                samples.extend(beginnings.iter().map(judge));
+                done += 1;
+                say(done);
+            }
+        }
+    }
+    Confidence::fit(&samples, &wholes)
+}
+
+/// Whether the truth goes on like this beginning of an answer; where it ends a line, that must end there, too.
+fn is_right(beginning: &str, text: &str, truth: &str) -> bool {
+    let ends_line = text[beginning.len()..].chars().next().is_none_or(|c| c == '\n');
+    let Some(rest) = truth.strip_prefix(beginning.trim_end_matches('\n')) else { return false };
+    !ends_line || rest.trim_start_matches([' ', '\t', '\r']).starts_with('\n') || rest.trim().is_empty()
+}
