@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Answer, Figure, Report, VariantReport, table};
+use super::{Answer, Figure, Report, RepositoryFigures, VariantReport, table};
 use crate::train::page::{self, escaped};
 use crate::train::plot::{Axes, Series, svg};
 
@@ -83,7 +83,8 @@ fn pictures(report: &Report) -> Result<Vec<(String, String)>> {
         variants.iter().map(series).collect::<Vec<Series<'_>>>()
     };
     let names = variants.first().map_or(&[][..], |first| &first.repositories);
-    let names: Vec<&str> = names.iter().map(|r| r.repository.as_str()).collect();
+    let name = |(at, r): (usize, &RepositoryFigures)| format!("{} {}", at + 1, r.repository);
+    let names: Vec<String> = names.iter().enumerate().map(name).collect();
 
     let mut reliability = each(&|variant| {
         let bins = variant.reliability.bins.iter().filter(|bin| bin.count > 0);
@@ -102,7 +103,7 @@ fn pictures(report: &Report) -> Result<Vec<(String, String)>> {
             for (at, figure) in figures.enumerate() {
                 points.push((at as f64 + 1.0 + shift(index), figure.value));
                 bars.push(ends(figure));
-                labels.push(if index == 0 { names[at].to_string() } else { String::new() });
+                labels.push(String::new());
             }
             Series { name: &variant.variant, points, labels, bars }
         })
@@ -142,7 +143,7 @@ fn pictures(report: &Report) -> Result<Vec<(String, String)>> {
             svg(&axes("Reliability", "predicted", "observed", false), &reliability)?,
         ),
         (
-            "Exact match in each repository, with intervals.".to_string(),
+            format!("Exact match with intervals in each repository: {}.", names.join(", ")),
             svg(&axes("Exact match", "repository", "percent", false), &exact)?,
         ),
         (
