@@ -1,12 +1,12 @@
 //! `nestling complete FILE:LINE:COL`: what the editor would offer there, on the command line.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
 use serde_json::json;
 
-use super::{ModelArgs, print, print_json, wrong_use};
+use super::{ModelArgs, print, print_json, store, wrong_use};
 use crate::generation::{CancelToken, Generator};
 use crate::suggest::{
     Completer, CompletionOptions, CompletionRequest, ModelCompleter, Progress, Trigger,
@@ -22,6 +22,9 @@ pub(super) struct CompleteArgs {
     /// How many alternatives
     #[arg(short = 'n', long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=10))]
     count: u8,
+    /// Do not look at the other files of the repository
+    #[arg(long)]
+    no_memory: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -34,7 +37,9 @@ pub(super) fn run(args: CompleteArgs, model: &ModelArgs) -> Result<ExitCode> {
             args.place
         )));
     };
-    let document = read_file(Path::new(path))?;
+    let mut document = read_file(Path::new(path))?;
+    // The memory knows files by their whole paths.
+    document.path = std::fs::canonicalize(path).ok().or(document.path);
     let offset = match offset_of(&document.text, line, column) {
         Ok(offset) => offset,
         Err(reason) => return Ok(wrong_use(format!("{}: {reason}", args.place))),
@@ -49,9 +54,19 @@ pub(super) fn run(args: CompleteArgs, model: &ModelArgs) -> Result<ExitCode> {
         trigger: Trigger::Invoked,
         items: args.count.into(),
         selected: None,
+        precision: None,
     };
-    let mut completer =
-        ModelCompleter::new(Generator::new(model.load()?), CompletionOptions::default());
+    let options = CompletionOptions { store: store(), ..CompletionOptions::default() };
+    let mut completer = ModelCompleter::new(Generator::new(model.load()?), options);
+    if !args.no_memory
+        && let Some(root) = repository(Path::new(path))
+        && let Some(memory) = completer.remember(&root)
+    {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        if let Err(error) = memory.update(threads, &|_| {}, &|| true) {
+            tracing::warn!("the repository is not known: {error:#}");
+        }
+    }
     let completion = completer.complete(&request, &Progress::new(), &CancelToken::new());
     let reason = completion.silence.map(|silence| silence.to_string());
     if args.json {
@@ -93,6 +108,19 @@ pub(super) fn run(args: CompleteArgs, model: &ModelArgs) -> Result<ExitCode> {
         }
         None => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// The repository that a file belongs to; nothing for a file outside of any.
+fn repository(file: &Path) -> Option<PathBuf> {
+    let file = std::fs::canonicalize(file).ok()?;
+    let above = file.ancestors().skip(1);
+    let marks = [".git", "Cargo.toml", "pyproject.toml", "package.json", "go.mod"];
+    let is_root = |folder: &&Path| folder.join(".git").exists();
+    let root = above.clone().find(is_root);
+    let project = || above.clone().find(|f| marks.iter().any(|mark| f.join(mark).exists()));
+    // A folder named src has its project above it, with or without a mark.
+    let source = || above.clone().find(|f| f.ends_with("src"))?.parent();
+    root.or_else(project).or_else(source).map(Path::to_path_buf)
 }
 
 /// Splits from the right: paths may hold colons.

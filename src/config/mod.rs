@@ -36,6 +36,8 @@ pub struct Config {
     pub debounce: Debounce,
     /// How many suggestions an invoked request gets at most, 1 to [`MAX_ITEMS`].
     pub max_items: usize,
+    /// Of all that is shown while typing, so many percent should be right, 10 to 95.
+    pub precision_percent: u8,
     /// Whether the client wants a `nestling/statusChanged` notification at each change.
     pub status_notifications: bool,
 }
@@ -47,6 +49,7 @@ impl Default for Config {
             languages: BTreeMap::new(),
             debounce: Debounce::Auto,
             max_items: 3,
+            precision_percent: 50,
             status_notifications: false,
         }
     }
@@ -89,9 +92,11 @@ impl Config {
                 "languages" => self.read_languages(value, problems),
                 "debounce" => self.read_debounce(value),
                 "maxItems" => self.read_max_items(value),
+                "precision" => self.read_precision(value),
                 "statusNotifications" => read_bool(value, &mut self.status_notifications),
                 _ => {
-                    let known = "enable, languages, debounce, maxItems, statusNotifications";
+                    let known =
+                        "enable, languages, debounce, maxItems, precision, statusNotifications";
                     problems.push(Problem(format!(
                         "{SECTION}.{key} is not a setting and is ignored; the settings are {known}."
                     )));
@@ -124,6 +129,18 @@ impl Config {
             (_, Some(ms)) if ms <= MAX_DEBOUNCE_MS => Debounce::Fixed(Duration::from_millis(ms)),
             _ => return Err(format!("\"auto\" or milliseconds from 0 to {MAX_DEBOUNCE_MS}")),
         };
+        Ok(())
+    }
+
+    /// The wanted share of right ones among what is shown, 0 to 1.
+    pub fn precision(&self) -> f32 {
+        f32::from(self.precision_percent) / 100.0
+    }
+
+    fn read_precision(&mut self, value: &Value) -> Result<(), String> {
+        let percent = value.as_u64().and_then(|percent| u8::try_from(percent).ok());
+        let valid = percent.filter(|percent| (10..=95).contains(percent));
+        self.precision_percent = valid.ok_or("percent from 10 to 95")?;
         Ok(())
     }
 
@@ -190,6 +207,7 @@ mod tests {
         check_problem(json!({"enable": "yes"}), "nestling.enable must be true or false");
         check_problem(json!({"maxItems": 0}), "nestling.maxItems must be a number from 1 to 10");
         check_problem(json!({"maxItems": -1}), "must be a number");
+        check_problem(json!({"precision": 0.5}), "nestling.precision must be percent from 10 to 95");
         check_problem(json!({"debounce": "fast"}), "\"auto\" or milliseconds");
         check_problem(json!({"languages": {"go": 1}}), "nestling.languages.go must be true");
         check_problem(json!([1]), "nestling must be an object");

@@ -143,6 +143,7 @@ pub fn service_lines(
             trigger: Trigger::Invoked,
             items: 1,
             selected: None,
+            precision: None,
         };
         let completion = completer.complete(&request, &Progress::new(), &CancelToken::new());
         let first = completion.suggestions.into_iter().next();

@@ -118,7 +118,8 @@ fn sit_down(shared: &Arc<Shared>, ask: Ask) -> Result<(Seat, Plan)> {
         TextEdit { range: start.min(end)..start.max(end), new_text }
     });
     let items = ask.items.min(state.config.max_items);
-    let request = CompletionRequest { snapshot, offset, trigger: ask.trigger, items, selected };
+    let (trigger, precision) = (ask.trigger, Some(state.config.precision()));
+    let request = CompletionRequest { snapshot, offset, trigger, items, selected, precision };
     let plan = plan(&mut state, &seat.uri, request);
     Ok((seat, plan))
 }

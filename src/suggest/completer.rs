@@ -250,6 +250,7 @@ impl ModelCompleter {
         let indent = document.language.map_or("    ", |l| l.indent);
         let site = Site { text: &place.text, offset: place.offset, indent };
         let limit = if automatic { self.options.time_limit } else { INVOKED_TIME_LIMIT };
+        let precision = request.precision.unwrap_or(self.options.precision);
         let mut timing = Timing { prompt_tokens: prompt.tokens.len(), ..Timing::default() };
         let mut silence = Silence::Empty;
         let mut suggestions: Vec<Suggestion> = Vec::new();
@@ -302,7 +303,8 @@ impl ModelCompleter {
             let scale = Scale {
                 confidence: &self.confidence,
                 beginnings: &beginnings,
-                least: self.confidence.threshold(self.options.precision),
+                least: self.confidence.threshold(precision),
+                precision,
             };
             let shaped = suggestion(&scale, &site, &text, &generation, automatic, tree);
             if rank == 0 {
@@ -329,8 +331,10 @@ impl ModelCompleter {
 struct Scale<'a> {
     confidence: &'a Confidence,
     beginnings: &'a [Beginning],
-    /// Least probability of an automatic answer.
+    /// Least probability of an automatic answer: then the wanted share of them is right.
     least: f32,
+    /// That share: the least probability of half a line, which is cut just where it is reached.
+    precision: f32,
 }
 
 impl Scale<'_> {
@@ -345,12 +349,13 @@ impl Scale<'_> {
     fn sure_half<'a>(&self, text: &'a str) -> Option<&'a str> {
         /// Shorter ones are typed as fast as they are read.
         const LEAST: usize = 4;
+        let least = self.least.max(self.precision);
         let line = text.lines().next().unwrap_or("").len();
         let word = |c: char| c.is_alphanumeric() || c == '_';
         let sure = |b: &&Beginning| {
             let (half, rest) = text.split_at(b.end);
             let cuts_word = half.ends_with(word) && rest.starts_with(word);
-            !cuts_word && half.trim().len() >= LEAST && self.confidence.probability(b) >= self.least
+            !cuts_word && half.trim().len() >= LEAST && self.confidence.probability(b) >= least
         };
         let halves = self.beginnings.iter().rev().filter(|b| b.end < line);
         halves.filter(|b| text.is_char_boundary(b.end)).find(sure).map(|b| text[..b.end].trim_end())

@@ -36,6 +36,9 @@ pub struct CompletionRequest {
     /// The item that is selected in the editor's popup, as the edit it would make. A suggestion
     /// has to contain that edit: same range, and a text that begins with its text.
     pub selected: Option<TextEdit>,
+    /// Of all that is shown without being asked for, this share should be right, 0 to 1; the completer's own
+    /// if `None`.
+    pub precision: Option<f32>,
 }
 
 /// One edit that is offered.

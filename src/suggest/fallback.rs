@@ -69,6 +69,7 @@ mod tests {
             trigger: Trigger::Automatic,
             items: 1,
             selected: None,
+            precision: None,
         };
         fallback(&request).suggestions.pop().map(|s| s.edit.new_text)
     }

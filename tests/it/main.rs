@@ -5,6 +5,7 @@ mod architecture;
 mod cli;
 mod eval;
 mod factory;
+mod memory;
 mod offline;
 mod parity;
 mod preparation;

@@ -32,6 +32,7 @@ pub(crate) fn place_after(file: &str, code: &str) -> String {
 pub(crate) fn nestling() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nestling"));
     command.env_remove("NESTLING_MODEL").env_remove("NESTLING_LOG");
+    command.env("XDG_CACHE_HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
     command
 }
 

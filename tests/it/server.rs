@@ -4,6 +4,7 @@ mod client;
 mod completion;
 mod documents;
 mod lifecycle;
+mod memory;
 mod model;
 mod script;
 mod storm;

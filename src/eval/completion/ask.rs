@@ -169,7 +169,7 @@ pub(in crate::eval) fn request(
     let snapshot =
         Snapshot { document: document.into(), others: Vec::new(), recent_edits: Vec::new() };
     let (offset, trigger) = (place.cursor, Trigger::Invoked);
-    CompletionRequest { snapshot, offset, trigger, items: 1, selected: None }
+    CompletionRequest { snapshot, offset, trigger, items: 1, selected: None, precision: None }
 }
 
 /// What would stand behind the cursor, as far as it is judged.
