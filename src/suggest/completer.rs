@@ -321,7 +321,10 @@ impl ModelCompleter {
                 Err(_) => {}
             }
         }
-        suggestions.sort_by(|a, b| b.probability.total_cmp(&a.probability));
+        // The first choice stays first: shorter ones are likelier only because they say less.
+        if let Some(others) = suggestions.get_mut(1..) {
+            others.sort_by(|a, b| b.probability.total_cmp(&a.probability));
+        }
         let silence = suggestions.is_empty().then_some(silence);
         Completion { suggestions, silence, timing }
     }

@@ -71,7 +71,7 @@ fn rests(generator: &mut Generator, memory: &Memory, text: &str) -> [usize; 2] {
     let tokenizer = memory.tokenizer().clone();
     let mut cache = FocusCache::default();
     let mut steps = [0, 0];
-    for (at, _) in text.match_indices(' ').step_by(7) {
+    for (at, _) in text.match_indices(' ').step_by(13) {
         let history = tokenizer.encode(&text[..at]);
         let header = tokenizer.file_header("src/here.rs");
         let from = history.len().saturating_sub(300);
@@ -112,7 +112,7 @@ fn drafts_change_the_steps_and_nothing_else() {
         let files = files.map(|(name, text)| (*name, text.as_str()));
         Memory::of_texts(Path::new("/r"), tokenizer.clone(), files).expect("a memory")
     };
-    let text = &files[1].1[..files[1].1.floor_char_boundary(6000)];
+    let text = &files[1].1[..files[1].1.floor_char_boundary(4000)];
     let [with, without] = rests(&mut generator, &memory_of(true), text);
     assert!(with * 9 <= without * 5, "{with} steps with drafts, {without} without");
     let [with, without] = rests(&mut generator, &memory_of(false), text);
