@@ -58,6 +58,8 @@ async fn the_workspace_is_known_and_followed() {
     let answer = invoke(&mut client, &uri, line).await.unwrap_or_default();
     assert_eq!(answer, "ter.advance(burrow, 42);");
 
+    client.notify("textDocument/didClose", json!({"textDocument": {"uri": uri}})).await;
+
     // A file that another program wrote is known once the client tells of it.
     std::fs::write(work.path().join("new.rs"), unusual("tunnel").repeat(12)).unwrap();
     std::fs::remove_file(work.path().join("known.rs")).unwrap();
@@ -65,6 +67,8 @@ async fn the_workspace_is_known_and_followed() {
     let change = json!({"changes": [{"uri": format!("{root}/new.rs"), "type": 1}]});
     client.notify("workspace/didChangeWatchedFiles", change).await;
     wait_for_files(&mut client, 2).await;
+    let uri = format!("{root}/other.rs");
+    client.open_as(&uri, "rust", &format!("fn other() {{\n{line}\n}}\n")).await;
     let answer = invoke(&mut client, &uri, line).await.unwrap_or_default();
     assert_eq!(answer, "ter.advance(tunnel, 42);");
 }
