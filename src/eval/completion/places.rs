@@ -73,8 +73,8 @@ pub fn draw(
         let choice: f64 = rng.random();
         let Some(answer) = file.answer(mode, line, choice) else { continue };
         let text = source.text[answer.clone()].trim_end().to_string();
-        // A line that is known already is no question of completing but of repeating.
-        if mode == Mode::Line && (file.stands_before(line, &text) || !answers.insert(text)) {
+        // RepoEval's lines do not repeat.
+        if mode == Mode::Line && !answers.insert(text) {
             continue;
         }
         if !taken.insert((index, answer.start)) {
@@ -128,10 +128,6 @@ impl File {
         let Some(tree) = &self.tree else { return true };
         let next = self.text.as_str()[token..].chars().next().map_or(1, char::len_utf8);
         [token, token + next].iter().all(|&at| tree.place(at) == syntax::Place::Code)
-    }
-
-    fn stands_before(&self, line: usize, text: &str) -> bool {
-        (0..line).any(|earlier| self.text.line(earlier).trim() == text.trim())
     }
 
     /// The inside of the smallest function or block around the line, if it has the right length.
@@ -252,7 +248,7 @@ def third(value):
     }
 
     #[test]
-    fn whole_lines_are_code_of_some_length_and_new_in_their_file() {
+    fn whole_lines_are_code_of_some_length_and_asked_once() {
         let mut found = answers(&repository(), Mode::Line, 1);
         found.sort();
         let expected = [
