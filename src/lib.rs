@@ -10,8 +10,8 @@
 //! - [`text`]: positions, edits, the text of a document.
 //! - [`syntax`]: the language table and parse trees. The only user of tree-sitter.
 //! - [`workspace`]: open documents and files, seen through a snapshot.
-//! - [`memory`]: what the repository already says: lines of other files for the prompt.
 //! - [`tokenizer`]: byte-level BPE and the prompt layouts of model families.
+//! - [`memory`]: what the repository already says, mixed with the model at every token.
 //! - [`model`]: shapes, weights, the network twice: differentiable, and fast with a KV cache.
 //! - [`generation`]: prompt in, tokens out, cancelled between two of them.
 //! - [`suggest`]: what is offered: prompt, stop rules, fitting to the place, or a reason for silence.
@@ -33,9 +33,9 @@ pub mod syntax;
 
 pub mod workspace;
 
-pub mod memory;
-
 pub mod tokenizer;
+
+pub mod memory;
 
 pub mod model;
 

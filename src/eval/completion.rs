@@ -126,6 +126,9 @@ pub struct Figures {
     pub milliseconds_p50: Figure,
     /// Milliseconds to an answer: 95th percentile.
     pub milliseconds_p95: Figure,
+    /// Tokens for each pass of the network, in answers of which a part was copied from the memory; how many
+    /// percent of the answers those are.
+    pub drafted: (f64, f64),
 }
 
 /// The figures of one repository.
@@ -289,8 +292,16 @@ impl Figures {
             completed: Figure::ratio(&completed),
             milliseconds_p50: Figure::percentile(&mut times, 0.5),
             milliseconds_p95: Figure::percentile(&mut times, 0.95),
+            drafted: drafted(answers),
         }
     }
+}
+
+fn drafted<'a>(answers: impl Iterator<Item = &'a Answer> + Clone) -> (f64, f64) {
+    let some = answers.clone().filter(|a| a.drafted > 0);
+    let sum = |of: fn(&Answer) -> usize| some.clone().map(of).sum::<usize>() as f64;
+    let share = 100.0 * some.clone().count() as f64 / answers.count().max(1) as f64;
+    (sum(|a| a.tokens) / sum(|a| a.steps).max(1.0), share)
 }
 
 #[cfg(test)]

@@ -119,10 +119,28 @@ pub struct Generation {
     pub generated_tokens: usize,
     /// The tokens one by one.
     pub marks: Vec<Mark>,
+    /// Log-probability of the first token that was chosen freely; 0 if there is none.
+    pub first_free: f32,
     /// Forward passes after the prompt.
     pub steps: usize,
     /// Tokens that were copied from the memory on trial, and those of them that stood the trial.
     pub drafted: (usize, usize),
+}
+
+impl Generation {
+    /// Log-probability of the first line with its end, as far as it was generated: what makes answers of
+    /// different lengths comparable.
+    pub fn line_log_prob(&self) -> f32 {
+        let line = self.text.find('\n').unwrap_or(usize::MAX);
+        let mut sum = 0.0;
+        for mark in &self.marks {
+            sum += mark.log_prob;
+            if mark.end > line {
+                break;
+            }
+        }
+        sum
+    }
 }
 
 struct Slot {
@@ -256,6 +274,7 @@ struct Decoding<'a, 'f> {
     log_probs: Vec<f32>,
     marks: Vec<Mark>,
     free_tokens: usize,
+    first_free: f32,
     /// Tokens that the next draft may have: trials that fail make it shorter.
     draft_length: usize,
     steps: usize,
@@ -284,6 +303,7 @@ impl<'a, 'f> Decoding<'a, 'f> {
             log_probs: Vec::new(),
             marks: Vec::new(),
             free_tokens: 0,
+            first_free: 0.0,
             draft_length: LONGEST_DRAFT / 2,
             steps: 0,
             drafted: (0, 0),
@@ -327,6 +347,9 @@ impl<'a, 'f> Decoding<'a, 'f> {
             return None;
         }
         let log_prob = logits[token as usize] - log_sum_exp(logits.iter().copied());
+        if self.free_tokens == 1 {
+            self.first_free = log_prob;
+        }
         self.take(token, 0, log_prob, mixed);
         Some(token)
     }
@@ -410,6 +433,7 @@ impl<'a, 'f> Decoding<'a, 'f> {
             cached_tokens,
             generated_tokens: self.marks.len(),
             marks: self.marks,
+            first_free: self.first_free,
             steps: self.steps,
             drafted: self.drafted,
         }

@@ -35,6 +35,9 @@ pub struct CompletionOptions {
     pub mixing: Mixing,
     /// Whether long matches are copied on trial; the answers are the same.
     pub drafts: bool,
+    /// Where the first token of an answer is less likely than this, the second choice is tried as well, and
+    /// the likelier whole wins.
+    pub unsure: f32,
     /// Whether lines of other files are put into the prompt.
     pub retrieval: bool,
     /// Share of the model's context that they may take, 0 to 1.
@@ -51,6 +54,7 @@ impl Default for CompletionOptions {
             precision: 0.5,
             mixing: Mixing::Gate,
             drafts: true,
+            unsure: 0.5,
             retrieval: true,
             retrieval_share: 0.25,
             store: None,
@@ -253,8 +257,14 @@ impl ModelCompleter {
         let precision = request.precision.unwrap_or(self.options.precision);
         let mut timing = Timing { prompt_tokens: prompt.tokens.len(), ..Timing::default() };
         let mut silence = Silence::Empty;
-        let mut suggestions: Vec<Suggestion> = Vec::new();
-        for rank in 0..request.items.max(1) {
+        let items = request.items.max(1);
+        // Each with what its first line is worth, in nats.
+        let mut suggestions: Vec<(f32, Suggestion)> = Vec::new();
+        let (mut tries, mut best) = (items, f32::NEG_INFINITY);
+        for rank in 0.. {
+            if rank >= tries {
+                break;
+            }
             let options = GenerateOptions {
                 max_tokens: self.options.max_tokens,
                 first_rank: rank,
@@ -283,8 +293,13 @@ impl ModelCompleter {
             };
             if rank == 0 {
                 timing.cached_tokens = generation.cached_tokens;
+                if generation.first_free.exp() < self.options.unsure {
+                    tries = tries.max(2);
+                }
             }
             timing.generated_tokens += generation.generated_tokens;
+            timing.steps += generation.steps;
+            timing.drafted_tokens += generation.drafted.1;
             let whole = probability(&generation, text.len());
             tracing::debug!(
                 text, probability = whole, finish = ?generation.finish, steps = generation.steps,
@@ -307,24 +322,23 @@ impl ModelCompleter {
                 precision,
             };
             let shaped = suggestion(&scale, &site, &text, &generation, automatic, tree);
-            if rank == 0 {
-                self.beginnings = (text, beginnings);
+            let worth = generation.line_log_prob();
+            if worth > best || rank == 0 {
+                (self.beginnings, best) = ((text, beginnings), worth);
             }
             match shaped {
                 Ok(mut suggestion) => {
                     suggestion.edit = place.on_document(suggestion.edit);
-                    if !suggestions.iter().any(|s| s.edit == suggestion.edit) {
-                        suggestions.push(suggestion);
+                    if !suggestions.iter().any(|(_, s)| s.edit == suggestion.edit) {
+                        suggestions.push((worth, suggestion));
                     }
                 }
                 Err(reason) if rank == 0 => silence = reason,
                 Err(_) => {}
             }
         }
-        // The first choice stays first: shorter ones are likelier only because they say less.
-        if let Some(others) = suggestions.get_mut(1..) {
-            others.sort_by(|a, b| b.probability.total_cmp(&a.probability));
-        }
+        suggestions.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+        let suggestions: Vec<_> = suggestions.into_iter().take(items).map(|(_, s)| s).collect();
         let silence = suggestions.is_empty().then_some(silence);
         Completion { suggestions, silence, timing }
     }

@@ -59,6 +59,10 @@ pub struct Timing {
     pub cached_tokens: usize,
     /// Tokens that were generated, over all suggestions.
     pub generated_tokens: usize,
+    /// Passes of the network that this took.
+    pub steps: usize,
+    /// Those of the tokens that were copied from the memory and stood the trial.
+    pub drafted_tokens: usize,
     /// From taking the request to the answer, without any time in a queue.
     pub total: Duration,
 }

@@ -59,6 +59,12 @@ pub struct Answer {
     pub similarity: f64,
     /// Time to the answer.
     pub milliseconds: f64,
+    /// Tokens of it.
+    pub tokens: usize,
+    /// Passes of the network after the prompt.
+    pub steps: usize,
+    /// Tokens that were copied from the memory.
+    pub drafted: usize,
 }
 
 impl Answer {
@@ -149,6 +155,9 @@ pub fn ask(
         wanted,
         got,
         milliseconds,
+        tokens: completion.timing.generated_tokens,
+        steps: completion.timing.steps,
+        drafted: completion.timing.drafted_tokens,
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use super::{Figure, Figures, Report, VariantReport};
 use crate::eval::statistics::table;
 
-pub(super) const HEAD: [&str; 11] = [
+pub(super) const HEAD: [&str; 13] = [
     "variant",
     "repository",
     "places",
@@ -17,6 +17,8 @@ pub(super) const HEAD: [&str; 11] = [
     "completed %",
     "p50 ms",
     "p95 ms",
+    "drafted %",
+    "tokens/step there",
 ];
 
 /// A row for each repository, and one for all if there are several.
@@ -26,6 +28,7 @@ pub(super) fn rows(variant: &VariantReport) -> Vec<Vec<String>> {
         let mut row = vec![variant.variant.clone(), repository.to_string(), f.places.to_string()];
         row.extend(percent.map(|figure| figure.to_string()));
         row.extend([f.milliseconds_p50, f.milliseconds_p95].map(|f| format!("{:.0}", f.value)));
+        row.extend([format!("{:.0}", f.drafted.1), format!("{:.2}", f.drafted.0)]);
         row
     };
     let parts = &variant.repositories;

@@ -12,10 +12,17 @@ use crate::memory::{Memory, Mixing};
 use crate::suggest::{Completer, CompletionOptions, ModelCompleter};
 
 /// What can be compared: a name, what it is, and the options that make it.
-pub const VARIANTS: [(&str, &str, fn() -> CompletionOptions); 6] = [
+pub const VARIANTS: [(&str, &str, fn() -> CompletionOptions); 8] = [
     ("default", "as the editor gets it", CompletionOptions::default),
     ("gate", "memory mixed in by the gate, no lines of other files in the prompt", || {
         CompletionOptions { retrieval: false, ..CompletionOptions::default() }
+    }),
+    ("undrafted", "as the editor gets it, but one token at a time", || CompletionOptions {
+        drafts: false,
+        ..CompletionOptions::default()
+    }),
+    ("single", "as the editor gets it, but without a second try where the first is unsure", || {
+        CompletionOptions { unsure: 0.0, ..CompletionOptions::default() }
     }),
     ("fixed", "memory mixed in with the same weight everywhere", || CompletionOptions {
         mixing: Mixing::Fixed(0.5),
