@@ -1,12 +1,13 @@
 //! `nestling doctor`: what works here, what does not, and what to do about it.
 
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use anyhow::Result;
 use serde_json::json;
 
-use super::{ModelArgs, print, print_json};
+use super::{ModelArgs, print, print_json, store};
 use crate::eval::engine;
 use crate::syntax::{Language, SyntaxTree};
 
@@ -24,7 +25,8 @@ struct Check {
 }
 
 pub(super) fn run(args: DoctorArgs, model: &ModelArgs) -> Result<ExitCode> {
-    let checks = [processor(), loading(model), languages(), editor("nvim"), editor("code")];
+    let checks =
+        [processor(), loading(model), memory(), languages(), editor("nvim"), editor("code")];
     let ok = checks.iter().all(|check| check.ok);
     if args.json {
         let list: Vec<_> = checks
@@ -102,6 +104,29 @@ fn languages() -> Check {
         format!("no parser for {}", broken.join(", "))
     };
     Check { name: "languages", ok: broken.is_empty(), detail }
+}
+
+/// Where indexes of workspaces are kept, and whether they can be.
+fn memory() -> Check {
+    let check = |ok, detail| Check { name: "memory", ok, detail };
+    let Some(folder) = store() else {
+        return check(true, "no cache folder here: each start reads the workspace anew".into());
+    };
+    let shown = folder.display();
+    if let Err(error) = std::fs::create_dir_all(&folder).and_then(|()| tempfile_in(&folder)) {
+        return check(false, format!("{shown} cannot be written ({error}); check its permissions"));
+    }
+    let files = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+    let sizes: Vec<u64> = files.filter_map(|f| Some(f.metadata().ok()?.len())).collect();
+    let size = sizes.iter().sum::<u64>() as f64 / 1e6;
+    check(true, format!("{} files, {size:.1} MB in {shown}", sizes.len()))
+}
+
+/// Whether a file can be made there.
+fn tempfile_in(folder: &Path) -> std::io::Result<()> {
+    let probe = folder.join(format!("probe-{}", std::process::id()));
+    std::fs::write(&probe, b"")?;
+    std::fs::remove_file(probe)
 }
 
 /// Editors are never required.

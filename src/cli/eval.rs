@@ -224,13 +224,18 @@ pub(super) fn run(command: EvalCommand, args: &ModelArgs) -> Result<ExitCode> {
             })?;
         }
         EvalCommand::Memory(own) => {
-            let tokenizer = args.load()?.tokenizer.clone();
+            let tokenizer = args.load()?.tokenizer;
             let repositories = texts::repositories(&own.repo, None)?;
             let sizes: Vec<usize> = own.sizes.iter().map(|m| (m * 1e6) as usize).collect();
             let mut steps = Steps::new("workspaces");
             let mut say = |done| steps.at(done, sizes.len());
-            let report =
-                crate::eval::memory::cost(&tokenizer, &repositories, &sizes, own.threads, &mut say)?;
+            let report = crate::eval::memory::cost(
+                &tokenizer,
+                &repositories,
+                &sizes,
+                own.threads,
+                &mut say,
+            )?;
             drop(steps);
             show(own.json, &report, || report.to_string())?;
         }
@@ -282,7 +287,11 @@ fn speed_line(speed: &engine::Speed) -> String {
     format!("prefill {:.0} tok/s, decode {:.0} tok/s\n", speed.prefill_tok_s, speed.decode_tok_s)
 }
 
-pub(super) fn show(json: bool, value: &impl serde::Serialize, text: impl FnOnce() -> String) -> Result<()> {
+pub(super) fn show(
+    json: bool,
+    value: &impl serde::Serialize,
+    text: impl FnOnce() -> String,
+) -> Result<()> {
     if json { print_json(value) } else { print(&text()) }
 }
 

@@ -88,7 +88,7 @@ fn index(own: IndexArgs, args: &ModelArgs) -> Result<()> {
     }
     let root = std::fs::canonicalize(&own.repo)?;
     let store = store();
-    let tokenizer = args.load()?.tokenizer.clone();
+    let tokenizer = args.load()?.tokenizer;
     let open = || Memory::open(&root, store.as_deref(), tokenizer.clone());
     let mut memory = open();
     if own.fresh {
@@ -105,8 +105,14 @@ fn index(own: IndexArgs, args: &ModelArgs) -> Result<()> {
         format!(
             "{}: {} files, {} tokens; {} files read now\n{:.1} bytes a token, and {:.1} to retrieve \
              lines\nread {:.2} s, sorted {:.2} s, retrieval {:.2} s\n",
-            root.display(), update.files, update.tokens, update.read, each(update.bytes),
-            each(update.retrieval_bytes), update.read_seconds, update.sort_seconds,
+            root.display(),
+            update.files,
+            update.tokens,
+            update.read,
+            each(update.bytes),
+            each(update.retrieval_bytes),
+            update.read_seconds,
+            update.sort_seconds,
             update.retrieval_seconds
         )
     })
@@ -122,8 +128,7 @@ fn fit(own: FitArgs, args: &ModelArgs) -> Result<()> {
     drop(steps);
     let bits: Vec<fitting::Bits> = gathered.iter().map(fitting::bits).collect();
     if let Some(out) = &own.out {
-        std::fs::create_dir_all(out)
-            .with_context(|| format!("cannot make {}", out.display()))?;
+        std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
         let gate = fitting::gate(&gathered);
         let mut steps = Steps::new("places");
         let all = 3 * own.places * repositories.len();
@@ -154,7 +159,7 @@ fn fit(own: FitArgs, args: &ModelArgs) -> Result<()> {
 }
 
 fn table(own: TableArgs, args: &ModelArgs) -> Result<()> {
-    let tokenizer = args.load()?.tokenizer.clone();
+    let tokenizer = args.load()?.tokenizer;
     let documents = Documents::open(&own.data)?;
     let mut order: Vec<usize> = (0..documents.list().len()).collect();
     order.sort_by_key(|&i| (documents.list()[i].repository, documents.list()[i].path.clone()));
@@ -176,8 +181,7 @@ fn table(own: TableArgs, args: &ModelArgs) -> Result<()> {
     let corpus = builder.build(name)?;
     let mut steps = Steps::new("contexts");
     let mut say = |done, all| steps.at(done, all);
-    let bytes =
-        general::distil(&corpus, tokenizer.vocab_size(), name, own.max_bytes, &mut say)?;
+    let bytes = general::distil(&corpus, tokenizer.vocab_size(), name, own.max_bytes, &mut say)?;
     drop(steps);
     std::fs::write(&own.out, &bytes)
         .with_context(|| format!("cannot write {}", own.out.display()))?;

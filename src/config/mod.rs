@@ -207,7 +207,10 @@ mod tests {
         check_problem(json!({"enable": "yes"}), "nestling.enable must be true or false");
         check_problem(json!({"maxItems": 0}), "nestling.maxItems must be a number from 1 to 10");
         check_problem(json!({"maxItems": -1}), "must be a number");
-        check_problem(json!({"precision": 0.5}), "nestling.precision must be percent from 10 to 95");
+        check_problem(
+            json!({"precision": 0.5}),
+            "nestling.precision must be percent from 10 to 95",
+        );
         check_problem(json!({"debounce": "fast"}), "\"auto\" or milliseconds");
         check_problem(json!({"languages": {"go": 1}}), "nestling.languages.go must be true");
         check_problem(json!([1]), "nestling must be an object");

@@ -17,8 +17,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use super::statistics::Figure;
-pub use ask::{Answer, Variant, ask, run};
 pub(super) use ask::request;
+pub use ask::{Answer, Variant, ask, run};
 pub use calibration::{Bin, Reliability};
 pub use page::html;
 pub use places::{Place, draw};

@@ -124,11 +124,9 @@ pub fn confidence(
     for (repository, Gathered { memory, .. }) in repositories.iter().zip(gathered) {
         memory.set_gate(gate.clone());
         completer.set_memory(Some(memory.clone()));
-        for (mode, context) in [
-            (Mode::Rest, Context::Fim),
-            (Mode::Rest, Context::Left),
-            (Mode::Line, Context::Fim),
-        ] {
+        for (mode, context) in
+            [(Mode::Rest, Context::Fim), (Mode::Rest, Context::Left), (Mode::Line, Context::Fim)]
+        {
             for place in draw(repository, mode, &[], seed, places) {
                 let request = request(repository, &place, context);
                 completer.complete(&request, &Progress::new(), &CancelToken::new());
@@ -151,5 +149,7 @@ pub fn confidence(
 fn is_right(beginning: &str, text: &str, truth: &str) -> bool {
     let ends_line = text[beginning.len()..].chars().next().is_none_or(|c| c == '\n');
     let Some(rest) = truth.strip_prefix(beginning.trim_end_matches('\n')) else { return false };
-    !ends_line || rest.trim_start_matches([' ', '\t', '\r']).starts_with('\n') || rest.trim().is_empty()
+    !ends_line
+        || rest.trim_start_matches([' ', '\t', '\r']).starts_with('\n')
+        || rest.trim().is_empty()
 }

@@ -98,7 +98,8 @@ pub fn model_lines(
             if text.contains('\n') { Flow::Stop } else { Flow::Continue }
         };
         let cancel = CancelToken::new();
-        let generation = generator.generate("suite", &prompt, &options, None, &mut rule, &cancel)?;
+        let generation =
+            generator.generate("suite", &prompt, &options, None, &mut rule, &cancel)?;
         lines.push(first_line(&generation.text).to_string());
         say(lines.len());
     }

@@ -159,8 +159,15 @@ fn questions(memory: &Memory) -> ((f64, f64), (f64, f64)) {
         asked.push(start.elapsed().as_secs_f64() * 1e6);
         if question % 4 == 0 {
             let before = segment.tokens()[range.start as usize..at as usize].to_vec();
-            let mut focus =
-                Focus::of_tokens(memory, &mut cache, Some(name), &[], before, Vec::new(), Mixing::Gate);
+            let mut focus = Focus::of_tokens(
+                memory,
+                &mut cache,
+                Some(name),
+                &[],
+                before,
+                Vec::new(),
+                Mixing::Gate,
+            );
             let mut logits = vec![0.0; size];
             let start = Instant::now();
             black_box(focus.mix(&history, &mut logits));
@@ -191,8 +198,20 @@ fn tempfile_folder(name: &str) -> Result<Folder> {
 impl fmt::Display for IndexReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let head = [
-            "M tokens", "read s", "sort s", "M tokens/s", "B/token", "+ retrieval", "its s",
-            "question p50 µs", "p99", "mix p50 µs", "p99", "reopen ms", "checked ms", "change ms",
+            "M tokens",
+            "read s",
+            "sort s",
+            "M tokens/s",
+            "B/token",
+            "+ retrieval",
+            "its s",
+            "question p50 µs",
+            "p99",
+            "mix p50 µs",
+            "p99",
+            "reopen ms",
+            "checked ms",
+            "change ms",
         ];
         let mut rows = vec![head.map(String::from).to_vec()];
         for s in &self.sizes {

@@ -6,5 +6,7 @@ mod generator;
 mod model;
 
 pub use cancel::CancelToken;
-pub use generator::{Finish, Flow, GenerateOptions, Generated, Generation, Generator, Mark, Prompt};
+pub use generator::{
+    Finish, Flow, GenerateOptions, Generated, Generation, Generator, Mark, Prompt,
+};
 pub use model::{Model, ModelSource};

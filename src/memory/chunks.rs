@@ -54,7 +54,8 @@ fn chunk_end(text: &str) -> usize {
     let Some(line) = bytes.iter().position(|&b| b == b'\n') else { return text.len() };
     let mut end = line + 1;
     loop {
-        let blank = bytes[end..].iter().position(|b| !matches!(b, b' ' | b'\t' | b'\x0b' | b'\x0c'));
+        let blank =
+            bytes[end..].iter().position(|b| !matches!(b, b' ' | b'\t' | b'\x0b' | b'\x0c'));
         match blank {
             Some(at) if bytes[end + at] == b'\n' => end += at + 1,
             // White space that is not ASCII could belong to the break.

@@ -11,7 +11,7 @@ const LENGTHS: [usize; 12] = [48, 32, 24, 16, 12, 9, 7, 5, 4, 3, 2, 1];
 /// Lengths that are looked at for one answer.
 const MOST_LEVELS: usize = 6;
 /// Places that are counted one by one; of longer runs, that many are taken at even distances.
-const MOST_PLACES: usize = 4096;
+const MOST_PLACES: usize = 1024;
 /// Hidden places that are passed over on each side in search of the longest agreement.
 const MOST_HIDDEN: usize = 256;
 
@@ -182,8 +182,7 @@ pub fn gather(
         let mut counted = 0;
         for search in searches.iter_mut().filter(|s| s.longest >= length) {
             let scope = &scopes[search.scope];
-            let run =
-                scope.segment.widen(history, length, &search.bucket, search.run.clone());
+            let run = scope.segment.widen(history, length, &search.bucket, search.run.clone());
             counted += run.len();
             for new in [run.start..search.run.start, search.run.end..run.end] {
                 let step = new.len().div_ceil(MOST_PLACES).max(1);
@@ -204,9 +203,9 @@ pub fn gather(
         }
         for (counter, evidence) in counters.iter().zip(&mut evidence) {
             // A longer level that says the same already says it better.
-            let new = counter.level(length).filter(|level| {
-                evidence.levels.last().is_none_or(|last| last.total < level.total)
-            });
+            let new = counter
+                .level(length)
+                .filter(|level| evidence.levels.last().is_none_or(|last| last.total < level.total));
             evidence.levels.extend(new);
         }
         if counted > MOST_PLACES {

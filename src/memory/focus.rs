@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use super::chunks::Chunks;
 use super::evidence::{Counter, Evidence, Scope, Source, gather, scan};
 use super::gate::{Event, Features, Mixing, ModelView, TIERS};
-use super::index::{Memory, Shelf};
+use super::index::{Hidden, Memory, Shelf};
 use super::segment::{Segment, SegmentBuilder};
 use super::walk;
 use crate::text::Text;
@@ -119,7 +119,7 @@ impl<'a> Focus<'a> {
     ) -> Focus<'a> {
         let (shelf, vocabulary) = (memory.shelf(), memory.tokenizer().vocab_size());
         let folder = own.and_then(|own| own.rsplit_once('/')).map(|(folder, _)| folder);
-        let view = |(segment, hidden): &(Arc<Segment>, Arc<Vec<Range<u32>>>)| {
+        let view = |(segment, hidden): &(Arc<Segment>, Hidden)| {
             let mut hidden = hidden.to_vec();
             let names = stale.iter().map(String::as_str).chain(own);
             hidden.extend(names.filter_map(|name| find(segment, name)));
@@ -224,8 +224,10 @@ impl<'a> Focus<'a> {
         for (index, evidence) in evidence.into_iter().enumerate() {
             ids.clear();
             let open = evidence.blend(&mut self.cache.dense, &mut ids);
-            let seen: Vec<(TokenId, f32)> =
-                ids.iter().map(|&t| (t, std::mem::take(&mut self.cache.dense[t as usize]))).collect();
+            let seen: Vec<(TokenId, f32)> = ids
+                .iter()
+                .map(|&t| (t, std::mem::take(&mut self.cache.dense[t as usize])))
+                .collect();
             let best = seen.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)));
             if let Some(best) = best {
                 let belief = probabilities.get(best.0 as usize).copied().unwrap_or(0.0);

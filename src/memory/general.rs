@@ -284,9 +284,8 @@ impl Walk<'_> {
             return;
         }
         let escape = seen.len() as f32;
-        let share = |count: u32, below: f32| {
-            (count as f32 + escape * below) / (total as f32 + escape)
-        };
+        let share =
+            |count: u32, below: f32| (count as f32 + escape * below) / (total as f32 + escape);
         let mut gain = 0.0;
         let mut kept: Vec<(TokenId, u32)> = Vec::new();
         for &token in &seen {

@@ -28,11 +28,14 @@ const MOST_TOKENS: usize = 64 << 20;
 const STALE_SHARE: usize = 4;
 const STALE_TOKENS: usize = 500_000;
 
+/// Ranges of a segment that are out of date, sorted.
+pub(super) type Hidden = Arc<Vec<Range<u32>>>;
+
 /// What readers see: fixed at one moment.
 #[derive(Clone, Default)]
 pub struct Shelf {
     /// The segments, largest first, each with the ranges of it that are out of date.
-    pub segments: Vec<(Arc<Segment>, Arc<Vec<Range<u32>>>)>,
+    pub segments: Vec<(Arc<Segment>, Hidden)>,
     /// The shipped table.
     pub general: Option<Arc<General>>,
     /// How the tiers are weighed.
@@ -296,26 +299,37 @@ impl Memory {
         is_wanted: &(dyn Fn() -> bool + Sync),
     ) -> Vec<(String, Changed)> {
         let (next, of) = (AtomicUsize::new(0), files.len());
+        let room = AtomicUsize::new(MOST_TOKENS);
         let work = || {
             let (mut chunks, mut done) = (Chunks::default(), Vec::new());
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 let Some(file) = files.get(index).filter(|_| is_wanted()) else { return done };
                 let mut tokens = Vec::new();
-                match walk::read(&self.root, &file.name) {
+                let text = match room.load(Ordering::Relaxed) {
+                    0 => Err("the index is full".to_string()),
+                    _ => walk::read(&self.root, &file.name),
+                };
+                match text {
                     Ok(text) => chunks.encode(&self.tokenizer, &text, &mut tokens),
                     Err(reason) => tracing::info!("{} is left out: {reason}", file.name),
                 }
+                let taken = |room: usize| Some(room.saturating_sub(tokens.len()));
+                let _ = room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken);
                 let known = Changed { state: file.state, tokens: tokens.into() };
                 done.push((file.name.clone(), known));
                 say(IndexProgress { files: index + 1, of });
             }
         };
-        std::thread::scope(|scope| {
+        let all = std::thread::scope(|scope| {
             let threads = threads.clamp(1, of.div_ceil(8).max(1));
             let all: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
             all.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
-        })
+        });
+        if room.into_inner() == 0 {
+            tracing::warn!("the workspace is too large: of some files nothing is known");
+        }
+        all
     }
 
     /// Sorts everything anew, from the large index and what changed, and stores it.
@@ -350,7 +364,9 @@ impl Memory {
         };
         match store(builder, path, self.fingerprint) {
             Ok(segment) => Ok(Arc::new(segment)),
-            Err(error) => Err(error.context(format!("cannot keep the index in {}", path.display()))),
+            Err(error) => {
+                Err(error.context(format!("cannot keep the index in {}", path.display())))
+            }
         }
     }
 
@@ -493,8 +509,10 @@ fn file_name(root: &Path, fingerprint: u64) -> String {
     let hash = bytes.iter().fold(fingerprint, |h, &b| {
         (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3).rotate_left(5)
     });
-    let name: String =
-        name.chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
+    let name: String = name
+        .chars()
+        .map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '_' })
+        .collect();
     format!("{name}-{hash:016x}.index")
 }
 

@@ -20,5 +20,5 @@ mod tests;
 
 pub use focus::{Focus, FocusCache, Mixed};
 pub use gate::{Gate, Mixing};
-pub use keeper::{Keeper, KeeperState};
 pub use index::{IndexProgress, Memory, Update, fingerprint};
+pub use keeper::{Keeper, KeeperState};

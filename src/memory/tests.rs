@@ -74,7 +74,7 @@ proptest! {
             levels
         };
         prop_assert_eq!(sorted(&both), sorted(&found));
-        let mut rest = files.clone();
+        let mut rest = files;
         rest.remove(cut);
         let (without, hidden) = (build(&rest), [segment.file(cut).1]);
         let scope = Scope { segment: &segment, hidden: &hidden, near: 0..0 };

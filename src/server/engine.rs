@@ -125,7 +125,6 @@ impl EngineThread {
     }
 }
 
-
 /// What the thread owns.
 struct Engine {
     factory: Arc<Factory>,

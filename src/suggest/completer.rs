@@ -197,8 +197,7 @@ impl Completer for ModelCompleter {
         self.memories.retain(|known| known.memory.root() != root);
         self.memories.push(Remembered::new(memory.clone()));
         // A folder inside another one speaks for its own files.
-        self.memories
-            .sort_by_key(|known| std::cmp::Reverse(known.memory.root().as_os_str().len()));
+        self.memories.sort_by_key(|known| std::cmp::Reverse(known.memory.root().as_os_str().len()));
         self.refit = Refit::default();
         Some(memory)
     }

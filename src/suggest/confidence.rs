@@ -172,9 +172,16 @@ mod tests {
     fn a_fitted_scale_says_what_happens_and_shows_what_was_asked_for() {
         // The model believes in half of what it says at −0.1 and in all of what it says at −2; it is the
         // other way round.
-        let samples: Vec<(Beginning, bool)> = (0..800)
-            .map(|i| if i % 2 == 0 { (sample(-0.1), i % 20 < 18) } else { (sample(-2.0), i % 20 < 2) })
-            .collect();
+        let samples: Vec<(Beginning, bool)> =
+            (0..800)
+                .map(|i| {
+                    if i % 2 == 0 {
+                        (sample(-0.1), i % 20 < 18)
+                    } else {
+                        (sample(-2.0), i % 20 < 2)
+                    }
+                })
+                .collect();
         let scale = Confidence::fit(&samples, &samples);
         assert!((scale.probability(&sample(-0.1)) - 0.9).abs() < 0.03);
         assert!((scale.probability(&sample(-2.0)) - 0.1).abs() < 0.03);

@@ -64,7 +64,11 @@ pub(super) fn build(
     };
     let history = last(&window, budget - distant.len()).to_vec();
     let prefix = [distant.as_slice(), &history].concat();
-    let tokens = layout.assemble(&FimPrompt { context: &[retrieved, &path].concat(), prefix: &prefix, suffix });
+    let tokens = layout.assemble(&FimPrompt {
+        context: &[retrieved, &path].concat(),
+        prefix: &prefix,
+        suffix,
+    });
     Prompt { tokens, healed, history }
 }
 

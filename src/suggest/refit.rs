@@ -71,7 +71,8 @@ fn finish(memory: Arc<Memory>, gate: Arc<Gate>, events: Vec<Event>) {
         let half = gate.fit(learn, ROUNDS, PRIOR);
         let (before, after) = (gate.nats(judge), half.nats(judge));
         tracing::info!(before, after, "the gate was fitted to {}", memory.root().display());
-        let better = if after < before { gate.fit(&events, ROUNDS, PRIOR) } else { (*gate).clone() };
+        let better =
+            if after < before { gate.fit(&events, ROUNDS, PRIOR) } else { (*gate).clone() };
         if let Some(file) = memory.gate_file()
             && let Ok(json) = serde_json::to_string(&better)
             && let Err(error) = std::fs::write(&file, json)

@@ -350,7 +350,7 @@ fn doctor_names_each_part() {
     let run = run(&["doctor", "--json"]);
     let json = run.json();
     let checks = json["checks"].as_array().expect("a list");
-    for part in ["processor", "model", "languages", "nvim", "code"] {
+    for part in ["processor", "model", "memory", "languages", "nvim", "code"] {
         let check = checks.iter().find(|check| check["check"] == part);
         let check = check.unwrap_or_else(|| panic!("no {part}: {json}"));
         assert!(check["detail"].as_str().is_some_and(|text| !text.is_empty()), "{check}");

@@ -78,8 +78,7 @@ fn rests(generator: &mut Generator, memory: &Memory, text: &str) -> [usize; 2] {
         let tokens = [header.as_slice(), &history[from..]].concat();
         let prompt = Prompt { tokens, healed: Vec::new(), history: history.clone() };
         let texts = [true, false].map(|drafts| {
-            let options =
-                GenerateOptions { max_tokens: 24, drafts, ..GenerateOptions::default() };
+            let options = GenerateOptions { max_tokens: 24, drafts, ..GenerateOptions::default() };
             let before = history.clone();
             let own = Some("src/here.rs");
             let mut focus =

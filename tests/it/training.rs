@@ -148,7 +148,10 @@ fn a_little_code_is_learned_by_heart() {
         let prompt = Prompt { tokens, ..Prompt::default() };
         let options = GenerateOptions { max_tokens: 12, ..GenerateOptions::default() };
         let mut rule = |_: nestling::generation::Generated<'_>| Flow::Continue;
-        generator.generate("", &prompt, &options, None, &mut rule, &CancelToken::new()).unwrap().text
+        generator
+            .generate("", &prompt, &options, None, &mut rule, &CancelToken::new())
+            .unwrap()
+            .text
     };
     let text = from(&out);
     assert!(text.contains("second"), "{text:?}");

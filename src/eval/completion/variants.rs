@@ -11,8 +11,11 @@ use crate::generation::{Generator, Model};
 use crate::memory::{Memory, Mixing};
 use crate::suggest::{Completer, CompletionOptions, ModelCompleter};
 
+/// Makes the options of a variant.
+type Options = fn() -> CompletionOptions;
+
 /// What can be compared: a name, what it is, and the options that make it.
-pub const VARIANTS: [(&str, &str, fn() -> CompletionOptions); 8] = [
+pub const VARIANTS: [(&str, &str, Options); 8] = [
     ("default", "as the editor gets it", CompletionOptions::default),
     ("gate", "memory mixed in by the gate, no lines of other files in the prompt", || {
         CompletionOptions { retrieval: false, ..CompletionOptions::default() }

@@ -43,7 +43,8 @@ async fn invoke(client: &mut Client, uri: &str, line: &str) -> Option<String> {
 #[tokio::test]
 async fn the_workspace_is_known_and_followed() {
     let (work, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let unusual = |name: &str| format!("fn {name}() {{\n    wombat_counter.advance({name}, 42);\n}}\n");
+    let unusual =
+        |name: &str| format!("fn {name}() {{\n    wombat_counter.advance({name}, 42);\n}}\n");
     std::fs::write(work.path().join("known.rs"), unusual("burrow").repeat(12)).unwrap();
     let root = format!("file://{}", work.path().display());
     let params = json!({
