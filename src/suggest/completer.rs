@@ -96,11 +96,14 @@ pub struct ModelCompleter {
 impl ModelCompleter {
     /// Uses the model under these options.
     pub fn new(generator: Generator, options: CompletionOptions) -> ModelCompleter {
+        // Documents outside of any folder: what they say themselves, other open ones, and code in general.
+        let tokenizer = generator.model().tokenizer.clone();
+        let outside = Arc::new(Memory::open(Path::new(""), None, tokenizer));
         ModelCompleter {
             generator,
             options,
             confidence: Confidence::default(),
-            memories: Vec::new(),
+            memories: vec![Remembered::new(outside)],
             focus: FocusCache::default(),
             beginnings: Default::default(),
             refit: Refit::default(),
@@ -226,7 +229,6 @@ impl ModelCompleter {
         let (context, room) = (model.engine.context(), self.options.max_tokens);
         let (text, offset) = (place.text.as_ref(), place.offset);
         let path = document.path.as_deref().unwrap_or(Path::new(""));
-        // A document that is no file of any folder may still go on as one of the first folder's.
         let known = self.memories.iter().position(|known| path.starts_with(known.memory.root()));
         let mut known = match known {
             Some(at) => self.memories.get_mut(at),

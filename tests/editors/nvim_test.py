@@ -267,7 +267,9 @@ PLACES = {
            ("impl Day {", "    pub fn is_empty(&self) ->"), ("pub fn breaks", "        let spans = ")],
 }
 EMOJI = {PYTHON: [("amounts = available(", "    tag = '🐣'; amounts = "), ("result = {}", "    print('🐣🐥', "), ("items = []", "    tag = \"🐣\" if items else "),
-                  ("lines = []", "    assert lines, '🐣'; return ")]}
+                  ("lines = []", "    assert lines, '🐣'; return "),
+                  # What stands in the file already.
+                  ("lines = []", "    tag = '🐣'; return sorted(items, key=lambda item: item."), ("result = {}", "    tag = '🐣'; amounts = available(")]}
 
 
 def suggestion(editor, places):
