@@ -27,6 +27,9 @@ CACHE = HERE / ".cache"
 NESTLING = os.environ.get("NESTLING_BIN", str(ROOT / "target/release/nestling"))
 TINY, BASE = ROOT / "models/tiny", ROOT / "models/base/model.gguf"
 TIE = 0.15  # logits; seen: up to 0.06 where tokens differ
+# The default model after 2,720 steps, in 6 bits: seen 0.163 at one step of all prompts. Its logits lie further
+# apart than those after 1,700 steps, and rounding moves them further.
+TIE_IN_6_BITS = 0.2
 TOKENS = 24
 PROMPTS = [
     "fn main() {\n    let mut total = 0;\n    for ",
@@ -73,7 +76,7 @@ class LlamaCpp:
         return [token["id"] for token in content], answer["usage"]["prompt_tokens"]
 
 
-def compare_llama_cpp(file):
+def compare_llama_cpp(file, tie=TIE):
     """Every step of every prompt; returns (steps, steps that differ)."""
     peer, steps, differ = LlamaCpp(file), 0, 0
     for prompt, ours in zip(PROMPTS, tokens_of(file)):
@@ -93,17 +96,17 @@ def compare_llama_cpp(file):
             steps, differ = steps + 1, differ + 1
             margin, second = ours["margins"][at], ours["runners_up"][at]
             what = f"{file.name}, {prompt!r}, step {at}: {ours['tokens'][at]}"
-            assert margin <= TIE, f"{what} leads by {margin:.3f}, llama.cpp says {theirs[same:same + 1]}"
+            assert margin <= tie, f"{what} leads by {margin:.3f}, llama.cpp says {theirs[same:same + 1]}"
             assert theirs[same : same + 1] in ([], [second]), f"{what} or {second}, llama.cpp says {theirs[same]}"
             at += 1
     return steps, differ
 
 
-def check_llama_cpp(source, *options):
+def check_llama_cpp(source, *options, tie=TIE):
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.gguf"
         nestling("quantize", source, "--out", file, *options)
-        steps, differ = compare_llama_cpp(file)
+        steps, differ = compare_llama_cpp(file, tie)
     assert steps >= len(PROMPTS) * TOKENS / 3, f"only {steps} steps"
     assert differ <= steps * 0.05, f"{differ} of {steps} steps differ"
     return f"{steps} steps, {differ} ties"
@@ -124,7 +127,7 @@ def llama_cpp_reads_the_default_model():
 
 
 def llama_cpp_reads_q6_k():
-    return check_llama_cpp(BASE, "--type", "q6_k")
+    return check_llama_cpp(BASE, "--type", "q6_k", tie=TIE_IN_6_BITS)
 
 
 def llama_cpp_reads_q4_k_and_q6_k():
