@@ -67,6 +67,9 @@ pub(super) struct TokensArgs {
     /// Tokens at most after each
     #[arg(long, default_value_t = 32)]
     max_tokens: usize,
+    /// Go along these token ids first, and say what was likeliest at each of them
+    #[arg(long, value_delimiter = ',', value_name = "ID")]
+    follow: Vec<u32>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -216,7 +219,7 @@ pub(super) fn run(command: EvalCommand, args: &ModelArgs) -> Result<ExitCode> {
         }
         EvalCommand::Tokens(own) => {
             let model = args.load()?;
-            let each = own.prompts.iter().map(|prompt| greedy(&model, prompt, own.max_tokens));
+            let each = own.prompts.iter().map(|prompt| greedy(&model, prompt, own.max_tokens, &own.follow));
             let texts = each.collect::<Result<Vec<_>, _>>()?;
             let ids = |g: &Greedy| g.tokens.iter().map(|id| format!("{id} ")).collect::<String>();
             show(own.json, &json!({ "texts": texts }), || {
