@@ -219,7 +219,10 @@ pub(super) fn run(command: EvalCommand, args: &ModelArgs) -> Result<ExitCode> {
         }
         EvalCommand::Tokens(own) => {
             let model = args.load()?;
-            let each = own.prompts.iter().map(|prompt| greedy(&model, prompt, own.max_tokens, &own.follow));
+            let each = own
+                .prompts
+                .iter()
+                .map(|prompt| greedy(&model, prompt, own.max_tokens, &own.follow));
             let texts = each.collect::<Result<Vec<_>, _>>()?;
             let ids = |g: &Greedy| g.tokens.iter().map(|id| format!("{id} ")).collect::<String>();
             show(own.json, &json!({ "texts": texts }), || {

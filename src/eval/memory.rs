@@ -86,14 +86,14 @@ pub fn cost(
             bytes += text.len();
             bytes <= wanted + text.len()
         });
-        let work = tempfile_folder("workspace")?;
-        let store = tempfile_folder("store")?;
+        let work = tempfile::tempdir().context("no temporary folder")?;
+        let store = tempfile::tempdir().context("no temporary folder")?;
         for (name, text) in few {
-            let path = work.0.join(name);
-            fs::create_dir_all(path.parent().unwrap_or(&work.0))?;
+            let path = work.path().join(name);
+            fs::create_dir_all(path.parent().unwrap_or(work.path()))?;
             fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
         }
-        report.sizes.push(measure(tokenizer, &work.0, &store.0, bytes, threads)?);
+        report.sizes.push(measure(tokenizer, work.path(), store.path(), bytes, threads)?);
         say(done + 1);
         if bytes < wanted {
             break;
@@ -176,23 +176,6 @@ fn questions(memory: &Memory) -> ((f64, f64), (f64, f64)) {
     }
     let ends = |times: &mut [f64]| (percentile(times, 0.5), percentile(times, 0.99));
     (ends(&mut asked), ends(&mut mixed))
-}
-
-/// A folder that goes with the value.
-struct Folder(std::path::PathBuf);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-fn tempfile_folder(name: &str) -> Result<Folder> {
-    let name = format!("nestling-eval-{name}-{}", std::process::id());
-    let path = std::env::temp_dir().join(name);
-    let _ = fs::remove_dir_all(&path);
-    fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
-    Ok(Folder(path))
 }
 
 impl fmt::Display for IndexReport {

@@ -16,7 +16,7 @@ use parking_lot::{Mutex, RwLock};
 use super::chunks::Chunks;
 use super::gate::Gate;
 use super::general::General;
-use super::retrieval::{DiskTexts, Retrieval, SharedRetrieval, Texts};
+use super::retrieval::{self, DiskTexts, Retrieval, SharedRetrieval, Texts};
 use super::segment::{Segment, SegmentBuilder};
 use super::walk;
 use crate::syntax::Language;
@@ -362,12 +362,8 @@ impl Memory {
         let Some(path) = &self.file else {
             return Ok(Arc::new(builder.build(self.fingerprint)?));
         };
-        match store(builder, path, self.fingerprint) {
-            Ok(segment) => Ok(Arc::new(segment)),
-            Err(error) => {
-                Err(error.context(format!("cannot keep the index in {}", path.display())))
-            }
-        }
+        replace(path, |out| builder.write(self.fingerprint, out))?;
+        Ok(Arc::new(Segment::open(path, self.fingerprint)?))
     }
 
     /// Reads again what changed, for retrieval: the tokens are there by then, and this takes longer.
@@ -404,12 +400,12 @@ impl Memory {
             let bytes = self.retrieval.snapshot().to_bytes();
             let all = serde_json::to_vec(&*known).unwrap_or_default();
             let length = (all.len() as u64).to_le_bytes();
-            let whole = [&length[..], &all, &bytes].concat();
-            let part = path.with_extension(format!("part-{}", std::process::id()));
-            let kept = fs::write(&part, whole).and_then(|()| fs::rename(&part, &path));
+            let kept = replace(&path, |out| {
+                [&length[..], &all, &bytes].into_iter().try_for_each(|part| out.write_all(part))?;
+                Ok(())
+            });
             if let Err(error) = kept {
-                tracing::warn!("{} cannot be written: {error}", path.display());
-                let _ = fs::remove_file(&part);
+                tracing::warn!("what can be retrieved is not kept: {error:#}");
             }
         }
     }
@@ -505,10 +501,7 @@ fn names(base: &Segment) -> BTreeMap<&str, (u64, Range<u32>)> {
 fn file_name(root: &Path, fingerprint: u64) -> String {
     let root = fs::canonicalize(root).unwrap_or_else(|_| root.to_path_buf());
     let name = root.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let bytes = root.as_os_str().as_encoded_bytes();
-    let hash = bytes.iter().fold(fingerprint, |h, &b| {
-        (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3).rotate_left(5)
-    });
+    let hash = retrieval::hash(&root.to_string_lossy()) ^ fingerprint;
     let name: String = name
         .chars()
         .map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '_' })
@@ -516,22 +509,20 @@ fn file_name(root: &Path, fingerprint: u64) -> String {
     format!("{name}-{hash:016x}.index")
 }
 
-/// Writes an index beside its place and moves it there, so that no reader sees half of it.
-fn store(builder: SegmentBuilder, path: &Path, fingerprint: u64) -> Result<Segment> {
+/// Writes a file beside its place and moves it there, so that no reader sees half of it.
+fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let part = path.with_extension(format!("part-{}", std::process::id()));
-    let write = || -> Result<()> {
+    let attempt = || -> Result<()> {
         let mut out = BufWriter::new(File::create(&part)?);
-        builder.write(fingerprint, &mut out)?;
+        write(&mut out)?;
         out.flush()?;
-        fs::rename(&part, path)?;
-        Ok(())
+        Ok(fs::rename(&part, path)?)
     };
-    let written = write();
+    let written = attempt();
     if written.is_err() {
         let _ = fs::remove_file(&part);
     }
-    written?;
-    Segment::open(path, fingerprint)
+    written.with_context(|| format!("cannot write {}", path.display()))
 }
