@@ -6,6 +6,7 @@
 
 mod ask;
 mod calibration;
+mod longest_match;
 mod page;
 mod places;
 mod suite;
@@ -23,7 +24,7 @@ pub use calibration::{Bin, Reliability};
 pub use page::html;
 pub use places::{Place, draw};
 pub use suite::{Suite, SuiteRepository};
-pub use variants::{Remembering, VARIANTS, memory};
+pub use variants::{FLOOR, VARIANTS, memory, variant};
 
 use super::statistics::{Ratio, paired_bootstrap};
 use super::texts::Repository;

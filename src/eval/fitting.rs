@@ -8,13 +8,13 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde::Serialize;
 
-use super::completion::{Context, Mode, draw, memory, request};
+use super::completion::{Context, Mode, Place, draw, memory, request};
 use super::texts::Repository;
 use crate::generation::{CancelToken, Generator, Model, fit};
 use crate::memory::gate::Event;
 use crate::memory::{FocusCache, Gate, Memory, Mixing};
-use crate::suggest::confidence::{Beginning, Confidence};
-use crate::suggest::{Completer, CompletionOptions, ModelCompleter, Progress};
+use crate::suggest::confidence::{Answered, Beginning, Confidence, Walk};
+use crate::suggest::{Completer, CompletionOptions, CompletionRequest, ModelCompleter, Progress};
 
 /// Passes over the events of all repositories.
 const ROUNDS: usize = 400;
@@ -109,7 +109,8 @@ pub fn gate(gathered: &[Gathered]) -> Gate {
     Gate::default().fit(&events, ROUNDS, 1.0)
 }
 
-/// The scale that fits the answers at `places` places of each repository and kind. `say` hears of places done.
+/// The scale that fits the answers at `places` places of each repository and kind, and the thresholds that fit
+/// as many lines, typed key by key. `say` hears of places done.
 pub fn confidence(
     model: Model,
     gate: &Gate,
@@ -120,7 +121,7 @@ pub fn confidence(
     say: &mut dyn FnMut(usize),
 ) -> Confidence {
     let mut completer = ModelCompleter::new(Generator::new(model), CompletionOptions::default());
-    let (mut samples, mut wholes, mut done) = (Vec::new(), Vec::new(), 0);
+    let (mut samples, mut walks, mut done) = (Vec::new(), Vec::new(), 0);
     for (repository, Gathered { memory, .. }) in repositories.iter().zip(gathered) {
         memory.set_gate(gate.clone());
         completer.set_memory(Some(memory.clone()));
@@ -129,20 +130,59 @@ pub fn confidence(
         {
             for place in draw(repository, mode, &[], seed, places) {
                 let request = request(repository, &place, context);
-                completer.complete(&request, &Progress::new(), &CancelToken::new());
+                let text = &repository.files[place.file].text;
+                let answered = ask(&mut completer, &request, text, usize::MAX);
+                samples.extend(answered.beginnings);
                 completer.forget(&request.snapshot.document.uri);
-                let truth = &repository.files[place.file].text[place.cursor..];
-                let (text, beginnings) = completer.last_beginnings();
-                let judge = |b: &Beginning| (b.clone(), is_right(&text[..b.end], text, truth));
-                let line = text.lines().next().unwrap_or("").len();
-                wholes.extend(beginnings.iter().rfind(|b| b.end <= line).map(judge));
-                samples.extend(beginnings.iter().map(judge));
                 done += 1;
                 say(done);
             }
         }
+        // Other lines than those that the scale is fitted to.
+        for place in draw(repository, Mode::Line, &[], seed + 1, places) {
+            walks.push(walk(&mut completer, repository, &place));
+            done += 1;
+            say(done);
+        }
     }
-    Confidence::fit(&samples, &wholes)
+    Confidence::fit(&samples, &walks)
+}
+
+/// Types the line at a place and asks before each key.
+fn walk(completer: &mut ModelCompleter, repository: &Repository, place: &Place) -> Walk {
+    /// Keys of a line at most.
+    const MOST: usize = 60;
+    let text = &repository.files[place.file].text;
+    let keys = (place.cursor..place.end).take(MOST);
+    let mut uri = String::new();
+    let walk = keys.map(|cursor| {
+        if !text.is_char_boundary(cursor) {
+            return Answered::default();
+        }
+        let request = request(repository, &Place { cursor, ..place.clone() }, Context::Fim);
+        uri.clone_from(&request.snapshot.document.uri);
+        ask(completer, &request, text, 1)
+    });
+    let walk = walk.collect();
+    completer.forget(&uri);
+    walk
+}
+
+/// What is answered at the cursor's place in `truth`, as far as its first `lines` go.
+fn ask(
+    completer: &mut ModelCompleter,
+    request: &CompletionRequest,
+    truth: &str,
+    lines: usize,
+) -> Answered {
+    completer.complete(request, &Progress::new(), &CancelToken::new());
+    let truth = &truth[request.offset..];
+    let (text, beginnings) = completer.last_beginnings();
+    let end = text.match_indices('\n').nth(lines - 1).map_or(text.len(), |(at, _)| at);
+    let judge = |b: &Beginning| (b.clone(), is_right(&text[..b.end], text, truth));
+    let beginnings = beginnings.iter().filter(|b| b.end <= end).map(judge).collect();
+    let same = text.bytes().zip(truth.bytes()).take_while(|(a, b)| a == b);
+    Answered { beginnings, agrees: same.count() }
 }
 
 /// Whether the truth goes on like this beginning of an answer; where it ends a line, that must end there, too.

@@ -11,7 +11,7 @@ const LENGTHS: [usize; 12] = [48, 32, 24, 16, 12, 9, 7, 5, 4, 3, 2, 1];
 /// Lengths that are looked at for one answer.
 const MOST_LEVELS: usize = 6;
 /// Places that are counted one by one; of longer runs, that many are taken at even distances.
-const MOST_PLACES: usize = 1024;
+const MOST_PLACES: usize = 192;
 /// Hidden places that are passed over on each side in search of the longest agreement.
 const MOST_HIDDEN: usize = 256;
 

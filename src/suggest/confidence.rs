@@ -110,9 +110,8 @@ impl Confidence {
         found.map_or(1.0, |(_, threshold)| *threshold)
     }
 
-    /// Fits weights and thresholds to beginnings that were right or wrong. `wholes` are the answers as
-    /// they would be shown, for the thresholds.
-    pub fn fit(samples: &[(Beginning, bool)], wholes: &[(Beginning, bool)]) -> Confidence {
+    /// Fits the weights to beginnings that were right or wrong, and the thresholds to lines being typed.
+    pub fn fit(samples: &[(Beginning, bool)], walks: &[Walk]) -> Confidence {
         const ROUNDS: usize = 1500;
         const RATE: f32 = 0.02;
         let mut scale = Confidence::naive();
@@ -134,29 +133,61 @@ impl Confidence {
                 scale.weights[i] -= rate * first / (second.sqrt() + 1e-8);
             }
         }
-        let mut sure: Vec<(f32, bool)> =
-            wholes.iter().map(|(b, right)| (scale.probability(b), *right)).collect();
-        sure.sort_by(|a, b| b.0.total_cmp(&a.0));
-        scale.thresholds = (2..20).map(|i| (5 * i, threshold(&sure, 0.05 * i as f32))).collect();
+        let threshold = |percent: u32| scale.lowest(walks, percent as f32 / 100.0);
+        scale.thresholds = (2..20).map(|i| (5 * i, threshold(5 * i))).collect();
         scale
+    }
+
+    /// The lowest probability from which to show, so that at least `precision` of what comes into sight is right.
+    fn lowest(&self, walks: &[Walk], precision: f32) -> f32 {
+        /// Fewer say too little.
+        const LEAST: usize = 20;
+        let thresholds = (1..100).map(|i| 0.01 * i as f32);
+        let mut good = thresholds.filter(|&least| {
+            let seen = walks.iter().map(|walk| self.seen(walk, least, precision));
+            let (shown, right) = seen.fold((0, 0), |sum, each| (sum.0 + each.0, sum.1 + each.1));
+            shown >= LEAST && right as f32 >= precision * shown as f32
+        });
+        good.next().unwrap_or(1.0)
+    }
+
+    /// How often something comes into sight while a line is typed by somebody who takes what is right, and how
+    /// often that is right. What is wrong stays in sight until a key disagrees.
+    fn seen(&self, walk: &Walk, least: f32, precision: f32) -> (usize, usize) {
+        let (mut at, mut shown, mut right) = (0, 0, 0);
+        while let Some(answer) = walk.get(at) {
+            let sure = |(index, (beginning, _)): &(usize, &(Beginning, bool))| {
+                let ends_line = *index + 1 == answer.beginnings.len();
+                let least = if ends_line { least } else { least.max(precision) };
+                self.probability(beginning) >= least
+            };
+            match answer.beginnings.iter().enumerate().rev().find(sure) {
+                None => at += 1,
+                Some((_, (beginning, true))) => {
+                    (shown, right) = (shown + 1, right + 1);
+                    at += beginning.end.max(1);
+                }
+                Some(_) => {
+                    shown += 1;
+                    at += answer.agrees + 1;
+                }
+            }
+        }
+        (shown, right)
     }
 }
 
-/// The lowest probability down to which at least `precision` of the answers, surest first, is right.
-fn threshold(sure: &[(f32, bool)], precision: f32) -> f32 {
-    /// Fewer say too little.
-    const LEAST: usize = 20;
-    let (mut right, mut best) = (0, 1.0);
-    for (count, (probability, is_right)) in (1..).zip(sure) {
-        right += usize::from(*is_right);
-        // Equally sure ones are shown together or not at all.
-        let is_last = sure.get(count).is_none_or(|next| next.0 < *probability);
-        if is_last && count >= LEAST && right as f32 >= precision * count as f32 {
-            best = *probability;
-        }
-    }
-    best
+/// What was answered at one place of a line.
+#[derive(Clone, Debug, Default)]
+pub struct Answered {
+    /// The beginnings that may be shown, and whether the line goes on like that; the last is the whole answer.
+    pub beginnings: Vec<(Beginning, bool)>,
+    /// Bytes of the answer that agree with what is typed next.
+    pub agrees: usize,
 }
+
+/// A line being typed: the answers before each of its bytes (empty inside of characters).
+pub type Walk = Vec<Answered>;
 
 #[cfg(test)]
 mod tests {
@@ -182,7 +213,11 @@ mod tests {
                     }
                 })
                 .collect();
-        let scale = Confidence::fit(&samples, &samples);
+        let walk = |(beginning, right): &(Beginning, bool)| {
+            vec![Answered { beginnings: vec![(beginning.clone(), *right)], agrees: 0 }]
+        };
+        let walks: Vec<Walk> = samples.iter().map(walk).collect();
+        let scale = Confidence::fit(&samples, &walks);
         assert!((scale.probability(&sample(-0.1)) - 0.9).abs() < 0.03);
         assert!((scale.probability(&sample(-2.0)) - 0.1).abs() < 0.03);
         let shown = |precision| {
@@ -190,5 +225,27 @@ mod tests {
             samples.iter().filter(|(b, _)| scale.probability(b) >= least).count()
         };
         assert_eq!((shown(0.85), shown(0.45), shown(0.99)), (400, 800, 0));
+    }
+
+    #[test]
+    fn while_typing_a_wrong_answer_counts_once_and_a_right_one_is_taken() {
+        let scale = Confidence::naive();
+        let mut sure = sample(1.0);
+        let answer = |right, end, agrees| {
+            sure.end = end;
+            Answered { beginnings: vec![(sure.clone(), right)], agrees }
+        };
+        let mut answer = answer;
+        // The first stays in sight for two keys that agree, the second is taken with three bytes.
+        let walk = vec![
+            answer(false, 5, 2),
+            answer(true, 4, 4),
+            answer(true, 3, 3),
+            answer(true, 3, 3),
+            answer(true, 2, 2),
+            answer(true, 1, 1),
+        ];
+        assert_eq!(scale.seen(&walk, 0.5, 0.5), (2, 1));
+        assert_eq!(scale.seen(&walk, 0.99, 0.5), (0, 0));
     }
 }

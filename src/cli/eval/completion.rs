@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{ModelArgs, Steps, show};
 use crate::eval::completion::{
-    Context, Mode, Options, Remembering, Report, Suite, VARIANTS, Variant, html, run,
+    Context, FLOOR, Mode, Options, Report, Suite, VARIANTS, Variant, html, run, variant,
 };
 use crate::eval::texts::{self, Repository};
 
@@ -61,8 +61,8 @@ pub(in crate::cli) struct CompletionArgs {
 }
 
 fn names() -> clap::builder::PossibleValuesParser {
-    let all = VARIANTS.iter();
-    let value = all.map(|&(name, help, _)| clap::builder::PossibleValue::new(name).help(help));
+    let all = VARIANTS.iter().map(|&(name, help, _)| (name, help)).chain([FLOOR]);
+    let value = all.map(|(name, help)| clap::builder::PossibleValue::new(name).help(help));
     value.collect::<Vec<_>>().into()
 }
 
@@ -103,13 +103,13 @@ pub(super) fn measure(own: CompletionArgs, args: &ModelArgs) -> Result<()> {
         if made.iter().any(|(other, _)| other == name) {
             bail!("--variants names {name} twice");
         }
-        if let Some(variant) = Remembering::new(name, args.load()?) {
+        if let Some(variant) = variant(name, || args.load())? {
             made.push((name.clone(), variant));
         }
     }
     let mut variants: Vec<(String, &mut dyn Variant)> = Vec::new();
     for (name, variant) in &mut made {
-        variants.push((name.clone(), variant));
+        variants.push((name.clone(), variant.as_mut()));
     }
     let mut report = ask(&mut variants, &repositories, &options)?;
     report.suite = name;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use super::Variant;
+use super::longest_match::Floor;
 use crate::eval::texts::Repository;
 use crate::generation::{Generator, Model};
 use crate::memory::{Memory, Mixing};
@@ -14,7 +15,7 @@ use crate::suggest::{Completer, CompletionOptions, ModelCompleter};
 /// Makes the options of a variant.
 type Options = fn() -> CompletionOptions;
 
-/// What can be compared: a name, what it is, and the options that make it.
+/// What can be compared beside [`FLOOR`]: a name, what it is, and the options that make it.
 pub const VARIANTS: [(&str, &str, Options); 8] = [
     ("default", "as the editor gets it", CompletionOptions::default),
     ("gate", "memory mixed in by the gate, no lines of other files in the prompt", || {
@@ -47,17 +48,28 @@ pub const VARIANTS: [(&str, &str, Options); 8] = [
     }),
 ];
 
+/// The name of the variant without model and memory, and what it is.
+pub const FLOOR: (&str, &str) =
+    ("floor", "copies words after the longest match; no model, no memory");
+
+/// The variant of that name; `None` if there is none.
+pub fn variant(
+    name: &str,
+    model: impl FnOnce() -> Result<Model>,
+) -> Result<Option<Box<dyn Variant>>> {
+    if name == FLOOR.0 {
+        return Ok(Some(Box::new(Floor::default())));
+    }
+    let Some((_, _, options)) = VARIANTS.iter().find(|(known, ..)| *known == name) else {
+        return Ok(None);
+    };
+    let generator = Generator::new(model()?);
+    Ok(Some(Box::new(Remembering(ModelCompleter::new(generator, options())))))
+}
+
 /// A completer that remembers each repository before it is asked about it. The file of a place is open, so
 /// that of it only the place's own text is known.
-pub struct Remembering(pub ModelCompleter);
-
-impl Remembering {
-    /// The variant of that name; `None` if there is none.
-    pub fn new(name: &str, model: Model) -> Option<Remembering> {
-        let (_, _, options) = VARIANTS.iter().find(|(known, ..)| *known == name)?;
-        Some(Remembering(ModelCompleter::new(Generator::new(model), options())))
-    }
-}
+struct Remembering(ModelCompleter);
 
 impl Variant for Remembering {
     fn prepare(&mut self, repository: &Repository) -> Result<&mut dyn Completer> {
