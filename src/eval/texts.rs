@@ -47,25 +47,34 @@ impl Repository {
     /// # Errors
     /// Nothing to read, or no history where one is needed.
     pub fn read(source: &Source, since: Option<f64>) -> Result<Repository> {
-        let files = corpus::read_source(source)?;
-        let now =
-            source.is_git().then(|| source.clone().at_revision(source.commit())).transpose()?;
-        let revision = now.and_then(|now| now.revision);
-        let since = match (since, &revision) {
-            (None, _) => None,
-            (Some(_), None) => {
+        match since {
+            Some(_) if !source.is_git() => {
                 bail!("{} is no git repository: nothing says what is new", source.root.display())
             }
-            (Some(share), Some(now)) => {
-                let commit = source.commit_at(share)?;
-                let runs = |hunks: Vec<Hunk>| {
-                    hunks.into_iter().map(|h| h.new).filter(|run| !run.is_empty()).collect()
-                };
-                let changes = source.changes(&commit, now)?;
-                let added = changes.into_iter().map(|c| (c.path, runs(c.hunks))).collect();
-                Some(Since { commit, added })
+            Some(share) => Repository::since(source, source.commit_at(share)?),
+            None => {
+                let now = source.is_git().then(|| source.clone().at_revision(source.commit()));
+                let revision = now.transpose()?.and_then(|now| now.revision);
+                let files = corpus::read_source(source)?;
+                Ok(Repository { name: source.name.clone(), revision, files, since: None })
             }
+        }
+    }
+
+    /// Reads one of which only what came after a commit is asked about.
+    ///
+    /// # Errors
+    /// Nothing to read, or no such commit.
+    pub fn since(source: &Source, commit: String) -> Result<Repository> {
+        let revision = source.clone().at_revision(source.commit())?.revision;
+        let now = revision.as_deref().unwrap_or("HEAD");
+        let runs = |hunks: Vec<Hunk>| {
+            hunks.into_iter().map(|h| h.new).filter(|run| !run.is_empty()).collect()
         };
+        let changes = source.changes(&commit, now)?;
+        let added = changes.into_iter().map(|c| (c.path, runs(c.hunks))).collect();
+        let files = corpus::read_source(source)?;
+        let since = Some(Since { commit, added });
         Ok(Repository { name: source.name.clone(), revision, files, since })
     }
 }

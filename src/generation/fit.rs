@@ -31,19 +31,32 @@ pub fn events(
     let start = rng.random_range(0..tokens.len().saturating_sub(WINDOW).max(1));
     let end = (start + WINDOW).min(tokens.len());
     let after = if rng.random_bool(0.5) { tokens[end..].to_vec() } else { Vec::new() };
+    events_within(model, kv, memory, cache, name, (&tokens[..start], &tokens[start..end], &after))
+}
+
+/// Scores the tokens between two texts of the file `name`; those behind them are known to the memory.
+pub fn events_within(
+    model: &Model,
+    kv: &mut KvCache,
+    memory: &Memory,
+    cache: &mut FocusCache,
+    name: &str,
+    (before, scored, after): (&[TokenId], &[TokenId], &[TokenId]),
+) -> Result<Vec<Event>, EngineError> {
+    let Some((_, known)) = scored.split_last() else { return Ok(Vec::new()) };
     let mut header = model.tokenizer.file_header(name);
     header.truncate(model.engine.context() / 4);
-    let room = model.engine.context() - header.len() - (end - start);
-    let context = &tokens[start.saturating_sub(CONTEXT.min(room))..start];
-    let window = [&header, context, &tokens[start..end - 1]].concat();
+    let room = model.engine.context().saturating_sub(header.len() + scored.len());
+    let context = &before[before.len() - before.len().min(CONTEXT.min(room))..];
+    let window = [&header, context, known].concat();
     kv.truncate(0);
     // The first token of a text follows its header.
-    let mut logits = model.engine.forward(kv, &window, end - start)?;
-    let before = tokens[..start].to_vec();
+    let mut logits = model.engine.forward(kv, &window, scored.len())?;
+    let (before, after) = (before.to_vec(), after.to_vec());
     let mut focus = Focus::of_tokens(memory, cache, Some(name), &[], before, after, Mixing::Gate);
     let width = model.config().vocab_size;
-    let rows = logits.chunks_exact_mut(width).zip(&tokens[start..end]);
-    let mut events = Vec::with_capacity(end - start);
+    let rows = logits.chunks_exact_mut(width).zip(scored);
+    let mut events = Vec::with_capacity(scored.len());
     for (row, &token) in rows {
         let history = focus.before()[focus.before().len().saturating_sub(512)..].to_vec();
         events.push(focus.event(&history, row, token));

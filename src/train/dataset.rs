@@ -147,7 +147,8 @@ impl Dataset {
             let group = &mut languages.entry(document.language).or_default();
             let (members, totals) = &mut group[document.is_test as usize];
             members.push(index as u32);
-            totals.push(totals.last().copied().unwrap_or(0) + document.bytes as u64);
+            let weighted = (document.bytes as f64 * f64::from(document.weight)).ceil() as u64;
+            totals.push(totals.last().copied().unwrap_or(0) + weighted);
         }
         let bytes = |totals: &[u64]| totals.last().copied().unwrap_or(0) as f64;
         let mut shares = Vec::new();

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -38,6 +39,20 @@ pub struct Document {
     /// At most eight similar documents of the same repository, most similar first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub related: Vec<u32>,
+    /// How much more often than others of its length it is drawn.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub weight: f32,
+    /// Bytes that were written lately: half of the pieces lie there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recent: Vec<Range<u32>>,
+}
+
+fn one() -> f32 {
+    1.0
+}
+
+fn is_one(weight: &f32) -> bool {
+    *weight == 1.0
 }
 
 fn language<'de, D: serde::Deserializer<'de>>(reader: D) -> Result<&'static str, D::Error> {
@@ -101,6 +116,8 @@ impl Documents {
                 start: all.len() as u64,
                 bytes: text.len() as u32,
                 related: Vec::new(),
+                weight: 1.0,
+                recent: Vec::new(),
             });
             all.push_str(text);
         }
@@ -129,6 +146,12 @@ impl Documents {
             document.related = moved.filter(|&r| r != u32::MAX).collect();
         }
         Documents { list: Arc::new(list), texts: self.texts.clone() }
+    }
+
+    /// Changes what is known of each document.
+    pub fn describe(mut self, mut change: impl FnMut(&mut Document)) -> Documents {
+        Arc::make_mut(&mut self.list).iter_mut().for_each(&mut change);
+        self
     }
 
     /// All documents, in order.
@@ -217,6 +240,8 @@ impl Writer {
             start: self.length,
             bytes: text.len() as u32,
             related: Vec::new(),
+            weight: 1.0,
+            recent: Vec::new(),
         });
         self.length += text.len() as u64;
         Ok(())

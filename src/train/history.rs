@@ -29,6 +29,18 @@ pub struct Hunk {
 }
 
 impl Source {
+    /// Commits of the first-parent history.
+    ///
+    /// # Errors
+    /// A repository without a commit.
+    pub fn commits(&self) -> Result<usize> {
+        let count = ["rev-list", "--first-parent", "--count", self.commit(), "--"];
+        let count = self.git_output(&count).with_context(|| {
+            format!("{} has no commit yet: commit something first", self.root.display())
+        })?;
+        Ok(count.trim().parse().unwrap_or(0))
+    }
+
     /// The commit at `share` (0 to 1) of the first-parent history, at least one before its end.
     pub fn commit_at(&self, share: f64) -> Result<String> {
         let log =

@@ -12,7 +12,7 @@ mod energy;
 mod export;
 mod filter;
 pub mod history;
-mod near_duplicates;
+pub mod near_duplicates;
 pub mod optimizer;
 mod output;
 pub mod page;

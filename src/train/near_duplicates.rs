@@ -71,6 +71,11 @@ pub(super) struct NearDuplicates {
 impl NearDuplicates {
     /// Whether a text like this one was inserted before; inserts it if not.
     pub(super) fn is_copy(&mut self, signature: &Signature) -> bool {
+        self.original(signature).is_some()
+    }
+
+    /// Which of the texts inserted before this one is like; inserts it if none is.
+    fn original(&mut self, signature: &Signature) -> Option<usize> {
         let mut looked_at = Vec::new();
         for band in signature.bands() {
             if let Some(&index) = self.bands.get(&band)
@@ -78,7 +83,7 @@ impl NearDuplicates {
             {
                 looked_at.push(index);
                 if self.signatures[index as usize].similarity(signature) >= COPY {
-                    return true;
+                    return Some(index as usize);
                 }
             }
         }
@@ -89,8 +94,22 @@ impl NearDuplicates {
             // this hides share other bands.
             self.bands.entry(band).or_insert(index);
         }
-        false
+        None
     }
+}
+
+/// For each text the first that it is like: its own number, or that of an earlier one.
+pub fn copies(texts: &[&str]) -> Vec<usize> {
+    let (mut seen, mut inserted) = (NearDuplicates::default(), Vec::new());
+    let number = |(number, text): (usize, &&str)| {
+        let Some(signature) = Signature::of(text) else { return number };
+        if let Some(original) = seen.original(&signature) {
+            return inserted[original];
+        }
+        inserted.push(number);
+        number
+    };
+    texts.iter().enumerate().map(number).collect()
 }
 
 #[cfg(test)]
@@ -111,6 +130,8 @@ mod tests {
         assert!(!seen.is_copy(&of(&text(60..160))), "40 of 160 lines in common");
         assert!(!seen.is_copy(&of(&text(1000..1100))));
         assert!(Signature::of("fn a() {}").is_none());
+        let texts = [text(0..100), "fn a() {}".into(), text(1000..1100), text(0..95)];
+        assert_eq!(copies(&texts.each_ref().map(String::as_str)), [0, 1, 2, 0]);
     }
 
     #[test]

@@ -19,6 +19,8 @@ use super::edit_pairs;
 
 /// Tokens below which the rest of a row becomes plain text: a task would lose its answer.
 const LEAST_ROOM: usize = 120;
+/// Share of the pieces of a document that lie where it was changed lately.
+const RECENT: f64 = 0.5;
 /// Lengths in bytes of syntax nodes that are worth a middle.
 const NODES: Range<usize> = 10..700;
 
@@ -29,6 +31,8 @@ struct Piece<'a> {
     first: bool,
     /// Whether it ends where the document does.
     last: bool,
+    /// Where in the document it begins.
+    start: usize,
 }
 
 impl Dataset {
@@ -65,9 +69,14 @@ impl Dataset {
             (false, false) => 0.9 * part * part,
         };
         let share = if beside { 0.6 * share } else { share };
-        let piece = lines(&text, bytes(room as f64 * share), rng);
+        let recent = document.recent.choose(rng).filter(|_| rng.random_bool(RECENT));
+        let recent = recent.map(|r| r.start as usize..r.end as usize);
+        let piece = match &recent {
+            Some(recent) => lines_around(&text, recent, bytes(room as f64 * share), rng),
+            None => lines(&text, bytes(room as f64 * share), rng),
+        };
         let (middle, exact) = match cut {
-            true => self.middle(document, &piece, rng),
+            true => self.middle(document, &piece, recent.as_ref(), rng),
             false => (piece.text.len() / 2..piece.text.len(), true),
         };
         let mut tokens = Vec::new();
@@ -89,7 +98,13 @@ impl Dataset {
     }
 
     /// Where the middle of a piece lies, and whether it ends at a place that the text before explains.
-    fn middle(&self, document: &Document, piece: &Piece, rng: &mut StdRng) -> (Range<usize>, bool) {
+    fn middle(
+        &self,
+        document: &Document,
+        piece: &Piece,
+        recent: Option<&Range<usize>>,
+        rng: &mut StdRng,
+    ) -> (Range<usize>, bool) {
         let text = piece.text;
         // Some text stays before the middle and after it, except where the file has none.
         let from = if piece.first { 0 } else { text.floor_char_boundary(text.len() / 8) };
@@ -98,6 +113,14 @@ impl Dataset {
             true => text.len(),
             false => text[from..late].rfind('\n').map_or(late, |i| from + i),
         };
+        // What was written lately, if the piece shows enough of it.
+        let inside = |r: &Range<usize>| {
+            let at = |byte: usize| byte.saturating_sub(piece.start).clamp(from, end);
+            let (from, end) = (at(r.start), at(r.end));
+            let both = text.is_char_boundary(from) && text.is_char_boundary(end);
+            (both && end - from >= NODES.start).then_some((from, end))
+        };
+        let (from, end) = recent.and_then(inside).unwrap_or((from, end));
         let (characters, lines) = self.config.middles;
         let kind: f64 = rng.random();
         if kind >= characters + lines
@@ -203,12 +226,28 @@ fn lines<'a>(text: &'a str, bytes: usize, rng: &mut StdRng) -> Piece<'a> {
         // Over the end, so that ends of files are seen as often as other places.
         rest => line_start(text, rng.random_range(0..=rest + bytes / 4)),
     };
+    lines_from(text, start, bytes)
+}
+
+/// As [`lines`], around a range: it begins somewhere in the last two thirds.
+fn lines_around<'a>(
+    text: &'a str,
+    range: &Range<usize>,
+    bytes: usize,
+    rng: &mut StdRng,
+) -> Piece<'a> {
+    let before = bytes / 3 + rng.random_range(0..=bytes / 3);
+    let start = text.floor_char_boundary(range.start.min(text.len()).saturating_sub(before));
+    lines_from(text, line_start(text, start), bytes)
+}
+
+fn lines_from(text: &str, start: usize, bytes: usize) -> Piece<'_> {
     let end = text.floor_char_boundary(start + bytes);
     let end = match text[start..end].rfind('\n') {
         Some(at) if end < text.len() && at > 0 => start + at + 1,
         _ => end,
     };
-    Piece { text: &text[start..end], first: start == 0, last: end == text.len() }
+    Piece { text: &text[start..end], first: start == 0, last: end == text.len(), start }
 }
 
 /// Where the text after a middle ends: after whole lines, as at serving time. Every tenth exact middle has

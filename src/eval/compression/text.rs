@@ -20,7 +20,8 @@ const MAX_BYTES: usize = 400_000;
 
 /// Files in two halves: types and scales are chosen on the first, and judged on the second.
 pub struct Texts {
-    pub(super) calibration: Vec<SourceFile>,
+    /// Where they are chosen.
+    pub calibration: Vec<SourceFile>,
     /// Where quality is measured.
     pub judged: Vec<SourceFile>,
 }
