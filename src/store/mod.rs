@@ -186,11 +186,7 @@ impl Workspace {
     ///
     /// # Errors
     /// The name is taken or none, `fill` fails, or the disk is full: then nothing has changed.
-    pub fn install(
-        &self,
-        name: &str,
-        fill: impl FnOnce(&Path) -> Result<()>,
-    ) -> Result<Installed> {
+    pub fn install(&self, name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<Installed> {
         if !is_name(name) {
             bail!(
                 "{name:?} cannot be a model's name: use up to {LONGEST_NAME} letters, digits, '-', '_' and '.', and \

@@ -56,7 +56,7 @@ fn a_model_is_installed_then_used_then_removed() {
     assert_eq!(workspace.in_use(), Choice::Default, "installing alone changes nothing");
     assert_eq!(first.size(), 3);
     workspace.set_in_use(Some("first")).unwrap();
-    assert_eq!(workspace.in_use(), Choice::Installed(first.clone()));
+    assert_eq!(workspace.in_use(), Choice::Installed(first));
     install(&workspace, "second", "two");
     assert_eq!(names(&workspace), ["first", "second"]);
     assert!(!workspace.remove("second").unwrap());

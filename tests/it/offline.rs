@@ -23,6 +23,7 @@ fn isolated(program: &str, arguments: &[&str]) -> Option<Command> {
     let mut command = Command::new("unshare");
     command.arg("-rn").arg(program).args(arguments);
     command.env_remove("NESTLING_MODEL").env_remove("NESTLING_LOG");
+    command.env("NESTLING_DATA", concat!(env!("CARGO_TARGET_TMPDIR"), "/data"));
     Some(command)
 }
 
