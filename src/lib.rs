@@ -15,6 +15,7 @@
 //! - [`model`]: shapes, weights, the network twice: differentiable, and fast with a KV cache.
 //! - [`generation`]: prompt in, tokens out, cancelled between two of them.
 //! - [`suggest`]: what is offered: prompt, stop rules, fitting to the place, or a reason for silence.
+//! - [`store`]: the models of a workspace, and which of them is in use.
 //! - [`train`]: from folders to a model directory.
 //! - [`eval`]: suites and metrics.
 //! - [`server`]: the language server. The only module that knows the protocol.
@@ -42,6 +43,8 @@ pub mod model;
 pub mod generation;
 
 pub mod suggest;
+
+pub mod store;
 
 pub mod train;
 

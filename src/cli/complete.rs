@@ -6,11 +6,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde_json::json;
 
-use super::{ModelArgs, print, print_json, store, wrong_use};
-use crate::generation::{CancelToken, Generator};
-use crate::suggest::{
-    Completer, CompletionOptions, CompletionRequest, ModelCompleter, Progress, Trigger,
-};
+use super::{ModelArgs, print, print_json, wrong_use};
+use crate::generation::CancelToken;
+use crate::suggest::{Completer, CompletionRequest, Progress, Trigger};
 use crate::text::{Position, PositionEncoding, Text};
 use crate::workspace::{Snapshot, read_file};
 
@@ -56,10 +54,10 @@ pub(super) fn run(args: CompleteArgs, model: &ModelArgs) -> Result<ExitCode> {
         selected: None,
         precision: None,
     };
-    let options = CompletionOptions { store: store(), ..CompletionOptions::default() };
-    let mut completer = ModelCompleter::new(Generator::new(model.load()?), options);
+    let root = repository(Path::new(path));
+    let mut completer = model.load_for(root.as_deref().unwrap_or(Path::new(path)))?.completer();
     if !args.no_memory
-        && let Some(root) = repository(Path::new(path))
+        && let Some(root) = root
         && let Some(memory) = completer.remember(&root)
     {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -88,6 +86,7 @@ pub(super) fn run(args: CompleteArgs, model: &ModelArgs) -> Result<ExitCode> {
             .collect();
         let timing = completion.timing;
         print_json(&json!({
+            "model": completer.name(),
             "suggestions": suggestions,
             "silence": reason,
             "timing": {

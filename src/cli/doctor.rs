@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::{ModelArgs, print, print_json, store};
 use crate::eval::engine;
+use crate::store::{Choice, DEFAULT, Installed, Store};
 use crate::syntax::{Language, SyntaxTree};
 
 #[derive(clap::Args)]
@@ -68,26 +69,60 @@ fn processor() -> Check {
     Check { name: "processor", ok: fast, detail }
 }
 
+/// Which model is in use here, why, and whether it works.
 fn loading(args: &ModelArgs) -> Check {
     let start = Instant::now();
     let check = |ok, detail| Check { name: "model", ok, detail };
-    let model = match args.load() {
-        Ok(model) => model,
+    let (installed, why) = match chosen(args) {
+        Ok(chosen) => chosen,
+        Err(reason) => return check(false, reason),
+    };
+    let model = match args.load_installed(installed.as_ref()) {
+        Ok(loaded) => loaded.model,
+        Err(error) if installed.is_some() => {
+            let way_out = format!("{DEFAULT} takes its place; `nestling model use {DEFAULT}`");
+            return check(false, format!("{why} does not work: {error:#}; {way_out}"));
+        }
         Err(error) => return check(false, format!("{error:#}")),
     };
-    let loaded = start.elapsed();
-    let name = model.name.clone();
+    let (loaded, name) = (start.elapsed(), &model.name);
     match engine::measure(&model, 256, 32) {
         Ok(speed) => check(
             true,
             format!(
-                "{name}, loaded in {} ms; reads {:.0} and writes {:.0} tokens/s",
+                "{why}, loaded in {} ms; reads {:.0} and writes {:.0} tokens/s",
                 loaded.as_millis(),
                 speed.prefill_tok_s,
                 speed.decode_tok_s
             ),
         ),
         Err(error) => check(false, format!("{name} was loaded but does not run: {error}")),
+    }
+}
+
+/// The model that the workspace here uses, and a word on why.
+fn chosen(args: &ModelArgs) -> Result<(Option<Installed>, String), String> {
+    if let Some(given) = &args.model {
+        return Ok((None, format!("{}, given", given.display())));
+    }
+    let inside = || (None, format!("{DEFAULT}, inside the program"));
+    let Some(store) = Store::of_user() else { return Ok(inside()) };
+    let workspace = store.workspace(Path::new("."));
+    let root = workspace.root().display();
+    match workspace.in_use() {
+        Choice::Default => {
+            let (none, name) = inside();
+            let others = workspace.models().len();
+            let more = format!("{others} more installed for {root}");
+            Ok((none, if others == 0 { name } else { format!("{name}, {more}") }))
+        }
+        Choice::Installed(model) => {
+            let why = format!("{}, chosen for {root}", model.name);
+            Ok((Some(model), why))
+        }
+        Choice::Missing { reason, .. } => Err(format!(
+            "{reason}; {DEFAULT} takes its place; `nestling model use {DEFAULT}` settles it"
+        )),
     }
 }
 

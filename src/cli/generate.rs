@@ -1,5 +1,6 @@
 //! `nestling generate PROMPT`: continues a text, printing as it goes.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -26,7 +27,7 @@ pub(super) fn run(args: GenerateArgs, model: &ModelArgs) -> Result<ExitCode> {
     if !(0.0..=10.0).contains(&args.temperature) {
         return Ok(wrong_use("--temperature must lie in 0…10"));
     }
-    let mut generator = Generator::new(model.load()?);
+    let mut generator = Generator::new(model.load_for(Path::new("."))?.model);
     let model = generator.model();
     let mut tokens = model.tokenizer.encode(&args.prompt);
     if tokens.is_empty() {

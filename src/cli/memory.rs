@@ -88,7 +88,7 @@ fn index(own: IndexArgs, args: &ModelArgs) -> Result<()> {
     }
     let root = std::fs::canonicalize(&own.repo)?;
     let store = store();
-    let tokenizer = args.load()?.tokenizer;
+    let tokenizer = args.load_for(&root)?.model.tokenizer;
     let open = || Memory::open(&root, store.as_deref(), tokenizer.clone());
     let mut memory = open();
     if own.fresh {

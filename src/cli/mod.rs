@@ -10,13 +10,15 @@ mod quantize;
 mod serve;
 mod train;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::generation::{Model, ModelSource};
+use crate::generation::{Generator, Model, ModelSource};
 use crate::model::engine::Precision;
+use crate::store::{Choice, DEFAULT, Installed, Store};
+use crate::suggest::{CompletionOptions, ModelCompleter};
 
 /// A code model that lives in your editor: completion from a Transformer inside a language server.
 #[derive(Parser)]
@@ -32,7 +34,7 @@ const EXIT_CODES: &str = "Exit codes: 0 done; 1 nothing found; 2 wrong use; 3 fa
 
 #[derive(clap::Args, Clone)]
 struct ModelArgs {
-    /// A GGUF file or a Hugging Face model directory, instead of the model inside the program
+    /// A GGUF file or a Hugging Face model directory, instead of the model in use
     #[arg(long, global = true, value_name = "PATH", env = "NESTLING_MODEL")]
     model: Option<PathBuf>,
     /// Compute with f32 weights: slower, for comparisons
@@ -48,19 +50,19 @@ enum Command {
     Complete(complete::CompleteArgs),
     /// Continue a text
     Generate(generate::GenerateArgs),
-    /// Say which model is in use and what it is
+    /// The models of a workspace: which is in use, what it is, another one
     #[command(subcommand)]
     Model(model::ModelCommand),
     /// Say what works here, what does not, and why
     Doctor(doctor::DoctorArgs),
-    /// Train a model from folders and git repositories
+    /// Train a model from folders and git repositories; always anew or from --model, whatever is in use
     Train(train::TrainArgs),
     /// Write a model as one GGUF file
     Quantize(quantize::QuantizeArgs),
     /// What is known of a repository: read it, or fit what is made of it
     #[command(subcommand)]
     Memory(memory::MemoryCommand),
-    /// Measure models and the engine
+    /// Measure models and the engine: --model or the one inside the program, whatever is in use
     #[command(subcommand)]
     Eval(eval::EvalCommand),
 }
@@ -70,10 +72,81 @@ impl ModelArgs {
         self.model.clone().map_or(ModelSource::Embedded, ModelSource::Path)
     }
 
+    /// The model that was given, or the one inside the program, whatever is in use: for what must come out the same
+    /// everywhere.
     fn load(&self) -> anyhow::Result<Model> {
-        let precision = if self.float { Precision::Float } else { Precision::Quantized };
-        Ok(Model::load(&self.source(), precision)?)
+        self.load_from(&self.source())
     }
+
+    fn load_from(&self, source: &ModelSource) -> anyhow::Result<Model> {
+        let precision = if self.float { Precision::Float } else { Precision::Quantized };
+        Ok(Model::load(source, precision)?)
+    }
+
+    /// The model that was given, or the one that the workspace around `path` uses. One that does not work is named
+    /// on stderr, and the one inside the program takes its place.
+    fn load_for(&self, path: &Path) -> anyhow::Result<InUse> {
+        if self.model.is_none()
+            && let Some(store) = Store::of_user()
+        {
+            let (name, reason) = match store.workspace(path).in_use() {
+                Choice::Default => return self.load_installed(None),
+                Choice::Missing { name, reason } => (name, reason),
+                Choice::Installed(model) => match self.load_installed(Some(&model)) {
+                    Ok(loaded) => return Ok(loaded),
+                    Err(error) => (model.name, format!("{error:#}")),
+                },
+            };
+            let reason = reason.replace('\n', " ");
+            eprintln!("nestling: the model {name} cannot be used, {DEFAULT} is in use: {reason}");
+        }
+        self.load_installed(None)
+    }
+
+    /// An installed model with what lies beside it; the model that was given, or the one inside the program, without.
+    fn load_installed(&self, installed: Option<&Installed>) -> anyhow::Result<InUse> {
+        let Some(installed) = installed else {
+            let mut model = self.load()?;
+            if self.model.is_none() {
+                model.name = DEFAULT.into();
+            }
+            return Ok(InUse { model, installed: None });
+        };
+        let mut model = self.load_from(&ModelSource::Path(installed.folder.clone()))?;
+        model.name = installed.name.clone();
+        Ok(InUse { model, installed: Some(installed.clone()) })
+    }
+}
+
+/// A loaded model, and where it is installed if it is.
+struct InUse {
+    model: Model,
+    installed: Option<Installed>,
+}
+
+impl InUse {
+    /// A completer with the gate and the scale of answers that belong to the model, as far as it brought them.
+    fn completer(self) -> ModelCompleter {
+        let options = CompletionOptions { store: store(), ..CompletionOptions::default() };
+        let mut completer = ModelCompleter::new(Generator::new(self.model), options);
+        if let Some(installed) = &self.installed {
+            if let Some(gate) = beside(installed, "gate.json") {
+                completer.set_gate(gate);
+            }
+            if let Some(confidence) = beside(installed, "confidence.json") {
+                completer.set_confidence(confidence);
+            }
+        }
+        completer
+    }
+}
+
+/// What a file beside an installed model holds; a broken one counts as missing.
+fn beside<T: serde::de::DeserializeOwned>(installed: &Installed, file: &str) -> Option<T> {
+    let text = installed.text(file)?;
+    serde_json::from_str(&text)
+        .inspect_err(|error| tracing::warn!("{file} of {} is not used: {error}", installed.name))
+        .ok()
 }
 
 /// Parses the arguments, runs the command, turns its result into an exit code.

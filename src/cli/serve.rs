@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::{ModelArgs, store};
-use crate::generation::Generator;
+use super::ModelArgs;
 use crate::server::{ServeOptions, serve};
-use crate::suggest::{Completer, CompletionOptions, ModelCompleter, fallback};
+use crate::store::{Installed, Store};
+use crate::suggest::{Completer, fallback};
 
 #[derive(clap::Args)]
 pub(super) struct ServeArgs {
@@ -18,18 +18,22 @@ pub(super) struct ServeArgs {
 }
 
 pub(super) fn run(_args: ServeArgs, model: &ModelArgs) -> Result<ExitCode> {
+    let follows_store = model.model.is_none();
     let model = model.clone();
-    let factory = move || -> Result<Box<dyn Completer>> {
-        let generator = Generator::new(model.load()?);
-        let options = CompletionOptions { store: store(), ..CompletionOptions::default() };
-        Ok(Box::new(ModelCompleter::new(generator, options)))
+    let factory = move |installed: Option<&Installed>| -> Result<Box<dyn Completer>> {
+        Ok(Box::new(model.load_installed(installed)?.completer()))
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("nestling-io")
         .enable_all()
         .build()?;
-    let options = ServeOptions { factory: Arc::new(factory), fallback };
+    let options = ServeOptions {
+        factory: Arc::new(factory),
+        store: Store::of_user(),
+        follows_store,
+        fallback,
+    };
     let code = runtime.block_on(serve(options, tokio::io::stdin(), tokio::io::stdout()));
     // A running generation or the blocking read of stdin would delay an orderly end.
     std::process::exit(code)

@@ -38,6 +38,10 @@ pub struct Config {
     pub max_items: usize,
     /// Of all that is shown while typing, so many percent should be right, 10 to 95.
     pub precision_percent: u8,
+    /// Whether what the repository says is mixed with the model.
+    pub memory: bool,
+    /// Whether lines of other files are put into the prompt.
+    pub retrieval: bool,
     /// Whether the client wants a `nestling/statusChanged` notification at each change.
     pub status_notifications: bool,
 }
@@ -50,6 +54,8 @@ impl Default for Config {
             debounce: Debounce::Auto,
             max_items: 3,
             precision_percent: 50,
+            memory: true,
+            retrieval: true,
             status_notifications: false,
         }
     }
@@ -93,10 +99,12 @@ impl Config {
                 "debounce" => self.read_debounce(value),
                 "maxItems" => self.read_max_items(value),
                 "precision" => self.read_precision(value),
+                "memory" => read_bool(value, &mut self.memory),
+                "retrieval" => read_bool(value, &mut self.retrieval),
                 "statusNotifications" => read_bool(value, &mut self.status_notifications),
                 _ => {
-                    let known =
-                        "enable, languages, debounce, maxItems, precision, statusNotifications";
+                    let known = "enable, languages, debounce, maxItems, precision, memory, retrieval, \
+                                 statusNotifications";
                     problems.push(Problem(format!(
                         "{SECTION}.{key} is not a setting and is ignored; the settings are {known}."
                     )));
@@ -183,6 +191,8 @@ mod tests {
         assert_eq!(problems, []);
         assert_eq!(config.debounce, Debounce::Fixed(Duration::from_millis(40)));
         assert_eq!((config.enable, config.max_items), (false, 5));
+        let (config, _) = Config::from_json(&json!({"memory": false}));
+        assert_eq!((config.memory, config.retrieval), (false, true));
         assert_eq!(Config::from_json(&json!({"nestling": settings})).0, config);
     }
 
@@ -205,6 +215,7 @@ mod tests {
     fn what_is_not_understood_is_reported_and_the_default_stays() {
         check_problem(json!({"enabled": true}), "nestling.enabled is not a setting");
         check_problem(json!({"enable": "yes"}), "nestling.enable must be true or false");
+        check_problem(json!({"retrieval": 1}), "nestling.retrieval must be true or false");
         check_problem(json!({"maxItems": 0}), "nestling.maxItems must be a number from 1 to 10");
         check_problem(json!({"maxItems": -1}), "must be a number");
         check_problem(

@@ -24,6 +24,11 @@ pub enum ModelSource {
 }
 
 impl ModelSource {
+    /// Bytes of the model inside the program.
+    pub fn embedded_size() -> u64 {
+        BASE.len() as u64
+    }
+
     /// The path, or a stand-in for it in messages.
     fn path(&self) -> &Path {
         match self {

@@ -2,6 +2,7 @@
 //! A handler translates and delegates; those that change state do it before their first await.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -9,12 +10,13 @@ use tower_lsp_server::gen_lsp_types as lsp;
 use tower_lsp_server::jsonrpc::{Error, Result};
 use tower_lsp_server::{Client, ClientSocket, LanguageServer, LspService};
 
-use super::capabilities::ClientTraits;
+use super::capabilities::{ClientTraits, is_workspace};
 use super::completion::{Answer, Ask, answer};
 use super::shared::Shared;
 use super::{ServeOptions, commands, from_proto, parent, to_proto, watch};
 use crate::config::MAX_ITEMS;
 use crate::suggest::{Silence, Trigger};
+use crate::workspace::path_of_uri;
 
 /// The server as the protocol library sees it.
 pub(super) struct Backend {
@@ -33,6 +35,7 @@ pub(super) fn service(options: ServeOptions) -> (LspService<Backend>, ClientSock
         .custom_method("textDocument/completion", Backend::completion)
         .custom_method("workspace/didChangeConfiguration", Backend::did_change_configuration)
         .custom_method("workspace/didChangeWatchedFiles", Backend::did_change_watched_files)
+        .custom_method("workspace/didChangeWorkspaceFolders", Backend::did_change_folders)
         .custom_method("workspace/executeCommand", Backend::execute_command)
         .custom_method("nestling/status", Backend::status)
         .custom_method("nestling/text", Backend::text)
@@ -104,6 +107,7 @@ impl Backend {
             Err(error) => tracing::warn!("a change was dropped: {error}"),
         }
         state.stats.changed(start.elapsed());
+        self.shared.has_typed.store(true, Ordering::Relaxed);
         drop(state);
         self.shared.catch_up(&uri);
     }
@@ -139,6 +143,15 @@ impl Backend {
 
     async fn did_change_watched_files(&self, _: lsp::DidChangeWatchedFilesParams) {
         self.shared.files_changed();
+    }
+
+    async fn did_change_folders(&self, params: lsp::DidChangeWorkspaceFoldersParams) {
+        let paths = |folders: Vec<lsp::WorkspaceFolder>| {
+            let uris = folders.iter().map(|folder| folder.uri.0.as_str());
+            uris.filter_map(path_of_uri).filter(|path| is_workspace(path)).collect::<Vec<_>>()
+        };
+        let (added, removed) = (paths(params.event.added), paths(params.event.removed));
+        self.shared.folders_changed(added, &removed);
     }
 
     async fn inline_completion(
@@ -184,7 +197,7 @@ impl Backend {
 
     async fn execute_command(&self, params: lsp::ExecuteCommandParams) -> Result<Value> {
         let arguments = params.arguments.unwrap_or_default();
-        commands::execute(&self.shared, &params.command, &arguments)
+        commands::execute(&self.shared, &params.command, &arguments).await
     }
 
     async fn status(&self) -> Result<Value> {

@@ -1,7 +1,7 @@
 //! The handshake: what the client can do, and what it is told that we can do.
 //! Whatever the client does not announce is not used.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tower_lsp_server::gen_lsp_types as lsp;
@@ -66,8 +66,18 @@ impl ClientTraits {
             ..lsp::CompletionOptions::default()
         };
         let commands = lsp::ExecuteCommandOptions {
-            commands: vec![commands::ACCEPTED.into(), commands::STATUS.into()],
+            commands: [commands::ACCEPTED, commands::STATUS, commands::USE_MODEL]
+                .map(String::from)
+                .to_vec(),
             ..lsp::ExecuteCommandOptions::default()
+        };
+        let folders = lsp::WorkspaceFoldersServerCapabilities {
+            supported: Some(true),
+            change_notifications: Some(true.into()),
+        };
+        let workspace = lsp::WorkspaceOptions {
+            workspace_folders: Some(folders),
+            ..lsp::WorkspaceOptions::default()
         };
         lsp::InitializeResult {
             capabilities: lsp::ServerCapabilities {
@@ -76,6 +86,7 @@ impl ClientTraits {
                 inline_completion_provider: Some(true.into()),
                 completion_provider: (!self.has_inline_completion).then_some(popup),
                 execute_command_provider: Some(commands),
+                workspace: Some(workspace),
                 ..lsp::ServerCapabilities::default()
             },
             server_info: Some(lsp::ServerInfo {
@@ -86,7 +97,7 @@ impl ClientTraits {
     }
 }
 
-/// The workspace's folders, or the one that older clients name. A home folder or a whole disk is no workspace.
+/// The workspace's folders, or the one that older clients name.
 fn roots(params: &Value) -> Vec<PathBuf> {
     let folders = params["workspaceFolders"].as_array().into_iter().flatten();
     let mut roots: Vec<PathBuf> =
@@ -94,7 +105,12 @@ fn roots(params: &Value) -> Vec<PathBuf> {
     if roots.is_empty() {
         roots.extend(params["rootUri"].as_str().and_then(path_of_uri));
     }
-    let home = std::env::var_os("HOME").map(PathBuf::from);
-    roots.retain(|root| root.parent().is_some() && Some(root) != home.as_ref());
+    roots.retain(|root| is_workspace(root));
     roots
+}
+
+/// A home folder or a whole disk is no workspace.
+pub(super) fn is_workspace(root: &Path) -> bool {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    root.parent().is_some() && Some(root) != home.as_deref()
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tower_lsp_server::jsonrpc::{Error, Result};
 
 use super::shared::Shared;
@@ -13,10 +13,18 @@ pub(super) const ACCEPTED: &str = "nestling.accepted";
 /// `nestling.status`: returns what `nestling/status` returns.
 pub(super) const STATUS: &str = "nestling.status";
 
-pub(super) fn execute(shared: &Arc<Shared>, command: &str, arguments: &[Value]) -> Result<Value> {
+/// `nestling.useModel NAME`: from now on this workspace uses that installed model, or the `default` one.
+pub(super) const USE_MODEL: &str = "nestling.useModel";
+
+pub(super) async fn execute(
+    shared: &Arc<Shared>,
+    command: &str,
+    arguments: &[Value],
+) -> Result<Value> {
+    let text = arguments.first().and_then(Value::as_str);
     match command {
         ACCEPTED => {
-            if arguments.first().and_then(Value::as_str).is_none() {
+            if text.is_none() {
                 return Err(Error::invalid_params(format!("{ACCEPTED} needs the suggestion's id")));
             }
             shared.state.lock().stats.counts.accepted += 1;
@@ -24,6 +32,31 @@ pub(super) fn execute(shared: &Arc<Shared>, command: &str, arguments: &[Value]) 
             Ok(Value::Null)
         }
         STATUS => Ok(shared.status()),
+        USE_MODEL => use_model(shared, text).await,
         _ => Err(Error::invalid_params(format!("unknown command: {command}"))),
+    }
+}
+
+async fn use_model(shared: &Arc<Shared>, name: Option<&str>) -> Result<Value> {
+    let wrong = |text: String| Err(Error::invalid_params(text));
+    let Some(name) = name.map(String::from) else {
+        return wrong(format!("{USE_MODEL} needs the name of a model"));
+    };
+    if !shared.options.follows_store {
+        return wrong("the server was started with a model of its own (--model)".into());
+    }
+    let root = shared.state.lock().client.roots.first().cloned();
+    let (Some(store), Some(root)) = (shared.options.store.clone(), root) else {
+        return wrong("models belong to a workspace, and no folder is open".into());
+    };
+    let chosen = name.clone();
+    let choose = move || store.workspace(&root).set_in_use(Some(&chosen));
+    match tokio::task::spawn_blocking(choose).await {
+        Ok(Ok(())) => {
+            shared.choices.notify_one();
+            Ok(json!({ "model": name }))
+        }
+        Ok(Err(error)) => wrong(format!("{error:#}")),
+        Err(_) => Err(Error::internal_error()),
     }
 }

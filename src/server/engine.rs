@@ -6,17 +6,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
-use super::mailbox::{Job, Mailbox, QUIET, Work};
+use super::mailbox::{Job, QUIET, Work};
+use super::swap::{Common, News};
 use crate::memory::{Keeper, KeeperState};
-use crate::suggest::{Completer, Completion, Silence};
+use crate::store::{Choice, Installed, Store, Workspace};
+use crate::suggest::{Completer, Completion, Silence, Sources};
 
-/// Makes a completer; called once at the start and again after each panic.
-pub type Factory = dyn Fn() -> anyhow::Result<Box<dyn Completer>> + Send + Sync;
+/// Makes a completer: with an installed model of the workspace, or with the one that is there without it. Called at
+/// the start, for each swap, and again after each panic.
+pub type Factory = dyn Fn(Option<&Installed>) -> anyhow::Result<Box<dyn Completer>> + Send + Sync;
 
 /// What the model is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,38 +40,44 @@ pub(super) enum ModelState {
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// The model's forward pass keeps large arrays on the stack in places.
-const STACK_BYTES: usize = 16 << 20;
-
-/// The memories of the workspace's folders, each with the thread that keeps it.
-type Keepers = Arc<Mutex<Vec<Keeper>>>;
+pub(super) const STACK_BYTES: usize = 16 << 20;
 
 /// The handle of the engine thread. Dropping it stops the thread, without waiting for it.
 pub(super) struct EngineThread {
-    mailbox: Arc<Mailbox>,
-    keepers: Keepers,
+    common: Common,
     index: watch::Receiver<KeeperState>,
     state: watch::Receiver<ModelState>,
+    news: Option<mpsc::UnboundedReceiver<News>>,
     is_running: Arc<AtomicBool>,
 }
 
 impl EngineThread {
-    /// Starts the thread. It builds the completer at once, and has it remember the folders `roots`.
-    pub(super) fn spawn(factory: Arc<Factory>, roots: Vec<PathBuf>) -> EngineThread {
+    /// Starts the thread. It builds the completer at once, with the model that the first folder uses by the
+    /// `store`, and has it remember the folders `roots`.
+    pub(super) fn spawn(
+        factory: Arc<Factory>,
+        roots: Vec<PathBuf>,
+        store: Option<Store>,
+        sources: Sources,
+    ) -> EngineThread {
         let (sender, state) = watch::channel(ModelState::Loading);
         let (index_sender, index) = watch::channel(KeeperState::Starting);
-        let mut handle = EngineThread {
-            mailbox: Arc::default(),
-            keepers: Keepers::default(),
-            index,
-            state,
-            is_running: Arc::default(),
-        };
-        let engine = Engine {
+        let (news_sender, news) = mpsc::unbounded_channel();
+        let common = Common {
             factory,
-            roots,
-            mailbox: handle.mailbox.clone(),
-            keepers: handle.keepers.clone(),
+            mailbox: Arc::default(),
+            keepers: Arc::default(),
+            roots: Arc::new(Mutex::new(roots)),
             index: index_sender,
+            serving: Arc::default(),
+            sources: Arc::new(Mutex::new(sources)),
+            news: news_sender,
+        };
+        let is_running = Arc::default();
+        let mut handle = EngineThread { common, index, state, news: Some(news), is_running };
+        let engine = Engine {
+            common: handle.common.clone(),
+            store,
             state: sender,
             is_running: handle.is_running.clone(),
         };
@@ -82,6 +91,54 @@ impl EngineThread {
         handle
     }
 
+    /// What the user should hear of; for the first who asks.
+    pub(super) fn news(&mut self) -> Option<mpsc::UnboundedReceiver<News>> {
+        self.news.take()
+    }
+
+    /// What the model in use is called, and since when it is; `None` before there is one.
+    pub(super) fn serving(&self) -> Option<(String, SystemTime)> {
+        let serving = self.common.serving.lock();
+        Some((serving.name.clone(), serving.since?))
+    }
+
+    /// Follows the choice of a workspace if it is another one than last time. The receiver hears when the model is
+    /// on its way to the engine, or could not be loaded.
+    pub(super) fn follow(&self, workspace: &Workspace) -> Option<oneshot::Receiver<()>> {
+        if *self.state.borrow() != ModelState::Ready {
+            return None;
+        }
+        let text = workspace.use_text();
+        let mut serving = self.common.serving.lock();
+        if serving.followed == text {
+            return None;
+        }
+        serving.followed = text.clone();
+        drop(serving);
+        match workspace.choice(text.as_deref()) {
+            Choice::Default => Some(self.common.clone().load(None)),
+            Choice::Installed(model) => Some(self.common.clone().load(Some(model))),
+            Choice::Missing { name, reason } => {
+                self.common.refuse(name, reason);
+                None
+            }
+        }
+    }
+
+    /// Draws on these parts of the repository from the next request on. True if it did on others before.
+    pub(super) fn draw(&self, sources: Sources) -> bool {
+        let is_new = std::mem::replace(&mut *self.common.sources.lock(), sources) != sources;
+        if is_new {
+            self.common.mailbox.draw(sources);
+        }
+        is_new
+    }
+
+    /// Remembers these folders, some time soon, and no others.
+    pub(super) fn set_roots(&self, roots: Vec<PathBuf>) {
+        self.common.mailbox.folders(roots);
+    }
+
     /// Where the state of the first folder's index can be read and awaited.
     pub(super) fn index(&self) -> watch::Receiver<KeeperState> {
         self.index.clone()
@@ -89,7 +146,7 @@ impl EngineThread {
 
     /// Files changed on disk.
     pub(super) fn look_again(&self) {
-        self.keepers.lock().iter().for_each(Keeper::poke);
+        self.common.keepers.lock().iter().for_each(Keeper::poke);
     }
 
     /// Where the state of the model can be read and awaited.
@@ -100,38 +157,36 @@ impl EngineThread {
     /// Hands over a job. It replaces the waiting job of the same document, if there is one; the
     /// replaced job's outcome is closed.
     pub(super) fn post(&self, job: Job) {
-        self.mailbox.post(job);
+        self.common.mailbox.post(job);
     }
 
     /// Takes back the waiting job of a document, if there is one.
     pub(super) fn withdraw(&self, uri: &str) {
-        self.mailbox.withdraw(uri);
+        self.common.mailbox.withdraw(uri);
     }
 
     /// Frees what the engine keeps for a document that was closed.
     pub(super) fn forget(&self, uri: &str) {
-        self.mailbox.forget(uri);
+        self.common.mailbox.forget(uri);
     }
 
     /// Stops the thread, without waiting for it.
     pub(super) fn stop(&self) {
-        self.mailbox.close();
-        self.keepers.lock().clear();
+        self.common.mailbox.close();
+        self.common.keepers.lock().clear();
     }
 
     /// Whether nothing is running or waiting.
     pub(super) fn is_idle(&self) -> bool {
-        !self.is_running.load(Ordering::Relaxed) && self.mailbox.is_empty()
+        !self.is_running.load(Ordering::Relaxed) && self.common.mailbox.is_empty()
     }
 }
 
 /// What the thread owns.
 struct Engine {
-    factory: Arc<Factory>,
-    roots: Vec<PathBuf>,
-    mailbox: Arc<Mailbox>,
-    keepers: Keepers,
-    index: watch::Sender<KeeperState>,
+    common: Common,
+    /// Says which model is chosen; nobody does without it.
+    store: Option<Store>,
     state: watch::Sender<ModelState>,
     is_running: Arc<AtomicBool>,
 }
@@ -145,66 +200,114 @@ impl Drop for EngineThread {
 impl Engine {
     fn run(self) {
         let mut pause = FIRST_PAUSE;
+        let mut wanted = self.chosen();
         loop {
-            let Some(mut completer) = self.build() else { return };
-            self.remember(completer.as_mut());
+            let Some(mut completer) = self.build(wanted) else { return };
+            let roots = self.common.roots.lock().clone();
+            let open = |root: &PathBuf| self.common.remember(completer.as_mut(), root);
+            let keepers: Vec<Keeper> = roots.iter().filter_map(open).collect();
+            *self.common.keepers.lock() = keepers;
             self.state.send_replace(ModelState::Ready);
-            let Some(reason) = self.serve(completer.as_mut(), &mut pause) else { return };
+            let Some(reason) = self.serve(&mut completer, &mut pause) else { return };
             tracing::error!("the engine panicked: {reason}; it is rebuilt after {pause:?}");
             // What is broken may well break again while it is being dropped.
             let _ = catch_unwind(AssertUnwindSafe(|| drop(completer)));
-            self.mailbox.clear();
-            if !self.mailbox.sleep(pause) {
+            self.common.mailbox.clear();
+            if !self.common.mailbox.sleep(pause) {
                 return;
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
+            wanted = self.common.serving.lock().installed.clone();
         }
     }
 
-    /// `None` when the completer cannot be built; the state says why.
-    fn build(&self) -> Option<Box<dyn Completer>> {
-        let start = Instant::now();
-        let reason = match catch_unwind(AssertUnwindSafe(|| (self.factory)())) {
-            Ok(Ok(completer)) => {
-                tracing::info!("the model is ready after {:?}", start.elapsed());
-                return Some(completer);
+    /// The model that the first folder uses.
+    fn chosen(&self) -> Option<Installed> {
+        let root = self.common.roots.lock().first().cloned()?;
+        let workspace = self.store.as_ref()?.workspace(&root);
+        let text = workspace.use_text();
+        self.common.serving.lock().followed = text.clone();
+        match workspace.choice(text.as_deref()) {
+            Choice::Default => None,
+            Choice::Installed(model) => Some(model),
+            Choice::Missing { name, reason } => {
+                self.common.refuse(name, reason);
+                None
             }
-            Ok(Err(error)) => format!("{error:#}"),
-            Err(panic) => panic_text(panic.as_ref()),
-        };
-        tracing::error!("the model could not be loaded: {reason}");
-        self.state.send_replace(ModelState::Failed(reason));
-        self.mailbox.close();
-        None
+        }
     }
 
-    /// Opens the memories of the workspace and has them kept up to date.
-    fn remember(&self, completer: &mut dyn Completer) {
-        // One core stays with the user.
-        let threads = thread::available_parallelism().map_or(1, |n| n.get().div_ceil(2)).min(4);
-        let open = |root: &PathBuf| {
-            let memory = catch_unwind(AssertUnwindSafe(|| completer.remember(root))).ok()??;
-            let index = self.index.clone();
-            Some(Keeper::start(memory, threads, move |state| _ = index.send_replace(state)))
-        };
-        let keepers: Vec<Keeper> = self.roots.iter().filter_map(open).collect();
-        *self.keepers.lock() = keepers;
+    /// `None` when no completer can be built; the state says why. An installed model that cannot be loaded gives
+    /// way to the one inside the program.
+    fn build(&self, wanted: Option<Installed>) -> Option<Box<dyn Completer>> {
+        let start = Instant::now();
+        let mut installed = wanted;
+        let mut made = self.common.make(installed.as_ref());
+        if let (Err(reason), Some(model)) = (&made, &installed) {
+            self.common.refuse(model.name.clone(), reason.clone());
+            installed = None;
+            made = self.common.make(None);
+        }
+        match made {
+            Ok(completer) => {
+                tracing::info!("the model is ready after {:?}", start.elapsed());
+                self.common.took_over(completer.name(), installed);
+                Some(completer)
+            }
+            Err(reason) => {
+                tracing::error!("the model could not be loaded: {reason}");
+                self.state.send_replace(ModelState::Failed(reason));
+                self.common.mailbox.close();
+                None
+            }
+        }
+    }
+
+    /// Does what changes the completer itself.
+    fn change(&self, completer: &mut Box<dyn Completer>, work: Work) {
+        match work {
+            Work::Swap(swap) => {
+                let mut new = swap.completer;
+                self.common.move_in(new.as_mut(), swap.fresh);
+                // It was loaded a while ago.
+                new.set_sources(*self.common.sources.lock());
+                let name = new.name();
+                let old = std::mem::replace(completer, new);
+                self.common.took_over(name.clone(), swap.installed);
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(old)));
+                tracing::info!("the model {name} took over");
+                let _ = self.common.news.send(News::Swapped { name });
+            }
+            Work::Draw(sources) => completer.set_sources(sources),
+            Work::Folders(roots) => {
+                let old = std::mem::replace(&mut *self.common.roots.lock(), roots.clone());
+                let gone = |root: &PathBuf| old.contains(root) && !roots.contains(root);
+                self.common.keepers.lock().retain(|k| !gone(&k.memory().root().to_path_buf()));
+                old.iter().filter(|root| gone(root)).for_each(|root| completer.leave(root));
+                for root in roots.iter().filter(|root| !old.contains(root)) {
+                    let keeper = self.common.remember(completer.as_mut(), root);
+                    self.common.keepers.lock().extend(keeper);
+                }
+            }
+            Work::Forget(uri) => completer.forget(&uri),
+            Work::Answer(_) | Work::Idle => {}
+        }
     }
 
     /// Answers jobs until the mailbox is closed (`None`) or a panic, whose message it returns.
-    fn serve(&self, completer: &mut dyn Completer, pause: &mut Duration) -> Option<String> {
+    fn serve(&self, completer: &mut Box<dyn Completer>, pause: &mut Duration) -> Option<String> {
         let mut quiet = Some(QUIET);
-        while let Some(work) = self.mailbox.take(quiet) {
+        while let Some(work) = self.common.mailbox.take(quiet) {
             let job = match work {
                 Work::Answer(job) => job,
                 other => {
-                    let run = AssertUnwindSafe(|| match &other {
-                        Work::Forget(uri) => {
-                            completer.forget(uri);
+                    let run = AssertUnwindSafe(|| match other {
+                        // What is not finished goes on at once, what is does not come again before a request.
+                        Work::Idle => completer.idle().then_some(Duration::ZERO),
+                        other => {
+                            self.change(completer, other);
                             Some(QUIET)
                         }
-                        // What is not finished goes on at once, what is does not come again before a request.
-                        _ => completer.idle().then_some(Duration::ZERO),
                     });
                     match catch_unwind(run) {
                         Ok(next) => quiet = next,
@@ -219,7 +322,7 @@ impl Engine {
             };
             quiet = Some(QUIET);
             if job.cancel.is_cancelled() {
-                self.mailbox.done();
+                self.common.mailbox.done();
                 continue;
             }
             self.is_running.store(true, Ordering::Relaxed);
@@ -228,7 +331,7 @@ impl Engine {
                 completer.complete(&job.request, &job.progress, &job.cancel)
             }));
             self.is_running.store(false, Ordering::Relaxed);
-            self.mailbox.done();
+            self.common.mailbox.done();
             let panic = answer.as_ref().err().map(|panic| panic_text(panic.as_ref()));
             if let Some(reason) = &panic {
                 // Before the answer, so that nobody hopes for the engine after it.
@@ -246,7 +349,7 @@ impl Engine {
     }
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| text.to_string());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or("unknown panic".into())
 }

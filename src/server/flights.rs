@@ -199,6 +199,13 @@ impl Flights {
         }
     }
 
+    /// Lets go of finished answers for which nobody waits: another model may answer otherwise.
+    pub(super) fn forget_landed(&mut self) {
+        for slot in self.slots.values_mut().filter(|slot| slot.waiting.is_none()) {
+            slot.flight.take_if(|flight| flight.landed().is_some());
+        }
+    }
+
     /// Ends all runs and sends all requests home.
     pub(super) fn end_all(&mut self, reason: Silence) {
         for slot in self.slots.values_mut() {

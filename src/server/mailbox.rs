@@ -1,14 +1,17 @@
 //! The queue in front of the engine thread: at most one job for each document.
-//! The newest job is taken first, because that is where the user is.
+//! The newest job is taken first, because that is where the user is. What changes the model itself comes between two
+//! jobs, and only once it is ready, so that nobody waits for it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
+use super::swap::Swap;
 use crate::generation::CancelToken;
-use crate::suggest::{Completion, CompletionRequest, Progress};
+use crate::suggest::{Completion, CompletionRequest, Progress, Sources};
 
 /// Where the answer of a job appears; closed without one if the job was given up.
 pub(super) type Outcome = watch::Receiver<Option<Arc<Completion>>>;
@@ -28,6 +31,12 @@ pub(super) enum Work {
     Answer(Job),
     /// Free what is kept for a document that was closed.
     Forget(String),
+    /// Go on with another model, which is loaded.
+    Swap(Box<Swap>),
+    /// Draw on these parts of the repository.
+    Draw(Sources),
+    /// Remember these folders, and no others.
+    Folders(Vec<PathBuf>),
     /// Nobody wants anything: do a little of what can wait.
     Idle,
 }
@@ -41,6 +50,10 @@ struct State {
     waiting: Vec<Job>,
     /// Documents that were closed.
     gone: Vec<String>,
+    /// Only the last of each counts.
+    swap: Option<Box<Swap>>,
+    sources: Option<Sources>,
+    folders: Option<Vec<PathBuf>>,
     /// Of the job that the engine has taken.
     running: Option<CancelToken>,
     is_closed: bool,
@@ -81,6 +94,29 @@ impl Mailbox {
         self.changed.notify_one();
     }
 
+    /// Puts in a model that takes the place of the one in use before the next job.
+    pub(super) fn swap(&self, swap: Swap) {
+        self.change(|state| state.swap = Some(Box::new(swap)));
+    }
+
+    /// Says what the next jobs draw on.
+    pub(super) fn draw(&self, sources: Sources) {
+        self.change(|state| state.sources = Some(sources));
+    }
+
+    /// Says which folders are to be remembered, when no job waits.
+    pub(super) fn folders(&self, folders: Vec<PathBuf>) {
+        self.change(|state| state.folders = Some(folders));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.state.lock();
+        if !state.is_closed {
+            change(&mut state);
+            self.changed.notify_one();
+        }
+    }
+
     /// Takes all waiting jobs out.
     pub(super) fn clear(&self) {
         self.state.lock().waiting.clear();
@@ -99,9 +135,19 @@ impl Mailbox {
             if let Some(uri) = state.gone.pop() {
                 return Some(Work::Forget(uri));
             }
+            if let Some(swap) = state.swap.take() {
+                return Some(Work::Swap(swap));
+            }
+            if let Some(sources) = state.sources.take() {
+                return Some(Work::Draw(sources));
+            }
             if let Some(job) = state.waiting.pop() {
                 state.running = Some(job.cancel.clone());
                 return Some(Work::Answer(job));
+            }
+            // An index is opened for it, which takes longer than a key.
+            if let Some(folders) = state.folders.take() {
+                return Some(Work::Folders(folders));
             }
             match due {
                 None => self.changed.wait(&mut state),
@@ -136,6 +182,7 @@ impl Mailbox {
         let mut state = self.state.lock();
         state.is_closed = true;
         state.waiting.clear();
+        (state.swap, state.folders) = (None, None);
         if let Some(running) = state.running.take() {
             running.cancel();
         }

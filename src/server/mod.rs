@@ -3,6 +3,7 @@
 //! [`serve`] reads messages (`framing`), starts their handlers in order (`transport`, `backend`) and
 //! ends at `exit`. State lives behind one lock (`shared`) that is never held across an await. The
 //! model lives in one thread (`engine`) behind a mailbox with one place per document (`mailbox`).
+//! Which model that is, the store says; another one takes over between two requests (`swap`).
 //! A completion request (`completion`) waits out the user's typing (`debounce`) and shares runs of
 //! the engine with its neighbours as long as the user types what is generated (`flights`).
 
@@ -19,6 +20,7 @@ mod mailbox;
 mod parent;
 mod shared;
 mod status;
+mod swap;
 mod to_proto;
 mod transport;
 mod watch;
@@ -27,14 +29,19 @@ use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::store::Store;
 use crate::suggest::{Completion, CompletionRequest};
 
 pub use engine::Factory;
 
 /// What a server needs to know before the first message.
 pub struct ServeOptions {
-    /// Makes the model. It runs in the engine thread, once at the start and again after a panic.
+    /// Makes the model. It runs in the engine thread at the start and after a panic, and beside it for a swap.
     pub factory: Arc<Factory>,
+    /// Where the workspace's models are, and where it is noted that the user types.
+    pub store: Option<Store>,
+    /// Whether the model that the store says is used; otherwise always the one without it.
+    pub follows_store: bool,
     /// Gives a cheap answer without the model while there is none. It runs beside the handlers and
     /// may take some milliseconds. Without suggestions the request is answered with the reason why
     /// there is no model.

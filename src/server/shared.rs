@@ -2,11 +2,14 @@
 //! never across an await, and never while a model or a fallback runs.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::UNIX_EPOCH;
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tower_lsp_server::Client;
 
@@ -18,7 +21,7 @@ use super::status::Stats;
 use super::watch as watchers;
 use crate::config::{Config, Problem};
 use crate::memory::{IndexProgress, KeeperState};
-use crate::suggest::Silence;
+use crate::suggest::{Silence, Sources};
 use crate::workspace::Documents;
 
 /// Everything that changes while the server runs.
@@ -53,6 +56,10 @@ pub(super) struct Shared {
     parsers: Semaphore,
     /// Fires when the status may have changed.
     pub(super) status_changes: Notify,
+    /// The user has typed since somebody looked last.
+    pub(super) has_typed: AtomicBool,
+    /// Fires when another model was chosen; without it that is seen within a second.
+    pub(super) choices: Notify,
     /// Fires when the client's process is gone.
     pub(super) orphaned: Notify,
     /// What runs beside the handlers; ended with the connection.
@@ -67,6 +74,8 @@ impl Shared {
             state: Mutex::default(),
             parsers: Semaphore::new(2),
             status_changes: Notify::new(),
+            has_typed: AtomicBool::new(false),
+            choices: Notify::new(),
             orphaned: Notify::new(),
             tasks: Mutex::default(),
         }
@@ -135,7 +144,8 @@ impl Shared {
             settings.is_null() || settings.as_object().is_some_and(|settings| settings.is_empty());
         let options = says_nothing.then(|| self.state.lock().client.options.clone());
         let (config, problems) = Config::from_json(options.as_ref().unwrap_or(settings));
-        let new_engine = {
+        let sources = Sources { memory: config.memory, retrieval: config.retrieval };
+        let is_new = {
             let mut state = self.state.lock();
             if !config.enable {
                 state.flights.end_all(Silence::Disabled);
@@ -143,14 +153,16 @@ impl Shared {
             let is_new = config.enable && state.engine.is_none();
             if is_new {
                 let (factory, roots) = (self.options.factory.clone(), state.client.roots.clone());
-                state.engine = Some(EngineThread::spawn(factory, roots));
+                let store = self.options.store.clone().filter(|_| self.options.follows_store);
+                state.engine = Some(EngineThread::spawn(factory, roots, store, sources));
+            } else if state.engine.as_ref().is_some_and(|engine| engine.draw(sources)) {
+                state.flights.forget_landed();
             }
             state.config = config;
-            let watched = state.engine.as_ref().filter(|_| is_new && state.is_initialized);
-            watched.map(|engine| (engine.state(), engine.index()))
+            is_new && state.is_initialized
         };
-        if let Some((model, index)) = new_engine {
-            self.watch_engine(model, index);
+        if is_new {
+            self.watch_engine();
         }
         self.report(problems);
         self.status_changed();
@@ -158,27 +170,44 @@ impl Shared {
 
     /// Begins to talk to the client, which is ready for it now.
     pub(super) fn initialized(self: &Arc<Self>) {
-        let model = {
-            let mut state = self.state.lock();
-            if std::mem::replace(&mut state.is_initialized, true) {
-                return;
-            }
-            state.engine.as_ref().map(|engine| (engine.state(), engine.index()))
-        };
-        if let Some((model, index)) = model {
-            self.watch_engine(model, index);
+        if std::mem::replace(&mut self.state.lock().is_initialized, true) {
+            return;
         }
+        self.watch_engine();
         self.spawn(watchers::send_status(self.clone()));
         self.spawn(watchers::watch_files(self.clone()));
+        self.spawn(watchers::watch_store(self.clone()));
     }
 
-    fn watch_engine(
-        self: &Arc<Self>,
-        model: watch::Receiver<ModelState>,
-        index: watch::Receiver<KeeperState>,
-    ) {
+    /// Tells the client of what the engine does, if there is one.
+    fn watch_engine(self: &Arc<Self>) {
+        let (model, index, news) = {
+            let mut state = self.state.lock();
+            let Some(engine) = &mut state.engine else { return };
+            (engine.state(), engine.index(), engine.news())
+        };
         self.spawn(watchers::watch_model(self.clone(), model));
         self.spawn(watchers::watch_index(self.clone(), index));
+        if let Some(news) = news {
+            self.spawn(watchers::tell_news(self.clone(), news));
+        }
+    }
+
+    /// Folders came to the workspace, and others went.
+    pub(super) fn folders_changed(&self, added: Vec<PathBuf>, removed: &[PathBuf]) {
+        let mut state = self.state.lock();
+        let roots = &mut state.client.roots;
+        roots.retain(|root| !removed.contains(root));
+        for root in added {
+            if !roots.contains(&root) {
+                roots.push(root);
+            }
+        }
+        let roots = roots.clone();
+        if let Some(engine) = &state.engine {
+            engine.set_roots(roots);
+        }
+        self.choices.notify_one();
     }
 
     /// Files changed on disk: the memory of the workspace looks at them, some time soon.
@@ -207,6 +236,12 @@ impl Shared {
         let state = self.state.lock();
         let mut status =
             state.stats.to_json(&state.model(), state.config.enable, state.documents.len());
+        let serving = state.engine.as_ref().and_then(EngineThread::serving);
+        if let (ModelState::Ready, Some((name, since))) = (state.model(), serving) {
+            status["model"]["name"] = name.into();
+            let since = since.duration_since(UNIX_EPOCH).unwrap_or_default();
+            status["model"]["since"] = since.as_secs().into();
+        }
         let index = state.engine.as_ref().map(|engine| *engine.index().borrow());
         status["index"] = index_json(index.filter(|_| !state.client.roots.is_empty()));
         status

@@ -1,22 +1,29 @@
 //! Tasks that talk to the client on their own: progress while the model loads, changes of the
 //! status, warnings. A handler never waits for the client; these do, and nothing waits for them.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tower_lsp_server::gen_lsp_types as lsp;
 
 use super::engine::ModelState;
 use super::shared::Shared;
+use super::swap::News;
 use crate::memory::{IndexProgress, KeeperState};
+use crate::store::Workspace;
 
 /// A client that takes longer does not answer at all.
 const CLIENT_TIME: Duration = Duration::from_secs(10);
 /// At most so many status notifications: one per interval.
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How often the store is looked at: one small file is read.
+const STORE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// `nestling/statusChanged`, with what `nestling/status` returns.
 enum StatusChanged {}
@@ -95,6 +102,56 @@ pub(super) async fn watch_index(shared: Arc<Shared>, mut index: watch::Receiver<
                 }
             }
         }
+    }
+}
+
+/// Follows the choice of a model for the first folder of the workspace, and notes there that the user types. Neither
+/// is done where a key would wait for it.
+pub(super) async fn watch_store(shared: Arc<Shared>) {
+    let Some(store) = shared.options.store.clone() else { return };
+    let mut known: Option<(PathBuf, Workspace)> = None;
+    loop {
+        let _ = timeout(STORE_INTERVAL, shared.choices.notified()).await;
+        let root = shared.state.lock().client.roots.first().cloned();
+        let Some(root) = root else { continue };
+        let workspace = match &known {
+            Some((of, workspace)) if *of == root => workspace.clone(),
+            _ => known.insert((root.clone(), store.workspace(&root))).1.clone(),
+        };
+        let (has_typed, typed_in) =
+            (shared.has_typed.swap(false, Ordering::Relaxed), workspace.clone());
+        if has_typed {
+            let _ = tokio::task::spawn_blocking(move || typed_in.touch_typing()).await;
+        }
+        if !shared.options.follows_store {
+            continue;
+        }
+        let loading = shared.state.lock().engine.as_ref().and_then(|e| e.follow(&workspace));
+        if let Some(loading) = loading {
+            // One after the other, so that the last choice is the one that stays.
+            let _ = loading.await;
+        }
+    }
+}
+
+/// Tells the client when another model answers, or cannot.
+pub(super) async fn tell_news(shared: Arc<Shared>, mut news: mpsc::UnboundedReceiver<News>) {
+    while let Some(news) = news.recv().await {
+        let (kind, text) = match news {
+            News::Swapped { name } => {
+                shared.state.lock().flights.forget_landed();
+                (lsp::MessageType::Info, format!("nestling: the model {name} is in use now"))
+            }
+            News::Refused { name, reason, stays } => {
+                let stays = if stays.is_empty() { crate::store::DEFAULT } else { &stays };
+                let text = format!(
+                    "nestling: the model {name} cannot be used, {stays} is in use: {reason}"
+                );
+                (lsp::MessageType::Warning, text)
+            }
+        };
+        shared.status_changed();
+        shared.client.show_message(kind, text).await;
     }
 }
 

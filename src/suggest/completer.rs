@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::generation::{
     CancelToken, Finish, Flow, GenerateOptions, Generated, Generation, Generator,
 };
-use crate::memory::{Focus, FocusCache, Memory, Mixing};
+use crate::memory::{Focus, FocusCache, Gate, Memory, Mixing, fingerprint};
 use crate::syntax::SyntaxTree;
 use crate::text::TextEdit;
 
@@ -19,7 +19,8 @@ use super::retrieved::{self, Retrieved};
 use super::rules::{Extent, Rules};
 use super::shape::{Site, rest_of_line, shape};
 use super::{
-    Completer, Completion, CompletionRequest, Progress, Silence, Suggestion, Timing, Trigger,
+    Completer, Completion, CompletionRequest, Progress, Silence, Sources, Suggestion, Timing,
+    Trigger,
 };
 
 /// What can be tuned.
@@ -31,7 +32,9 @@ pub struct CompletionOptions {
     pub time_limit: Duration,
     /// Of all automatic answers that are shown, this share should be right, 0 to 1.
     pub precision: f32,
-    /// How the memory is mixed in.
+    /// Whether the memory is mixed in.
+    pub memory: bool,
+    /// How it is.
     pub mixing: Mixing,
     /// Whether long matches are copied on trial; the answers are the same.
     pub drafts: bool,
@@ -52,6 +55,7 @@ impl Default for CompletionOptions {
             max_tokens: 64,
             time_limit: Duration::from_millis(400),
             precision: 0.5,
+            memory: true,
             mixing: Mixing::Gate,
             drafts: true,
             unsure: 0.5,
@@ -87,6 +91,8 @@ pub struct ModelCompleter {
     generator: Generator,
     options: CompletionOptions,
     confidence: Confidence,
+    /// That of the model, if it brought one; it counts before what was fitted to a workspace with another model.
+    gate: Option<Gate>,
     memories: Vec<Remembered>,
     focus: FocusCache,
     beginnings: (String, Vec<Beginning>),
@@ -103,6 +109,7 @@ impl ModelCompleter {
             generator,
             options,
             confidence: Confidence::default(),
+            gate: None,
             memories: vec![Remembered::new(outside)],
             focus: FocusCache::default(),
             beginnings: Default::default(),
@@ -119,6 +126,12 @@ impl ModelCompleter {
     /// Weighs answers by this scale.
     pub fn set_confidence(&mut self, confidence: Confidence) {
         self.confidence = confidence;
+    }
+
+    /// Weighs every memory by this gate, which belongs to the model.
+    pub fn set_gate(&mut self, gate: Gate) {
+        self.memories.iter().for_each(|known| known.memory.set_gate(gate.clone()));
+        self.gate = Some(gate);
     }
 
     /// The probability from which automatic answers are shown.
@@ -195,23 +208,62 @@ impl Completer for ModelCompleter {
 
     fn remember(&mut self, root: &Path) -> Option<Arc<Memory>> {
         let tokenizer = self.generator.model().tokenizer.clone();
-        let memory = Memory::open(root, self.options.store.as_deref(), tokenizer);
-        let memory = Arc::new(memory);
-        self.memories.retain(|known| known.memory.root() != root);
-        self.memories.push(Remembered::new(memory.clone()));
-        // A folder inside another one speaks for its own files.
-        self.memories.sort_by_key(|known| std::cmp::Reverse(known.memory.root().as_os_str().len()));
-        self.refit = Refit::default();
+        let memory = Arc::new(Memory::open(root, self.options.store.as_deref(), tokenizer));
+        if let Some(gate) = &self.gate {
+            memory.set_gate(gate.clone());
+        }
+        self.take_in(memory.clone());
         Some(memory)
     }
 
+    fn fits(&self, memory: &Memory) -> bool {
+        memory.fingerprint() == fingerprint(&self.generator.model().tokenizer)
+    }
+
+    fn adopt(&mut self, memory: Arc<Memory>) {
+        // It may still be weighed for the model before this one.
+        let fitted = || {
+            let json = std::fs::read_to_string(memory.gate_file()?).ok()?;
+            serde_json::from_str(&json).ok()
+        };
+        let gate = self.gate.clone().or_else(fitted);
+        memory.set_gate(gate.unwrap_or_else(Gate::shipped));
+        self.take_in(memory);
+    }
+
+    fn leave(&mut self, root: &Path) {
+        self.memories.retain(|known| known.memory.root() != root);
+        self.refit = Refit::default();
+    }
+
+    fn set_sources(&mut self, sources: Sources) {
+        (self.options.memory, self.options.retrieval) = (sources.memory, sources.retrieval);
+    }
+
+    fn name(&self) -> String {
+        self.generator.model().name.clone()
+    }
+
     fn idle(&mut self) -> bool {
+        // What would be fitted here is kept for the models without a gate of their own.
+        if self.gate.is_some() || !self.options.memory {
+            return false;
+        }
         let memories = self.memories.iter().map(|known| known.memory.clone()).collect::<Vec<_>>();
         self.refit.step(self.generator.model(), &memories, &mut self.focus)
     }
 }
 
 impl ModelCompleter {
+    /// Counts a memory from now on, in place of the one of the same folder.
+    fn take_in(&mut self, memory: Arc<Memory>) {
+        self.memories.retain(|known| known.memory.root() != memory.root());
+        self.memories.push(Remembered::new(memory));
+        // A folder inside another one speaks for its own files.
+        self.memories.sort_by_key(|known| std::cmp::Reverse(known.memory.root().as_os_str().len()));
+        self.refit = Refit::default();
+    }
+
     fn answer(
         &mut self,
         request: &CompletionRequest,
@@ -245,7 +297,7 @@ impl ModelCompleter {
         let prompt =
             prompt::build(&model.tokenizer, document, (text, offset), retrieved, context, room);
         let rules = Rules::new(document, &place.text, place.offset);
-        let mut focus = known.map(|known| {
+        let mut focus = known.filter(|_| self.options.memory).map(|known| {
             let history = prompt::history_end(&place.text[..place.offset], &prompt.healed);
             let after = place.offset..place.text.len();
             let (cache, mixing) = (&mut self.focus, self.options.mixing.clone());

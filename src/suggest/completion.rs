@@ -159,6 +159,21 @@ impl Progress {
     }
 }
 
+/// What of the repository an answer draws on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sources {
+    /// The memory is mixed with the model at every token.
+    pub memory: bool,
+    /// Lines of other files stand in the prompt.
+    pub retrieval: bool,
+}
+
+impl Default for Sources {
+    fn default() -> Sources {
+        Sources { memory: true, retrieval: true }
+    }
+}
+
 /// What answers completion requests: a model with its caches, or a script in a test.
 pub trait Completer: Send {
     /// Answers one request. It publishes what it generates through `progress`, and returns soon
@@ -177,6 +192,26 @@ pub trait Completer: Send {
     /// date.
     fn remember(&mut self, _root: &Path) -> Option<Arc<Memory>> {
         None
+    }
+
+    /// Whether a memory that another model has filled can be taken over: it holds the same tokens.
+    fn fits(&self, _memory: &Memory) -> bool {
+        false
+    }
+
+    /// Takes over a memory that fits, as [`Completer::remember`] opens one.
+    fn adopt(&mut self, _memory: Arc<Memory>) {}
+
+    /// Lets go of the memory of the workspace at `root`.
+    fn leave(&mut self, _root: &Path) {}
+
+    /// Switches parts of the repository on and off: the memory that is mixed in, and the lines of other files in
+    /// the prompt.
+    fn set_sources(&mut self, _sources: Sources) {}
+
+    /// What the model is called.
+    fn name(&self) -> String {
+        "model".into()
     }
 
     /// Does a little of what can wait, while nobody asks for anything: some tens of milliseconds. False if

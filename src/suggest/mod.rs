@@ -13,7 +13,8 @@ mod shape;
 
 pub use completer::{CompletionOptions, ModelCompleter};
 pub use completion::{
-    Completer, Completion, CompletionRequest, Progress, Silence, Suggestion, Timing, Trigger,
+    Completer, Completion, CompletionRequest, Progress, Silence, Sources, Suggestion, Timing,
+    Trigger,
 };
 pub use fallback::fallback;
 pub use prompt::short_path;

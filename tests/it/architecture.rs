@@ -17,7 +17,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("memory", &["workspace", "tokenizer"]),
     ("generation", &["memory", "model"]),
     ("suggest", &["generation"]),
-    ("train", &["suggest"]),
+    ("store", &[]),
+    ("train", &["suggest", "store"]),
     ("eval", &["train"]),
     ("server", &["eval"]),
     ("cli", &["server"]),
@@ -116,6 +117,7 @@ fn the_repository_stays_small() {
 #[test]
 fn the_scanner_sees_what_it_must() {
     assert!(leads_to("server", "text") && leads_to("generation", "tokenizer"));
+    assert!(leads_to("server", "store") && !leads_to("suggest", "store"));
     assert!(
         !leads_to("text", "syntax") && !leads_to("model", "text") && !leads_to("train", "server")
     );

@@ -12,4 +12,6 @@ mod preparation;
 mod program;
 mod quantize;
 mod server;
+mod session;
+mod store;
 mod training;

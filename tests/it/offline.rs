@@ -1,12 +1,12 @@
 //! Nothing needs a network: the program works in a namespace without any route.
 //! Even its loopback device is down there, so no kind of connection can be made.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::program::{Run, place_after, project, tiny};
+use crate::session::Session;
 
 /// `unshare -rn PROGRAM ARGUMENTS`, or `None`, with the reason printed, where the system forbids it.
 fn isolated(program: &str, arguments: &[&str]) -> Option<Command> {
@@ -23,6 +23,7 @@ fn isolated(program: &str, arguments: &[&str]) -> Option<Command> {
     let mut command = Command::new("unshare");
     command.arg("-rn").arg(program).args(arguments);
     command.env_remove("NESTLING_MODEL").env_remove("NESTLING_LOG");
+    command.env("NESTLING_DATA", concat!(env!("CARGO_TARGET_TMPDIR"), "/data"));
     Some(command)
 }
 
@@ -94,65 +95,4 @@ fn the_server_works_without_a_network() {
     let counts = session.call("nestling/status", Value::Null)["counts"].clone();
     assert_eq!((&counts["requests"], &counts["answered"]), (&1.into(), &1.into()), "{counts}");
     assert_eq!(session.stop(), Some(0));
-}
-
-/// A server process and the pipes to it.
-struct Session {
-    server: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-    last_id: i64,
-}
-
-impl Session {
-    fn start(command: &mut Command) -> Session {
-        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut server = command.spawn().expect("the program starts");
-        let input = server.stdin.take().expect("a pipe");
-        let output = BufReader::new(server.stdout.take().expect("a pipe"));
-        Session { server, input, output, last_id: 0 }
-    }
-
-    fn send(&mut self, mut message: Value) {
-        message["jsonrpc"] = "2.0".into();
-        let body = message.to_string();
-        write!(self.input, "Content-Length: {}\r\n\r\n{body}", body.len()).expect("it reads");
-        self.input.flush().expect("it reads");
-    }
-
-    fn call(&mut self, method: &str, params: Value) -> Value {
-        self.last_id += 1;
-        let id = self.last_id;
-        self.send(json!({"id": id, "method": method, "params": params}));
-        loop {
-            let mut message = self.receive();
-            if message["id"] == id && message.get("method").is_none() {
-                assert!(message.get("error").is_none(), "{message}");
-                return message["result"].take();
-            }
-        }
-    }
-
-    fn receive(&mut self) -> Value {
-        let mut length = None;
-        loop {
-            let mut line = String::new();
-            let read = self.output.read_line(&mut line).expect("it writes");
-            assert!(read > 0, "the server closed its output");
-            match line.trim_end().split_once(": ") {
-                Some((_, value)) => length = value.parse().ok(),
-                None => break,
-            }
-        }
-        let mut body = vec![0; length.expect("a Content-Length")];
-        self.output.read_exact(&mut body).expect("it writes");
-        serde_json::from_slice(&body).expect("JSON")
-    }
-
-    /// The exit code after an orderly end.
-    fn stop(mut self) -> Option<i32> {
-        self.call("shutdown", Value::Null);
-        self.send(json!({"method": "exit"}));
-        self.server.wait().expect("it ends").code()
-    }
 }

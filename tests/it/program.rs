@@ -33,6 +33,7 @@ pub(crate) fn nestling() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nestling"));
     command.env_remove("NESTLING_MODEL").env_remove("NESTLING_LOG");
     command.env("XDG_CACHE_HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
+    command.env("NESTLING_DATA", Path::new(env!("CARGO_TARGET_TMPDIR")).join("data"));
     command
 }
 

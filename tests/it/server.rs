@@ -8,3 +8,4 @@ mod memory;
 mod model;
 mod script;
 mod storm;
+mod swap;

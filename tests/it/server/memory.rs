@@ -89,3 +89,66 @@ async fn a_client_is_asked_to_watch_files_and_a_server_without_a_folder_has_no_i
     let mut alone = Client::start(options(|| anyhow::bail!("not needed"))).await;
     assert_eq!(alone.status().await["index"], Value::Null);
 }
+
+#[tokio::test]
+async fn folders_come_and_go_and_the_memory_can_be_switched_off() {
+    let (work, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let folder = |name: &str, word: &str| {
+        let path = work.path().join(name);
+        std::fs::create_dir(&path).unwrap();
+        let text = format!("fn {word}() {{\n    wombat_counter.advance({word}, 42);\n}}\n");
+        std::fs::write(path.join("known.rs"), text.repeat(12)).unwrap();
+        format!("file://{}", path.display())
+    };
+    let (first, second) = (folder("first", "burrow"), folder("second", "tunnel"));
+    let params = json!({
+        "capabilities": {"textDocument": {"inlineCompletion": {}}},
+        "workspaceFolders": [{"uri": first, "name": "first"}],
+    });
+    let (mut client, reply) = Client::start_with(with_model(store.path()), params).await;
+    let folders = &reply["capabilities"]["workspace"]["workspaceFolders"];
+    assert_eq!(*folders, json!({"supported": true, "changeNotifications": true}));
+    wait_for_files(&mut client, 1).await;
+
+    let line = "    wombat_coun";
+    let text = format!("fn open() {{\n{line}\n}}\n");
+    let change = |added: &[&str], removed: &[&str]| {
+        let named = |uris: &[&str]| -> Vec<Value> {
+            uris.iter().map(|uri| json!({"uri": uri, "name": "folder"})).collect()
+        };
+        json!({"event": {"added": named(added), "removed": named(removed)}})
+    };
+    client.notify("workspace/didChangeWorkspaceFolders", change(&[&second], &[])).await;
+    let mut documents = 0;
+    let mut answer_in = async |client: &mut Client, folder: &str| {
+        documents += 1;
+        let uri = format!("{folder}/open{documents}.rs");
+        client.open_as(&uri, "rust", &text).await;
+        let answer = invoke(client, &uri, line).await.unwrap_or_default();
+        client.notify("textDocument/didClose", json!({"textDocument": {"uri": uri}})).await;
+        answer
+    };
+    let (burrow, tunnel) = ("ter.advance(burrow, 42);", "ter.advance(tunnel, 42);");
+    let end = std::time::Instant::now() + Duration::from_secs(10);
+    while answer_in(&mut client, &second).await != tunnel {
+        assert!(std::time::Instant::now() < end, "the second folder is not known");
+    }
+    assert_eq!(answer_in(&mut client, &first).await, burrow);
+
+    let settings = json!({"settings": {"nestling": {"memory": false, "retrieval": false}}});
+    client.notify("workspace/didChangeConfiguration", settings).await;
+    assert_ne!(answer_in(&mut client, &first).await, burrow);
+    client
+        .notify(
+            "workspace/didChangeConfiguration",
+            json!({"settings": {"nestling": {"memory": true}}}),
+        )
+        .await;
+    assert_eq!(answer_in(&mut client, &first).await, burrow);
+
+    client.notify("workspace/didChangeWorkspaceFolders", change(&[], &[&second])).await;
+    while answer_in(&mut client, &second).await == tunnel {
+        assert!(std::time::Instant::now() < end, "the second folder is still known");
+    }
+    assert_eq!(answer_in(&mut client, &first).await, burrow);
+}

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use nestling::generation::CancelToken;
 use nestling::server::ServeOptions;
+use nestling::store::Installed;
 use nestling::suggest::{
     Completer, Completion, CompletionRequest, Progress, Silence, Suggestion, Timing,
 };
@@ -96,7 +97,8 @@ pub(super) fn options(
             false => Completion::silent(Silence::Empty),
         }
     };
-    ServeOptions { factory: Arc::new(factory), fallback }
+    let factory = move |_: Option<&Installed>| factory();
+    ServeOptions { factory: Arc::new(factory), fallback, store: None, follows_store: false }
 }
 
 /// A completion that inserts texts at the cursor, at most as many as are wanted.
