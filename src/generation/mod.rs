@@ -9,4 +9,4 @@ pub use cancel::CancelToken;
 pub use generator::{
     Finish, Flow, GenerateOptions, Generated, Generation, Generator, Mark, Prompt,
 };
-pub use model::{Model, ModelSource};
+pub use model::{EMBEDDED_NAME, Model, ModelSource};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::model::config::ModelConfig;
 use crate::model::engine::{Engine, Precision};
 use crate::model::groups::{Part, types_by_part};
+use crate::model::peft::{self, Adapter, AdapterInfo};
 use crate::model::quantize::Plan;
 use crate::model::weights::{LoadError, Weights};
 use crate::tokenizer::Tokenizer;
@@ -19,7 +20,7 @@ pub enum ModelSource {
     /// The model inside the program.
     #[default]
     Embedded,
-    /// A GGUF file or a Hugging Face directory.
+    /// A GGUF file, a Hugging Face directory, or the folder of a PEFT adapter.
     Path(PathBuf),
 }
 
@@ -36,6 +37,53 @@ impl ModelSource {
             ModelSource::Path(path) => path,
         }
     }
+
+    /// Opens the weights. A folder with an adapter of PEFT is opened as its base with the adapter merged in:
+    /// the embedded model if the adapter was trained on that, else the model that it names, from here or
+    /// beside the adapter.
+    ///
+    /// # Errors
+    /// No model, a broken one, or an adapter whose base is not there or is another.
+    pub fn weights(&self) -> Result<Weights, LoadError> {
+        match self {
+            ModelSource::Embedded => Weights::embedded(BASE, self.path()),
+            ModelSource::Path(path) if path.join(peft::CONFIG).exists() => adapted(path),
+            ModelSource::Path(path) => Weights::open(path),
+        }
+    }
+}
+
+/// What adapters that were trained on the embedded model call it.
+pub const EMBEDDED_NAME: &str = "nestling-base";
+
+/// The base of an adapter with the adapter in it.
+fn adapted(folder: &Path) -> Result<Weights, LoadError> {
+    let info = AdapterInfo::read(folder)?;
+    let name = info.base_name.as_deref().unwrap_or_default();
+    let embedded = ModelSource::Embedded.weights()?;
+    let is_embedded = match &info.fingerprint {
+        Some(fingerprint) => embedded.fingerprint() == *fingerprint,
+        None => name == EMBEDDED_NAME,
+    };
+    let places = [PathBuf::from(name), folder.join(name)];
+    let found = places.iter().find(|place| !name.is_empty() && place.exists());
+    let weights = match found {
+        _ if is_embedded => embedded,
+        Some(place) => Weights::open(place)?,
+        None if name == EMBEDDED_NAME => embedded,
+        None => {
+            return Err(LoadError::new(
+                folder,
+                format!(
+                    "is an adapter for the model {name:?}, which is not there; write the path of that model \
+                     into base_model_name_or_path of its {}",
+                    peft::CONFIG
+                ),
+            ));
+        }
+    };
+    let adapter = Adapter::read(folder, &weights.config)?;
+    weights.with_adapter(adapter, 1.0)
 }
 
 /// Longest context used, whatever the model allows: a longer prompt costs more than it gives.
@@ -58,9 +106,10 @@ pub struct Model {
 impl Model {
     /// Loads a model and runs one token through it, which packs the weights for the fast kernels.
     pub fn load(source: &ModelSource, precision: Precision) -> Result<Model, LoadError> {
-        let (weights, name) = match source {
-            ModelSource::Embedded => (Weights::embedded(BASE, source.path())?, "base".into()),
-            ModelSource::Path(path) => (Weights::open(path)?, name_of(path)),
+        let weights = source.weights()?;
+        let name = match source {
+            ModelSource::Embedded => "base".into(),
+            ModelSource::Path(path) => name_of(path),
         };
         let engine = Engine::load(&weights, precision, MAX_CONTEXT)?;
         let types = types_by_part(&weights.config, |name| weights.stored_type(name));

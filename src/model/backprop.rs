@@ -2,38 +2,16 @@
 //! the CPU. Each core works on its own sequences with its own buffers and gradients, added up at the
 //! end, so nothing waits in between and nothing is allocated in a step.
 
+mod plan;
+
 use rayon::prelude::*;
 
+use self::plan::{LayerIndices, Plan, Trained};
 use super::config::{Family, ModelConfig};
+use super::lora::{LINEAR, Method};
 use super::ops::{attention, cross_entropy, linear, norm, rope, swiglu};
-use super::rope::RopeTable;
+use super::parameters::Parameters;
 use super::simd::{self, vectorize};
-
-/// Where the tensors of one layer stand in [`ModelConfig::tensors`].
-struct LayerIndices {
-    input_layernorm: usize,
-    qkv_proj: [usize; 3],
-    qkv_bias: Option<[usize; 3]>,
-    qk_norm: Option<[usize; 2]>,
-    o_proj: usize,
-    post_attention_layernorm: usize,
-    gate_proj: usize,
-    up_proj: usize,
-    down_proj: usize,
-}
-
-/// What does not change between steps.
-struct Plan {
-    config: ModelConfig,
-    sequence: usize,
-    recompute: bool,
-    rope: RopeTable,
-    sizes: Vec<usize>,
-    embed_tokens: usize,
-    layers: Vec<LayerIndices>,
-    norm: usize,
-    lm_head: usize,
-}
 
 /// What the backward pass of one layer needs of its forward pass; S is the sequence.
 #[derive(Default)]
@@ -50,6 +28,7 @@ struct Activations {
     gate: Vec<f32>, // (S, intermediate)
     up: Vec<f32>,
     act: Vec<f32>,
+    low: [Vec<f32>; LINEAR.len()], // (S, rank), what the A of each adapter gives
 }
 
 /// The buffers of one core.
@@ -66,6 +45,8 @@ struct Worker {
     dy: Vec<f32>,
     dqkv: [Vec<f32>; 3],
     draw: [Vec<f32>; 2],
+    /// (S, rank), the gradient of what A gives.
+    du: Vec<f32>,
     scratch: Vec<f32>,
     gradients: Vec<Vec<f32>>,
     nats: Vec<f32>,
@@ -77,71 +58,68 @@ pub struct Backprop {
     workers: Vec<Worker>,
 }
 
-/// The weights in the order of [`ModelConfig::tensors`].
-pub type WeightSlices<'a> = [&'a [f32]];
-
 impl Backprop {
-    /// Buffers for sequences of `sequence` tokens on `workers` cores. With `recompute` a layer keeps only
-    /// its input and runs again in the backward pass (activation checkpointing, Chen et al. 2016): a
-    /// third more work for a fraction of the memory.
-    pub fn new(config: &ModelConfig, sequence: usize, workers: usize, recompute: bool) -> Backprop {
-        let tensors = config.tensors();
-        let find = |name: &str| tensors.iter().position(|(n, _)| n == name);
-        let layer = |layer: usize| {
-            let at = |name: &str| {
-                let name = format!("model.layers.{layer}.{name}");
-                find(&name).expect("every layer has its tensors")
-            };
-            LayerIndices {
-                input_layernorm: at("input_layernorm.weight"),
-                qkv_proj: ["q", "k", "v"].map(|p| at(&format!("self_attn.{p}_proj.weight"))),
-                qkv_bias: (config.model_type == Family::Qwen2)
-                    .then(|| ["q", "k", "v"].map(|p| at(&format!("self_attn.{p}_proj.bias")))),
-                qk_norm: (config.model_type == Family::Qwen3)
-                    .then(|| ["q", "k"].map(|p| at(&format!("self_attn.{p}_norm.weight")))),
-                o_proj: at("self_attn.o_proj.weight"),
-                post_attention_layernorm: at("post_attention_layernorm.weight"),
-                gate_proj: at("mlp.gate_proj.weight"),
-                up_proj: at("mlp.up_proj.weight"),
-                down_proj: at("mlp.down_proj.weight"),
-            }
-        };
-        let embed_tokens = find("model.embed_tokens.weight").expect("every model embeds");
-        let plan = Plan {
-            sequence,
-            recompute,
-            rope: RopeTable::new(config.head_dim, config.rope_theta, sequence),
-            sizes: tensors.iter().map(|(_, shape)| shape.iter().product()).collect(),
-            embed_tokens,
-            layers: (0..config.num_hidden_layers).map(layer).collect(),
-            norm: find("model.norm.weight").expect("every model ends with a norm"),
-            lm_head: find("lm_head.weight").unwrap_or(embed_tokens),
-            config: config.clone(),
-        };
+    /// Buffers for sequences of `sequence` tokens on `workers` cores, and for the gradients of what `method`
+    /// trains. With `recompute` a layer keeps only its input and runs again in the backward pass (activation
+    /// checkpointing, Chen et al. 2016): a third more work for a fraction of the memory.
+    pub fn new(
+        config: &ModelConfig,
+        method: Method,
+        sequence: usize,
+        workers: usize,
+        recompute: bool,
+    ) -> Backprop {
+        let plan = Plan::new(config, method, sequence, recompute);
         let workers = (0..workers.max(1)).map(|_| Worker::new(&plan)).collect();
         Backprop { plan, workers }
     }
 
-    /// Bytes that [`Backprop::new`] allocates with these arguments.
-    pub fn bytes(config: &ModelConfig, sequence: usize, workers: usize, recompute: bool) -> usize {
+    /// Bytes that [`Backprop::new`] allocates with these arguments, and what grows at the first use.
+    pub fn bytes(
+        config: &ModelConfig,
+        method: Method,
+        sequence: usize,
+        workers: usize,
+        recompute: bool,
+    ) -> usize {
+        let gradients: usize =
+            method.tensors(config).iter().map(|(_, s)| s.iter().product::<usize>()).sum();
+        let activations = Backprop::activation_bytes(config, method, sequence, recompute);
+        workers.max(1) * (4 * gradients + activations)
+    }
+
+    /// The part of [`Backprop::bytes`] that is no gradient, of one worker.
+    pub fn activation_bytes(
+        config: &ModelConfig,
+        method: Method,
+        sequence: usize,
+        recompute: bool,
+    ) -> usize {
         let (d, ffn) = (config.hidden_size, config.intermediate_size);
         let (q, kv) = (config.query_size(), config.kv_size());
-        let activations = 4 * d + 3 * q + 3 * kv + 3 * ffn;
+        let rank = method.rank().unwrap_or(0);
+        let activations = 4 * d + 3 * q + 3 * kv + 3 * ffn + LINEAR.len() * rank;
         let layers = config.num_hidden_layers;
         let kept = if recompute { activations + layers * d } else { activations * layers };
-        let passing = 4 * d + ffn + 3 * q + 4 * kv;
+        let passing = 4 * d + ffn + 3 * q + 4 * kv + rank;
         let scratch = cross_entropy::scratch(config.vocab_size).max(128 * sequence);
-        4 * workers.max(1) * (sequence * (kept + passing) + scratch + config.parameter_count())
+        4 * (sequence * (kept + passing) + scratch)
     }
 
     /// The mean loss in nats of the targets that count, and its gradients, which stay readable through
-    /// [`Backprop::gradients`]. `tokens` are whole sequences, one after the other.
+    /// [`Backprop::gradients`]. `tokens` are whole sequences, one after the other. Weights that are
+    /// frozen cost none: neither products nor memory, and what lies before the first adapter is not gone
+    /// back to.
+    ///
+    /// # Panics
+    /// `weights` that are not of the method that these buffers are for.
     pub fn loss_and_gradients(
         &mut self,
-        weights: &WeightSlices<'_>,
+        weights: &Parameters<'_>,
         tokens: &[u32],
         targets: &[u32],
     ) -> f32 {
+        self.plan.check(weights);
         let counted = targets.iter().filter(|&&t| t != cross_entropy::IGNORE).count().max(1);
         let scale = 1.0 / counted as f32;
         let Backprop { plan, workers } = self;
@@ -165,13 +143,13 @@ impl Backprop {
         (loss / counted as f64) as f32
     }
 
-    /// The gradients of the last loss, in the order of [`ModelConfig::tensors`].
+    /// The gradients of the last loss, in the order of [`Method::tensors`].
     pub fn gradients(&self) -> &[Vec<f32>] {
         &self.workers[0].gradients
     }
 
     /// The sum of the nats of the targets that count, without gradients.
-    pub fn nats(&mut self, weights: &WeightSlices<'_>, tokens: &[u32], targets: &[u32]) -> f64 {
+    pub fn nats(&mut self, weights: &Parameters<'_>, tokens: &[u32], targets: &[u32]) -> f64 {
         self.each_sequence(tokens, targets, |plan, worker, tokens, targets| {
             worker.forward(plan, weights, tokens);
             worker.loss(plan, weights, targets, None);
@@ -179,9 +157,9 @@ impl Backprop {
     }
 
     /// The logits of whole sequences, (tokens, vocabulary).
-    pub fn logits(&mut self, weights: &WeightSlices<'_>, tokens: &[u32]) -> Vec<f32> {
+    pub fn logits(&mut self, weights: &Parameters<'_>, tokens: &[u32]) -> Vec<f32> {
         let Backprop { plan, workers } = self;
-        let (width, head) = (plan.config.hidden_size, weights[plan.lm_head]);
+        let (width, head) = (plan.config.hidden_size, weights.weight(plan.lm_head));
         let vocabulary = head.len() / width;
         let rows = plan.sequence * vocabulary;
         let mut logits = vec![0f32; tokens.len() * vocabulary];
@@ -192,8 +170,15 @@ impl Backprop {
             let sequences = logits.chunks_mut(rows).zip(tokens.chunks(plan.sequence));
             for (logits, tokens) in sequences {
                 worker.forward(plan, weights, tokens);
-                let dims = (plan.sequence, vocabulary, width);
-                linear::forward(&worker.h, head, logits, dims, false);
+                head.each_block(width, |first, block| {
+                    let dims = (plan.sequence, block.len() / width, width);
+                    linear::forward_into(
+                        &worker.h,
+                        block,
+                        (&mut logits[first..], vocabulary),
+                        dims,
+                    );
+                });
             }
         });
         logits
@@ -251,6 +236,7 @@ impl Worker {
             gate: zeros(ffn),
             up: zeros(ffn),
             act: zeros(ffn),
+            low: Default::default(),
         };
         let layers = config.num_hidden_layers;
         let scratch = cross_entropy::scratch(config.vocab_size).max(plan.shape().scratch());
@@ -267,6 +253,7 @@ impl Worker {
             dy: zeros(q),
             dqkv: [zeros(q), zeros(kv), zeros(kv)],
             draw: raw(),
+            du: Vec::new(),
             scratch: vec![0.0; scratch],
             gradients: Vec::new(),
             nats: vec![0.0; s],
@@ -274,12 +261,9 @@ impl Worker {
     }
 
     /// Fills the activations of all layers and the last hidden states.
-    fn forward(&mut self, plan: &Plan, weights: &WeightSlices<'_>, tokens: &[u32]) {
+    fn forward(&mut self, plan: &Plan, weights: &Parameters<'_>, tokens: &[u32]) {
         let d = plan.config.hidden_size;
-        let table = weights[plan.embed_tokens];
-        for (x, &id) in self.x.chunks_exact_mut(d).zip(tokens) {
-            x.copy_from_slice(&table[id as usize * d..][..d]);
-        }
+        weights.weight(plan.embed_tokens).gather(tokens, d, &mut self.x);
         for layer in 0..plan.layers.len() {
             if plan.recompute {
                 self.inputs[layer].copy_from_slice(&self.x);
@@ -289,38 +273,29 @@ impl Worker {
             a.x.copy_from_slice(&self.x);
             plan.forward_layer(weights, &plan.layers[layer], a, &mut self.x, &mut self.scratch);
         }
-        norm::forward(&self.x, weights[plan.norm], plan.epsilon(), &mut self.h);
+        norm::forward(&self.x, weights.vector(plan.norm), plan.epsilon(), &mut self.h);
     }
 
     /// The loss of every token; with a scale also the gradient of the last hidden states.
-    fn loss(
-        &mut self,
-        plan: &Plan,
-        weights: &WeightSlices<'_>,
-        targets: &[u32],
-        scale: Option<f32>,
-    ) {
+    fn loss(&mut self, plan: &Plan, weights: &Parameters<'_>, targets: &[u32], scale: Option<f32>) {
         let (head, width) = (plan.lm_head, plan.config.hidden_size);
         let (dh, all) = (&mut self.dh[..], &mut self.gradients);
-        let gradients = scale.map(|scale| (dh, &mut all[head][..], scale));
+        let gradients = scale.map(|scale| cross_entropy::Gradients {
+            hidden: dh,
+            weight: plan.gradient(head, all),
+            scale,
+        });
         let (nats, scratch) = (&mut self.nats, &mut self.scratch);
-        let hidden = &self.h;
-        cross_entropy::forward_backward(
-            hidden,
-            weights[head],
-            width,
-            targets,
-            nats,
-            gradients,
-            scratch,
-        );
+        let (hidden, head) = (&self.h, weights.weight(head));
+        cross_entropy::forward_backward(hidden, head, width, targets, nats, gradients, scratch);
     }
 
     /// Adds this sequence's gradients, from the gradient of the last hidden states down.
-    fn backward(&mut self, plan: &Plan, weights: &WeightSlices<'_>, tokens: &[u32]) {
+    fn backward(&mut self, plan: &Plan, weights: &Parameters<'_>, tokens: &[u32]) {
         let epsilon = plan.epsilon();
         self.dx.fill(0.0);
-        let (w, dw) = (weights[plan.norm], &mut self.gradients[plan.norm]);
+        let w = weights.vector(plan.norm);
+        let dw = plan.gradient(plan.norm, &mut self.gradients);
         norm::backward(&self.x, w, epsilon, &self.dh, &mut self.dx, dw);
         for (layer, indices) in plan.layers.iter().enumerate().rev() {
             let slot = if plan.recompute { 0 } else { layer };
@@ -333,17 +308,18 @@ impl Worker {
             self.backward_layer(plan, weights, indices, slot);
         }
         let d = plan.config.hidden_size;
-        let table = &mut self.gradients[plan.embed_tokens];
+        let Some(table) = plan.gradient(plan.embed_tokens, &mut self.gradients) else { return };
         for (dx, &id) in self.dx.chunks_exact(d).zip(tokens) {
             vectorize!(|| simd::axpy(1.0, dx, &mut table[id as usize * d..][..d]));
         }
     }
 
-    /// Turns dx, the gradient of a layer's output, into that of its input.
+    /// Turns dx, the gradient of a layer's output, into that of its input; in the first layer only if the
+    /// embeddings are trained.
     fn backward_layer(
         &mut self,
         plan: &Plan,
-        weights: &WeightSlices<'_>,
+        weights: &Parameters<'_>,
         layer: &LayerIndices,
         slot: usize,
     ) {
@@ -352,21 +328,24 @@ impl Worker {
         let a = &mut self.activations[slot];
         let (dx, dh, dact, dy) = (&mut self.dx, &mut self.dh, &mut self.dact, &mut self.dy);
         let gradients = &mut self.gradients;
+        let [low_q, low_k, low_v, low_o, low_gate, low_up, low_down] = &a.low;
+        let mut linear = Backward { plan, weights, du: &mut self.du };
 
         // Feed-forward.
-        linear::backward_input(dx, weights[layer.down_proj], dact, (s, d, ffn), false);
-        linear::backward_weight(dx, &a.act, &mut gradients[layer.down_proj], (s, d, ffn));
+        let into = Some((&mut dact[..], false));
+        linear.run(layer.down_proj, (dx, into), (&a.act, low_down), gradients, (s, d, ffn));
         swiglu::backward(&mut a.gate, &mut a.up, dact); // now their gradients
-        for (index, dy, add) in [(layer.gate_proj, &a.gate, false), (layer.up_proj, &a.up, true)] {
-            linear::backward_input(dy, weights[index], dh, (s, ffn, d), add);
-            linear::backward_weight(dy, &a.h_mid, &mut gradients[index], (s, ffn, d));
-        }
+        let into = Some((&mut dh[..], false));
+        linear.run(layer.gate_proj, (&a.gate, into), (&a.h_mid, low_gate), gradients, (s, ffn, d));
+        let into = Some((&mut dh[..], true));
+        linear.run(layer.up_proj, (&a.up, into), (&a.h_mid, low_up), gradients, (s, ffn, d));
         let index = layer.post_attention_layernorm;
-        norm::backward(&a.x_mid, weights[index], epsilon, dh, dx, &mut gradients[index]);
+        let (w, dw) = (weights.vector(index), plan.gradient(index, gradients));
+        norm::backward(&a.x_mid, w, epsilon, dh, dx, dw);
 
         // Attention.
-        linear::backward_input(dx, weights[layer.o_proj], dy, (s, d, q), false);
-        linear::backward_weight(dx, &a.y, &mut gradients[layer.o_proj], (s, d, q));
+        let into = Some((&mut dy[..], false));
+        linear.run(layer.o_proj, (dx, into), (&a.y, low_o), gradients, (s, d, q));
         let [dq, dk, dv] = &mut self.dqkv;
         dk.fill(0.0);
         dv.fill(0.0);
@@ -378,43 +357,87 @@ impl Worker {
             if let Some(index) = layer.qk_norm.map(|list| list[i]) {
                 let draw = &mut self.draw[i];
                 draw.fill(0.0);
-                let dw = &mut gradients[index];
-                norm::backward(&a.raw[i], weights[index], epsilon, grad, draw, dw);
+                let (w, dw) = (weights.vector(index), plan.gradient(index, gradients));
+                norm::backward(&a.raw[i], w, epsilon, grad, draw, dw);
                 std::mem::swap(grad, draw);
             }
         }
-        for (i, grad) in [dq, dk, dv].into_iter().enumerate() {
+        let goes_on = plan.goes_below(layer);
+        let lows = [low_q, low_k, low_v];
+        for (i, (grad, low)) in [dq, dk, dv].into_iter().zip(lows).enumerate() {
             let dims = (s, grad.len() / s, d);
-            let index = layer.qkv_proj[i];
-            linear::backward_input(grad, weights[index], dh, dims, i > 0);
-            linear::backward_weight(grad, &a.h, &mut gradients[index], dims);
-            if let Some(bias) = layer.qkv_bias {
-                linear::backward_bias(grad, &mut gradients[bias[i]]);
+            let into = goes_on.then_some((&mut dh[..], i > 0));
+            linear.run(layer.qkv_proj[i], (grad, into), (&a.h, low), gradients, dims);
+            if let Some(index) = layer.qkv_bias.map(|bias| bias[i])
+                && let Some(dbias) = plan.gradient(index, gradients)
+            {
+                linear::backward_bias(grad, dbias);
             }
         }
-        let index = layer.input_layernorm;
-        norm::backward(&a.x, weights[index], epsilon, dh, dx, &mut gradients[index]);
+        if goes_on {
+            let index = layer.input_layernorm;
+            let (w, dw) = (weights.vector(index), plan.gradient(index, gradients));
+            norm::backward(&a.x, w, epsilon, dh, dx, dw);
+        }
+    }
+}
+
+/// The backward pass of a linear layer.
+struct Backward<'a> {
+    plan: &'a Plan,
+    weights: &'a Parameters<'a>,
+    du: &'a mut Vec<f32>,
+}
+
+impl Backward<'_> {
+    /// From dy, the gradient of the output: that of the input, written or added if it is asked for, and
+    /// that of what is trained.
+    fn run(
+        &mut self,
+        index: usize,
+        (dy, dx): (&[f32], Option<(&mut [f32], bool)>),
+        (x, low): (&[f32], &[f32]),
+        gradients: &mut [Vec<f32>],
+        dims: linear::Dims,
+    ) {
+        let dx = dx.map(|(dx, add)| {
+            let weight = self.weights.weight(index);
+            weight.read(|w| linear::backward_input(dy, w, dx, dims, add));
+            dx
+        });
+        match (self.plan.trained[index], self.weights.low_rank(index)) {
+            (Trained::LowRank(at), Some(adapter)) => {
+                let (da, db) = gradients.split_at_mut(at + 1);
+                let into = (&mut da[at][..], &mut db[0][..]);
+                linear::backward_low_rank(dy, (x, low), adapter, into, (dx, self.du), dims);
+            }
+            (Trained::Itself(at), _) => linear::backward_weight(dy, x, &mut gradients[at], dims),
+            _ => {}
+        }
     }
 }
 
 impl Plan {
-    fn epsilon(&self) -> f32 {
-        self.config.rms_norm_eps as f32
-    }
-
-    fn shape(&self) -> attention::Shape {
-        attention::Shape {
-            sequence: self.sequence,
-            heads: self.config.num_attention_heads,
-            kv_heads: self.config.num_key_value_heads,
-            head_dim: self.config.head_dim,
+    /// y = x · Wᵀ with what an adapter adds, whose part way is kept in `low`; added to y if asked.
+    fn linear(
+        &self,
+        weights: &Parameters<'_>,
+        index: usize,
+        x: &[f32],
+        (y, add): (&mut [f32], bool),
+        low: &mut Vec<f32>,
+        dims: linear::Dims,
+    ) {
+        weights.weight(index).read(|w| linear::forward(x, w, y, dims, add));
+        if let Some(adapter) = weights.low_rank(index) {
+            linear::forward_low_rank(x, adapter, low, y, dims);
         }
     }
 
     /// x, the layer's input (also in `a.x`), becomes its output; `a` keeps what the backward pass needs.
     fn forward_layer(
         &self,
-        weights: &WeightSlices<'_>,
+        weights: &Parameters<'_>,
         layer: &LayerIndices,
         a: &mut Activations,
         x: &mut [f32],
@@ -422,29 +445,34 @@ impl Plan {
     ) {
         let (config, s, epsilon) = (&self.config, self.sequence, self.epsilon());
         let (d, ffn, q) = (config.hidden_size, config.intermediate_size, config.query_size());
-        norm::forward(x, weights[layer.input_layernorm], epsilon, &mut a.h);
-        for (i, out) in [&mut a.q, &mut a.k, &mut a.v].into_iter().enumerate() {
+        let [low_q, low_k, low_v, low_o, low_gate, low_up, low_down] = &mut a.low;
+        norm::forward(x, weights.vector(layer.input_layernorm), epsilon, &mut a.h);
+        let outputs = [(&mut a.q, low_q), (&mut a.k, low_k), (&mut a.v, low_v)];
+        for (i, (out, low)) in outputs.into_iter().enumerate() {
             let width = out.len() / s;
             let normed = layer.qk_norm.and_then(|list| list.get(i).copied());
             let to = if normed.is_some() { &mut a.raw[i] } else { &mut *out };
-            linear::forward(&a.h, weights[layer.qkv_proj[i]], to, (s, width, d), false);
+            self.linear(weights, layer.qkv_proj[i], &a.h, (to, false), low, (s, width, d));
             if let Some(bias) = layer.qkv_bias {
-                linear::add_bias(to, weights[bias[i]]);
+                linear::add_bias(to, weights.vector(bias[i]));
             }
             if let Some(index) = normed {
-                norm::forward(&a.raw[i], weights[index], epsilon, out);
+                norm::forward(&a.raw[i], weights.vector(index), epsilon, out);
             }
             if i < 2 {
                 rope::forward(out, width, &self.rope);
             }
         }
         attention::forward(&a.q, &a.k, &a.v, &mut a.y, self.shape(), scratch);
-        linear::forward(&a.y, weights[layer.o_proj], x, (s, d, q), true);
+        self.linear(weights, layer.o_proj, &a.y, (x, true), low_o, (s, d, q));
         a.x_mid.copy_from_slice(x);
-        norm::forward(x, weights[layer.post_attention_layernorm], epsilon, &mut a.h_mid);
-        linear::forward(&a.h_mid, weights[layer.gate_proj], &mut a.gate, (s, ffn, d), false);
-        linear::forward(&a.h_mid, weights[layer.up_proj], &mut a.up, (s, ffn, d), false);
+        let w = weights.vector(layer.post_attention_layernorm);
+        norm::forward(x, w, epsilon, &mut a.h_mid);
+        let gate = (&mut a.gate[..], false);
+        self.linear(weights, layer.gate_proj, &a.h_mid, gate, low_gate, (s, ffn, d));
+        let up = (&mut a.up[..], false);
+        self.linear(weights, layer.up_proj, &a.h_mid, up, low_up, (s, ffn, d));
         swiglu::forward(&a.gate, &a.up, &mut a.act);
-        linear::forward(&a.act, weights[layer.down_proj], x, (s, d, ffn), true);
+        self.linear(weights, layer.down_proj, &a.act, (x, true), low_down, (s, d, ffn));
     }
 }

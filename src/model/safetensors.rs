@@ -6,8 +6,20 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use safetensors::tensor::{Dtype, TensorView};
 
+/// A tensor of f32: name, shape, values.
+pub type OwnedTensor = (String, Vec<usize>, Vec<f32>);
+
 /// Writes f32 tensors (name, shape, values) with the `format: pt` metadata, through a temporary file.
 pub fn write(path: &Path, tensors: &[(String, Vec<usize>, &[f32])]) -> Result<()> {
+    write_with(path, tensors, &[])
+}
+
+/// The same with more metadata (key, value).
+pub fn write_with(
+    path: &Path,
+    tensors: &[(String, Vec<usize>, &[f32])],
+    metadata: &[(&str, &str)],
+) -> Result<()> {
     let views = tensors
         .iter()
         .map(|(name, shape, data)| {
@@ -15,11 +27,17 @@ pub fn write(path: &Path, tensors: &[(String, Vec<usize>, &[f32])]) -> Result<()
             Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?))
         })
         .collect::<Result<Vec<_>>>()?;
-    let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
-    let temporary = temporary(path);
+    let metadata = [("format", "pt")].iter().chain(metadata);
+    let metadata: HashMap<String, String> =
+        metadata.map(|(key, value)| (key.to_string(), value.to_string())).collect();
     // Not serialize_to_file: that leaves a file which only its owner can read.
-    let bytes = safetensors::serialize(views, Some(metadata))?;
-    std::fs::write(&temporary, bytes)
+    write_whole(path, &safetensors::serialize(views, Some(metadata))?)
+}
+
+/// Writes a file whole or not at all.
+pub(crate) fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
+    let temporary = temporary(path);
+    std::fs::write(&temporary, content)
         .and_then(|()| std::fs::rename(&temporary, path))
         .inspect_err(|_| drop(std::fs::remove_file(&temporary)))
         .with_context(|| format!("cannot write {}", path.display()))

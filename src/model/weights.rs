@@ -11,6 +11,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::config::{Family, ModelConfig};
 use super::gguf::{Gguf, GgufError, Value};
+use super::peft::Adapter;
 use crate::tokenizer::{GgufVocabulary, Tokenizer};
 
 /// Why a model cannot be loaded. The text names the path, what is wrong and what to do.
@@ -83,6 +84,8 @@ pub struct Weights {
     pub file_size: u64,
     path: PathBuf,
     source: Source,
+    /// What is added to the matrices of the file, and how much of it.
+    pub(super) adapter: Option<(Adapter, f32)>,
 }
 
 impl Weights {
@@ -128,7 +131,8 @@ impl Weights {
         let config = gguf_config(&header).map_err(at)?;
         let file_size = bytes.len() as u64;
         let path = path.to_path_buf();
-        Weights { config, file_size, path, source: Source::Gguf { bytes, header } }.checked()
+        let source = Source::Gguf { bytes, header };
+        Weights { config, file_size, path, source, adapter: None }.checked()
     }
 
     fn directory(path: &Path) -> Result<Weights> {
@@ -162,7 +166,7 @@ impl Weights {
         }
         let file_size = files.iter().map(|f| f.len() as u64).sum();
         let (path, source) = (path.to_path_buf(), Source::Safetensors { files, tensors });
-        Weights { config, file_size, path, source }.checked()
+        Weights { config, file_size, path, source, adapter: None }.checked()
     }
 
     /// The tokenizer that came with the weights: tokenizer.json, or the metadata of the GGUF file.
@@ -241,8 +245,71 @@ impl Weights {
         }
     }
 
-    /// The values of a tensor as f32, in checkpoint order.
+    /// Whether the file holds this tensor in blocks.
+    pub fn is_quantized(&self, name: &str) -> bool {
+        !matches!(self.stored_type(name), "f32" | "f16" | "bf16")
+    }
+
+    /// Bytes of this tensor in the file.
+    pub fn stored_bytes(&self, name: &str) -> usize {
+        self.bytes(name).len()
+    }
+
+    /// The bytes of a tensor that is there.
+    fn bytes(&self, name: &str) -> &[u8] {
+        match &self.source {
+            Source::Gguf { bytes, header } => {
+                &bytes[header.tensors[&gguf_name(name)].range.clone()]
+            }
+            Source::Safetensors { files, tensors } => {
+                let tensor = &tensors[name];
+                &files[tensor.file][tensor.range.clone()]
+            }
+        }
+    }
+
+    /// A number that tells these weights, as they are stored, from all others: the same for the same
+    /// tensors of the same types wherever they lie. It is made against mix-ups, not against malice.
+    pub fn fingerprint(&self) -> String {
+        const FACTORS: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xc2b2_ae3d_27d4_eb4f];
+        let mut state = FACTORS;
+        let mut word = |word: u64| {
+            for (state, factor) in state.iter_mut().zip(FACTORS) {
+                *state = (*state ^ word).wrapping_mul(factor).rotate_left(29);
+            }
+        };
+        let mut add = |part: &[u8]| {
+            let (words, rest) = part.as_chunks::<8>();
+            words.iter().for_each(|bytes| word(u64::from_le_bytes(*bytes)));
+            let mut last = [0; 8];
+            last[..rest.len()].copy_from_slice(rest);
+            word(u64::from_le_bytes(last));
+            word(part.len() as u64);
+        };
+        for (name, _) in self.config.tensors() {
+            let parts = [name.as_bytes(), self.stored_type(&name).as_bytes(), self.bytes(&name)];
+            parts.into_iter().for_each(&mut add);
+        }
+        if let Some((adapter, strength)) = &self.adapter {
+            add(&strength.to_le_bytes());
+            adapter.bytes().for_each(&mut add);
+        }
+        // The last words pass through everything.
+        add(&[0; 16]);
+        format!("{:016x}{:016x}", state[0], state[1])
+    }
+
+    /// The values of a tensor as f32, in checkpoint order, with what an adapter adds to them.
     pub fn dense(&self, name: &str) -> Result<Tensor> {
+        let Some(adapter) = self.low_rank(name) else { return self.stored_dense(name) };
+        let at = |e: candle_core::Error| LoadError::new(&self.path, format!("{name}: {e}"));
+        let stored = self.stored_dense(name)?;
+        let mut values = stored.flatten_all().and_then(|t| t.to_vec1()).map_err(at)?;
+        super::lora::merge(&mut values, adapter);
+        Tensor::from_vec(values, stored.dims(), &Device::Cpu).map_err(at)
+    }
+
+    fn stored_dense(&self, name: &str) -> Result<Tensor> {
         let at = |e: candle_core::Error| LoadError::new(&self.path, format!("{name}: {e}"));
         match &self.source {
             Source::Gguf { .. } => {
@@ -274,14 +341,12 @@ impl Weights {
         values.map_err(|e| LoadError::new(&self.path, format!("{name}: {e}")))
     }
 
-    /// A matrix in the type the file holds it in, if that is a block type; else quantized to Q8_0 if its
-    /// rows are whole blocks; else `None`.
+    /// A matrix in the type the file holds it in, if that is a block type and no adapter changes it; else
+    /// quantized to Q8_0 if its rows are whole blocks; else `None`.
     pub fn quantized(&self, name: &str) -> Result<Option<QTensor>> {
-        if let Source::Gguf { header, .. } = &self.source {
-            let dtype = header.tensors[&gguf_name(name)].dtype;
-            if !matches!(dtype, GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16) {
-                return self.stored(name).map(Some);
-            }
+        let is_gguf = matches!(self.source, Source::Gguf { .. });
+        if is_gguf && self.is_quantized(name) && self.low_rank(name).is_none() {
+            return self.stored(name).map(Some);
         }
         let dense = self.dense(name)?;
         let rows_are_blocks =

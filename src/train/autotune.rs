@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::backprop::Backprop;
 use crate::model::config::{Family, ModelConfig};
+use crate::model::lora::Method;
+use crate::model::parameters::Parameters;
 
 /// One shape of the ladder, with what goes well with it.
 #[derive(Clone, Copy, Debug)]
@@ -75,13 +77,14 @@ pub fn probe(cores: usize) -> f64 {
     let weights: Vec<Vec<f32>> =
         model.tensors().iter().map(|(_, shape)| vec![0.01; shape.iter().product()]).collect();
     let weights: Vec<&[f32]> = weights.iter().map(Vec::as_slice).collect();
-    let mut backprop = Backprop::new(&model, model.max_position_embeddings, cores, false);
+    let mut backprop =
+        Backprop::new(&model, Method::Full, model.max_position_embeddings, cores, false);
     let count = cores * model.max_position_embeddings;
     let tokens: Vec<u32> = (0..count as u32).map(|i| i % model.vocab_size as u32).collect();
     let mut best = f64::INFINITY;
     for _ in 0..3 {
         let start = Instant::now();
-        backprop.loss_and_gradients(&weights, &tokens, &tokens);
+        backprop.loss_and_gradients(&Parameters::dense(&weights), &tokens, &tokens);
         best = best.min(start.elapsed().as_secs_f64());
     }
     flops_per_token(&model) * count as f64 / best

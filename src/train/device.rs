@@ -1,11 +1,15 @@
 //! Where losses and gradients are computed: the CPU by the passes that are written out, or a CUDA device by
 //! candle's graph (a build with the feature `cuda`). Weights and optimizer stay in main memory.
 
+use std::collections::HashMap;
+
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor, Var};
 
-use crate::model::backprop::{Backprop, WeightSlices};
+use crate::model::backprop::Backprop;
 use crate::model::config::ModelConfig;
+use crate::model::lora::Method;
+use crate::model::parameters::Parameters;
 use crate::model::transformer::Transformer;
 
 /// Loss and gradients of one model shape and sequence length.
@@ -28,14 +32,15 @@ impl Gradients {
     /// The passes of the CPU; see [`Backprop::new`].
     pub fn cpu(
         config: &ModelConfig,
+        method: Method,
         sequence: usize,
         workers: usize,
         recompute: bool,
     ) -> Gradients {
-        Gradients::Cpu(Backprop::new(config, sequence, workers, recompute))
+        Gradients::Cpu(Backprop::new(config, method, sequence, workers, recompute))
     }
 
-    /// The graph on the first CUDA device.
+    /// The graph on the first CUDA device. It trains whatever the weights it is given say.
     ///
     /// # Errors
     /// A build without the feature `cuda`, or no device.
@@ -54,7 +59,7 @@ impl Gradients {
     /// As [`Backprop::loss_and_gradients`].
     pub fn loss_and_gradients(
         &mut self,
-        weights: &WeightSlices<'_>,
+        weights: &Parameters<'_>,
         tokens: &[u32],
         targets: &[u32],
     ) -> Result<f32> {
@@ -88,7 +93,7 @@ impl Gradients {
     /// As [`Backprop::nats`].
     pub fn nats(
         &mut self,
-        weights: &WeightSlices<'_>,
+        weights: &Parameters<'_>,
         tokens: &[u32],
         targets: &[u32],
     ) -> Result<f64> {
@@ -105,17 +110,31 @@ impl Gradients {
 }
 
 impl Graph {
-    /// The network over copies of the weights on the device.
-    fn model(&self, weights: &WeightSlices<'_>) -> Result<(Transformer, Vec<(String, Var)>)> {
-        let mut variables = Vec::new();
-        for ((name, shape), values) in self.config.tensors().into_iter().zip(weights) {
-            let tensor = Tensor::from_slice(values, shape, &self.device)?;
-            variables.push((name, Var::from_tensor(&tensor)?));
+    /// The network over copies of the weights on the device, and what of it is trained, in order.
+    fn model(&self, weights: &Parameters<'_>) -> Result<(Transformer, Vec<(String, Var)>)> {
+        let (mut tensors, mut variables) = (HashMap::new(), Vec::new());
+        for (at, (name, shape)) in self.config.tensors().into_iter().enumerate() {
+            let values = weights.weight(at).to_vec();
+            let mut tensor = Tensor::from_vec(values, &shape[..], &self.device)?;
+            let mut variable = |name: String, value: &Tensor| -> Result<Tensor> {
+                let var = Var::from_tensor(value)?;
+                let tensor = var.as_tensor().clone();
+                variables.push((name, var));
+                Ok(tensor)
+            };
+            if let Some(adapter) = weights.low_rank(at) {
+                let rank = adapter.rank;
+                let a = Tensor::from_slice(adapter.a, (rank, shape[1]), &self.device)?;
+                let b = Tensor::from_slice(adapter.b, (shape[0], rank), &self.device)?;
+                let a = variable(format!("{name} A"), &a)?;
+                let b = variable(format!("{name} B"), &b)?;
+                tensor = (tensor + (b.matmul(&a)? * adapter.scale as f64)?)?;
+            } else if !weights.is_adapted() {
+                tensor = variable(name.clone(), &tensor)?;
+            }
+            tensors.insert(name, tensor);
         }
-        let model = Transformer::new(&self.config, &mut |name, _| {
-            let found = variables.iter().find(|(own, _)| own == name);
-            Ok(found.expect("the list of tensors is complete").1.as_tensor().clone())
-        })?;
+        let model = Transformer::new(&self.config, &mut |name, _| Ok(tensors[name].clone()))?;
         Ok((model, variables))
     }
 }

@@ -11,6 +11,7 @@ mod edit_pairs;
 mod energy;
 mod export;
 mod filter;
+pub mod footprint;
 pub mod history;
 pub mod near_duplicates;
 pub mod optimizer;

@@ -20,8 +20,12 @@ pub struct OptimizerConfig {
     pub weight_decay: f64,
     /// Largest norm of all gradients together.
     pub clip: f64,
-    /// Use Muon for the matrices of the layers; AdamW for everything otherwise.
+    /// Use Muon for the matrices of the layers; AdamW for everything otherwise, and for the factors of
+    /// adapters always: each is a part of a matrix, and its directions have no scale of their own.
     pub muon: bool,
+    /// How slowly AdamW forgets its first and second moments.
+    #[serde(skip_serializing_if = "is_usual")]
+    pub betas: (f32, f32),
     /// Steps over which weights are averaged; 0 keeps no average.
     pub average: u64,
 }
@@ -33,13 +37,33 @@ impl Default for OptimizerConfig {
             weight_decay: 0.1,
             clip: 1.0,
             muon: true,
+            betas: USUAL_BETAS,
             average: 100,
         }
     }
 }
 
-const BETA1: f32 = 0.9;
-const BETA2: f32 = 0.95;
+impl OptimizerConfig {
+    /// AdamW as PyTorch has it by default, for everything, without an average: what others compare with.
+    pub fn adamw(learning_rate: f64, weight_decay: f64) -> OptimizerConfig {
+        let (muon, betas, average) = (false, (0.9, 0.999), 0);
+        OptimizerConfig { learning_rate, weight_decay, muon, betas, average, ..Default::default() }
+    }
+
+    /// Whether a tensor has one moment, its momentum, and not two.
+    pub(super) fn is_muon(&self, name: &str, shape: &[usize]) -> bool {
+        let hidden = shape.len() == 2 && name.contains(".layers.") && !name.contains(".lora_");
+        self.muon && hidden
+    }
+}
+
+const USUAL_BETAS: (f32, f32) = (0.9, 0.95);
+
+/// Runs that began before these could be chosen do not tell them.
+fn is_usual(betas: &(f32, f32)) -> bool {
+    *betas == USUAL_BETAS
+}
+
 const MOMENTUM: f32 = 0.95;
 const EPSILON: f32 = 1e-8;
 
@@ -69,7 +93,7 @@ impl Parameter {
 /// All parameters in checkpoint order, and the number of steps taken.
 #[derive(Clone)]
 pub struct Optimizer {
-    /// In the order of [`crate::model::config::ModelConfig::tensors`].
+    /// In the order of [`crate::model::lora::Method::tensors`].
     pub parameters: Vec<Parameter>,
     /// Steps taken.
     pub step: u64,
@@ -82,11 +106,10 @@ impl Optimizer {
     /// Fresh moments for the parameters (name, shape, value).
     pub fn new(values: Vec<(String, Vec<usize>, Vec<f32>)>, config: OptimizerConfig) -> Optimizer {
         let parameters = values.into_iter().map(|(name, shape, value)| {
-            let hidden = shape.len() == 2 && name.contains(".layers.");
             let zeros = || vec![0.0; value.len()];
             Parameter {
                 first: zeros(),
-                second: if config.muon && hidden { Vec::new() } else { zeros() },
+                second: if config.is_muon(&name, &shape) { Vec::new() } else { zeros() },
                 average: if config.average > 0 { value.clone() } else { Vec::new() },
                 name,
                 shape,
@@ -128,7 +151,7 @@ impl Optimizer {
         let clip = (self.config.clip / norm).min(1.0) as f32;
         let rate = (self.config.learning_rate * self.damping * scale) as f32;
         let decay = rate * self.config.weight_decay as f32;
-        let step = self.step;
+        let (step, betas) = (self.step, self.config.betas);
         // The average covers what has been seen, at most the horizon.
         let fresh = 1.0 / step.min(self.config.average.max(1)) as f32;
         self.parameters.par_iter_mut().zip(gradients).with_max_len(1).for_each(|(p, gradient)| {
@@ -136,7 +159,7 @@ impl Optimizer {
             if p.second.is_empty() {
                 muon(p, gradient, clip, rate, decay);
             } else {
-                adam(p, gradient, clip, rate, decay, step);
+                adam(p, gradient, clip, (rate, decay), betas, step);
             }
             for (average, value) in p.average.iter_mut().zip(&p.value) {
                 *average += (value - *average) * fresh;
@@ -146,14 +169,21 @@ impl Optimizer {
     }
 }
 
-fn adam(p: &mut Parameter, gradient: &[f32], clip: f32, rate: f32, decay: f32, step: u64) {
+fn adam(
+    p: &mut Parameter,
+    gradient: &[f32],
+    clip: f32,
+    (rate, decay): (f32, f32),
+    (beta1, beta2): (f32, f32),
+    step: u64,
+) {
     let correction = |beta: f32| 1.0 / (1.0 - beta.powi(step.min(100_000) as i32));
-    let (first, second) = (correction(BETA1), correction(BETA2));
+    let (first, second) = (correction(beta1), correction(beta2));
     let moments = p.first.iter_mut().zip(p.second.iter_mut());
     for ((value, (m, v)), &g) in p.value.iter_mut().zip(moments).zip(gradient) {
         let g = g * clip;
-        *m = *m * BETA1 + g * (1.0 - BETA1);
-        *v = *v * BETA2 + g * g * (1.0 - BETA2);
+        *m = *m * beta1 + g * (1.0 - beta1);
+        *v = *v * beta2 + g * g * (1.0 - beta2);
         let update = *m * first / ((*v * second).sqrt() + EPSILON);
         *value = *value * (1.0 - decay) - update * rate;
     }

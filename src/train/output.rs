@@ -7,6 +7,8 @@ use anyhow::{Context, Result};
 use crate::model::config::{Family, ModelConfig};
 use crate::model::quantize::{FileType, write_gguf};
 use crate::model::safetensors;
+use crate::model::safetensors::OwnedTensor;
+pub(super) use crate::model::safetensors::write_whole;
 use crate::model::weights::Weights;
 
 use super::pipeline::TrainReport;
@@ -19,11 +21,11 @@ use super::{card, report};
 pub(super) fn write_model(
     out: &Path,
     model: &ModelConfig,
-    weights: &[(String, Vec<usize>, &[f32])],
+    weights: &[OwnedTensor],
     report: &TrainReport,
 ) -> Result<()> {
     let write = || -> Result<()> {
-        safetensors::write(&out.join("model.safetensors"), weights)?;
+        write_tensors(&out.join("model.safetensors"), weights)?;
         write_config(out, model)?;
         write_whole(&out.join("training.json"), &serde_json::to_vec_pretty(report)?)?;
         write_whole(&out.join("report.html"), report::html(report)?.as_bytes())?;
@@ -41,6 +43,13 @@ pub(super) fn write_model(
     })
 }
 
+/// Owned tensors as a safetensors file.
+pub(super) fn write_tensors(path: &Path, tensors: &[OwnedTensor]) -> Result<()> {
+    let views: Vec<_> =
+        tensors.iter().map(|(name, shape, v)| (name.clone(), shape.clone(), &v[..])).collect();
+    safetensors::write(path, &views)
+}
+
 /// Hugging Face's `config.json`.
 pub(super) fn write_config(out: &Path, config: &ModelConfig) -> Result<()> {
     let mut json = serde_json::to_value(config)?;
@@ -55,12 +64,4 @@ pub(super) fn write_config(out: &Path, config: &ModelConfig) -> Result<()> {
     json["torch_dtype"] = "float32".into();
     json["eos_token_id"] = 0.into();
     write_whole(&out.join("config.json"), &serde_json::to_vec_pretty(&json)?)
-}
-
-pub(super) fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
-    let fresh = safetensors::temporary(path);
-    std::fs::write(&fresh, content)
-        .and_then(|()| std::fs::rename(&fresh, path))
-        .inspect_err(|_| drop(std::fs::remove_file(&fresh)))
-        .with_context(|| format!("cannot write {}", path.display()))
 }

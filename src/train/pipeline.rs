@@ -1,14 +1,14 @@
 //! From folders to a finished model directory: corpus → tokenizer → shape → training → files.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::model::backprop::Backprop;
 use crate::model::config::ModelConfig;
-use crate::model::safetensors;
+use crate::model::lora::Base;
 use crate::model::weights::Weights;
 use crate::tokenizer::{self, Tokenizer};
 
@@ -17,10 +17,11 @@ use super::checkpoint::{self, Progress};
 use super::dataset::Dataset;
 use super::device::Gradients;
 use super::documents::Documents;
-use super::output::{write_config, write_model, write_whole};
+use super::footprint::Memory;
+use super::output::{write_config, write_model, write_tensors, write_whole};
 use super::prepare::{CorpusReport, Prepared, prepare};
 use super::recipe::{Recipe, Shape};
-use super::trainer::{News, TensorSource, Trainer};
+use super::trainer::{News, Start, TrainConfig, Trainer};
 
 /// What a person asks for.
 pub struct TrainRequest {
@@ -163,7 +164,10 @@ pub fn train(
     };
     let data = Dataset::new(train, &tokenizer, recipe.examples.clone())?;
     let workers = cores.min(recipe.train.batch);
-    let recompute = fit_memory(&model, recipe.examples.sequence, workers, say)?;
+    let adapts = !recipe.train.method.is_full();
+    let frozen = start.as_ref().filter(|_| adapts);
+    let base = frozen.map_or(0, Base::bytes_of);
+    let recompute = fit_memory(&model, &recipe.train, workers, base, say)?;
     let bytes = data.bytes();
     let settings = |recipe: &Recipe| {
         let mut settings = serde_json::json!({
@@ -177,16 +181,20 @@ pub fn train(
         let weights = start.as_ref().context("no model to start from")?;
         Ok(weights.dense(name)?.flatten_all()?.to_vec1()?)
     };
-    let named: Option<TensorSource> = start.is_some().then_some(&named);
+    let from = match (&start, frozen) {
+        (_, Some(weights)) => Start::Base(Arc::new(Base::load(weights)?)),
+        (Some(_), None) => Start::Tensors(&named),
+        (None, None) => Start::Random,
+    };
     let (config, cores_and_memory) = (recipe.train.clone(), (workers, recompute));
-    let mut trainer = Trainer::new(&model, config, settings(&recipe), cores_and_memory, named)?;
+    let mut trainer = Trainer::new(&model, config, settings(&recipe), cores_and_memory, from)?;
     if let Some(rows) = request.export_rows {
         write_whole(&out.join(RECIPE), recipe.to_toml()?.as_bytes())?;
         write_config(out, &model)?;
         let folder = out.join("rows");
         data.export(&tokenizer, rows, EXPORT_FILE_ROWS, &folder, |n| say(Message::Exported(n)))?;
-        // Both trainers start from the same weights.
-        safetensors::write(&out.join("initial.safetensors"), &trainer.weights(false))?;
+        // Both trainers start from the same weights, and a new adapter leaves them as they are.
+        write_tensors(&out.join("initial.safetensors"), &trainer.merged(false, 1.0)?)?;
         return Ok(None);
     }
     if request.cuda {
@@ -245,7 +253,11 @@ pub fn train(
         cores,
         recipe,
     };
-    write_model(out, &model, &trainer.weights(averaged), &report)?;
+    if let Some(mut adapter) = trainer.adapter(averaged) {
+        adapter.base_name = request.start.as_ref().map(|path| path.display().to_string());
+        adapter.write(&out.join("adapter"))?;
+    }
+    write_model(out, &model, &trainer.merged(averaged, 1.0)?, &report)?;
     Ok(Some(report))
 }
 
@@ -316,14 +328,12 @@ fn rung(
 /// Whether layers must be computed again for the buffers to fit into the free memory.
 fn fit_memory(
     model: &ModelConfig,
-    sequence: usize,
+    config: &TrainConfig,
     workers: usize,
+    base: usize,
     say: &mut dyn FnMut(Message),
 ) -> Result<bool> {
-    let need = |recompute| {
-        // Weights, moments, their average, and a copy to go back to.
-        Backprop::bytes(model, sequence, workers, recompute) + 32 * model.parameter_count()
-    };
+    let need = |recompute| Memory::of(model, config, (workers, recompute), base).total();
     let free = available_memory().unwrap_or(usize::MAX) / 10 * 8;
     if need(false) <= free {
         return Ok(false);

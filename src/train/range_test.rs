@@ -31,7 +31,11 @@ impl Trainer {
     pub(super) fn set_learning_rate(&mut self, rate: f64, settings: serde_json::Value) {
         self.config.optimizer.learning_rate = rate;
         self.optimizer.set_learning_rate(rate);
+        let base = self.settings["base"].take();
         self.settings = settings;
+        if !base.is_null() {
+            self.settings["base"] = base;
+        }
     }
 
     /// The learning-rate range test (Smith 2017): from these weights the rate grows exponentially from a

@@ -65,6 +65,7 @@ impl Recipe {
 
     /// Numbers that no run survives are named here, not where they do harm.
     fn check(&self) -> Result<()> {
+        self.train.method.check().map_err(anyhow::Error::msg).context("train.method")?;
         let (train, examples, optimizer) = (&self.train, &self.examples, &self.train.optimizer);
         let (characters, lines) = examples.middles;
         let shares = [
@@ -77,10 +78,16 @@ impl Recipe {
             ("examples.edits", examples.edits),
             ("examples.tests", examples.tests),
             ("train.optimizer.weight_decay", optimizer.weight_decay),
+            ("train.optimizer.betas", optimizer.betas.0 as f64),
+            ("train.optimizer.betas", optimizer.betas.1 as f64),
         ];
         for (name, share) in shares {
             ensure!((0.0..=1.0).contains(&share), "{name} is {share}; it must lie in 0…1");
         }
+        ensure!(
+            optimizer.betas.0.max(optimizer.betas.1) < 1.0,
+            "train.optimizer.betas must be under 1"
+        );
         // A decay of 1 would leave no step in which the learning rate is at its peak.
         ensure!((0.0..=0.9).contains(&train.decay), "train.decay is {}; at most 0.9", train.decay);
         let positive = [

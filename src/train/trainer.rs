@@ -1,6 +1,7 @@
 //! The training loop. It knows batches, losses and checkpoints, and nothing of where texts come from.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -9,6 +10,10 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::model::config::ModelConfig;
+use crate::model::lora::{self, Base, Method};
+use crate::model::parameters::LowRank;
+use crate::model::peft::Adapter;
+use crate::model::safetensors::OwnedTensor;
 use crate::tokenizer::Tokenizer;
 
 use super::checkpoint::{self, Evaluation, Point, Progress};
@@ -22,6 +27,9 @@ use super::recovery::{beside, is_lost};
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
+    /// What is trained.
+    #[serde(skip_serializing_if = "Method::is_full")]
+    pub method: Method,
     /// Sequences in one step.
     pub batch: usize,
     /// Steps until the learning rate is at its peak.
@@ -43,6 +51,7 @@ pub struct TrainConfig {
 impl Default for TrainConfig {
     fn default() -> TrainConfig {
         TrainConfig {
+            method: Method::Full,
             batch: 4,
             warmup: 50,
             decay: 0.3,
@@ -96,8 +105,21 @@ const EVALUATION_BATCHES: usize = 8;
 /// Gives the weights of a tensor by its name.
 pub type TensorSource<'a> = &'a dyn Fn(&str) -> Result<Vec<f32>>;
 
+/// Where a run begins.
+pub enum Start<'a> {
+    /// Random weights: matrices normal with σ 0.02 (output projections of each layer zero, so that a layer
+    /// starts as the identity), norms one, biases zero.
+    Random,
+    /// Weights that are copied.
+    Tensors(TensorSource<'a>),
+    /// Weights that stay beside the run: frozen under an adapter, or to go back to in part.
+    Base(Arc<Base>),
+}
+
 /// A model in training.
 pub struct Trainer {
+    model: ModelConfig,
+    base: Option<Arc<Base>>,
     gradients: Gradients,
     pub(super) optimizer: Optimizer,
     pub(super) config: TrainConfig,
@@ -107,35 +129,54 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// A model of random weights, or of those given by name.
+    /// A model that trains by `config.method`, all that is random coming from the seed. An adapter begins
+    /// as PEFT's does, A uniform in ±1/√in and B zero, and the checkpoint continues it over the same base
+    /// only. `recompute` and `workers` are those of [`Backprop::new`].
     ///
-    /// Random ones come from the seed: matrices normal with σ 0.02 (output projections of each layer
-    /// zero, so that a layer starts as the identity), norms one, biases zero. `recompute` and `workers`
-    /// are those of [`Backprop::new`].
+    /// [`Backprop::new`]: crate::model::backprop::Backprop::new
+    ///
+    /// # Errors
+    /// An adapter without a base, or a rank that makes none.
     pub fn new(
         model: &ModelConfig,
         config: TrainConfig,
-        settings: serde_json::Value,
+        mut settings: serde_json::Value,
         (workers, recompute): (usize, bool),
-        start: Option<TensorSource<'_>>,
+        start: Start<'_>,
     ) -> Result<Trainer> {
+        let method = config.method;
+        method.check().map_err(anyhow::Error::msg)?;
+        let base = match &start {
+            Start::Base(base) => Some(base.clone()),
+            _ if method.is_full() => None,
+            _ => bail!("an adapter is trained over a model: none is given to start from"),
+        };
+        if let Some(base) = base.as_ref().filter(|_| !method.is_full()) {
+            settings["base"] = base.fingerprint().into();
+        }
         let mut rng = StdRng::seed_from_u64(config.seed);
         let mut values = Vec::new();
-        for (name, shape) in model.tensors() {
+        for (at, (name, shape)) in method.tensors(model).into_iter().enumerate() {
             let count = shape.iter().product();
-            let zero = ["o_proj.weight", "down_proj.weight", "bias"];
-            let value: Vec<f32> = match start {
-                Some(start) => start(&name)?,
-                None if zero.iter().any(|end| name.ends_with(end)) => vec![0.0; count],
-                None if shape.len() == 1 => vec![1.0; count],
-                None => (0..count).map(|_| normal(&mut rng) * 0.02).collect(),
+            let zero = ["o_proj.weight", "down_proj.weight", "bias", "lora_B.weight"];
+            let value: Vec<f32> = match &start {
+                Start::Tensors(source) => source(&name)?,
+                Start::Base(base) if method.is_full() => base.tensor(at),
+                _ if zero.iter().any(|end| name.ends_with(end)) => vec![0.0; count],
+                _ if shape.len() == 1 => vec![1.0; count],
+                Start::Base(_) => {
+                    let bound = 1.0 / (shape[1] as f32).sqrt();
+                    (0..count).map(|_| rng.random_range(-bound..bound)).collect()
+                }
+                Start::Random => (0..count).map(|_| normal(&mut rng) * 0.02).collect(),
             };
             values.push((name, shape, value));
         }
         let sequence = model.max_position_embeddings;
-        let gradients = Gradients::cpu(model, sequence, workers, recompute);
+        let gradients = Gradients::cpu(model, method, sequence, workers, recompute);
         let optimizer = Optimizer::new(values, config.optimizer.clone());
-        Ok(Trainer { gradients, optimizer, config, sequence, settings })
+        let model = model.clone();
+        Ok(Trainer { model, base, gradients, optimizer, config, sequence, settings })
     }
 
     /// Computes losses and gradients elsewhere from now on.
@@ -144,7 +185,8 @@ impl Trainer {
     }
 
     pub(super) fn step(&mut self, batch: &Batch, scale: f64) -> Result<(f32, f64)> {
-        let weights = self.optimizer.weights();
+        let trained = self.optimizer.weights();
+        let weights = self.config.method.parameters(self.base.as_deref(), &trained);
         let loss = self.gradients.loss_and_gradients(&weights, &batch.tokens, &batch.targets)?;
         Ok(match loss.is_finite() {
             true => (loss, self.optimizer.step(self.gradients.gradients(), scale)),
@@ -152,11 +194,46 @@ impl Trainer {
         })
     }
 
-    /// The weights as they stand, (name, shape, values): the average if that is asked for.
+    /// What is trained as it stands, (name, shape, values): the average if that is asked for.
     pub fn weights(&self, average: bool) -> Vec<(String, Vec<usize>, &[f32])> {
         let values = if average { self.optimizer.averages() } else { self.optimizer.weights() };
         let parameters = self.optimizer.parameters.iter().zip(values);
         parameters.map(|(p, value)| (p.name.clone(), p.shape.clone(), value)).collect()
+    }
+
+    /// The adapter as it stands, for [`Adapter::write`]; `None` when every weight is trained.
+    pub fn adapter(&self, average: bool) -> Option<Adapter> {
+        let method = self.config.method;
+        let base = self.base.as_ref().filter(|_| !method.is_full())?;
+        let mut adapter = Adapter::new(&self.weights(average), method.scale());
+        adapter.fingerprint = Some(base.fingerprint().to_string());
+        Some(adapter)
+    }
+
+    /// All weights of the model, (name, shape, values): the base at `strength` 0, what the run made of it at
+    /// 1, and in between what lies between, W + strength · (tuned − W). Frozen weights come as they are.
+    ///
+    /// # Errors
+    /// A strength under 1 for a run that has no base.
+    pub fn merged(&self, average: bool, strength: f32) -> Result<Vec<OwnedTensor>> {
+        if self.base.is_none() && strength != 1.0 {
+            bail!("a run from scratch has no base to go back to");
+        }
+        let trained = if average { self.optimizer.averages() } else { self.optimizer.weights() };
+        let weights = self.config.method.parameters(self.base.as_deref(), &trained);
+        let tensors = self.model.tensors().into_iter().enumerate().map(|(at, (name, shape))| {
+            let mut values = weights.weight(at).to_vec();
+            if let Some(adapter) = weights.low_rank(at) {
+                let scale = adapter.scale * strength;
+                lora::merge(&mut values, LowRank { scale, ..adapter });
+            } else if let Some(base) = self.base.as_ref().filter(|_| strength != 1.0) {
+                for (value, base) in values.iter_mut().zip(base.tensor(at)) {
+                    *value = base + strength * (*value - base);
+                }
+            }
+            (name, shape, values)
+        });
+        Ok(tensors.collect())
     }
 
     /// Mean loss over fixed batches of `data`, of the weights and of their average.
@@ -170,9 +247,14 @@ impl Trainer {
         for index in 0..batches {
             let first = (1u64 << 40) + (index * self.config.batch) as u64;
             let batch = data.batch(tokenizer, first, self.config.batch);
+            let averaged = self.config.optimizer.average > 0;
             let sets = [self.optimizer.weights(), self.optimizer.averages()];
-            for (sum, weights) in sums.iter_mut().zip(sets) {
+            for (sum, trained) in sums.iter_mut().zip(sets).take(1 + averaged as usize) {
+                let weights = self.config.method.parameters(self.base.as_deref(), &trained);
                 *sum += self.gradients.nats(&weights, &batch.tokens, &batch.targets)?;
+            }
+            if !averaged {
+                sums[1] = sums[0];
             }
         }
         let tokens = (batches * self.config.batch * self.sequence).max(1) as f64;

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 
 use nestling::model::backprop::Backprop;
 use nestling::model::engine::{Engine, Precision};
+use nestling::model::lora::Method;
 use nestling::model::ops::IGNORE;
+use nestling::model::parameters::Parameters;
 use nestling::model::transformer::Transformer;
 use nestling::model::weights::Weights;
 
-const FAMILIES: [&str; 3] = ["llama", "qwen2", "qwen3"];
+pub(crate) const FAMILIES: [&str; 3] = ["llama", "qwen2", "qwen3"];
 
 #[derive(serde::Deserialize)]
 struct Reference {
@@ -23,7 +25,7 @@ struct Case {
     greedy: Vec<u32>,
 }
 
-fn folder(family: &str) -> PathBuf {
+pub(crate) fn folder(family: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/parity").join(family)
 }
 
@@ -41,7 +43,7 @@ fn argmax(logits: &[f32]) -> u32 {
 }
 
 #[track_caller]
-fn close(ours: &[f32], theirs: &[f32], tolerance: f32) {
+pub(crate) fn close(ours: &[f32], theirs: &[f32], tolerance: f32) {
     assert_eq!(ours.len(), theirs.len());
     for (i, (a, b)) in ours.iter().zip(theirs).enumerate() {
         assert!((a - b).abs() <= tolerance * (1.0 + b.abs()), "logit {i}: {a} and {b}");
@@ -171,8 +173,9 @@ fn written_out_gradients_equal_those_of_the_graph() {
         let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let values: Vec<Vec<f32>> = tensors.iter().map(|(_, var)| flat(var)).collect();
         let values: Vec<&[f32]> = values.iter().map(Vec::as_slice).collect();
+        let values = Parameters::dense(&values);
         for (workers, recompute) in [(1, false), (2, false), (2, true)] {
-            let mut backprop = Backprop::new(config, 80, workers, recompute);
+            let mut backprop = Backprop::new(config, Method::Full, 80, workers, recompute);
             for _again in 0..2 {
                 let ours = backprop.loss_and_gradients(&values, &tokens, &targets);
                 close(&[ours], &[loss.to_scalar::<f32>().unwrap()], 1e-5);

@@ -1,7 +1,7 @@
 //! The trainer, at toy size: gradients reach every parameter, a batch can be learned by heart, a run that
 //! was cut off ends like one that was not, and what comes out is a model.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nestling::generation::{
@@ -17,12 +17,12 @@ use nestling::train::checkpoint::Progress;
 use nestling::train::dataset::{Dataset, ExampleConfig};
 use nestling::train::documents::Documents;
 use nestling::train::optimizer::OptimizerConfig;
-use nestling::train::trainer::{News, TrainConfig, Trainer};
+use nestling::train::trainer::{News, Start, TrainConfig, Trainer};
 
 const CODE: &str = "pub fn add(first: i32, second: i32) -> i32 {\n    first + second\n}\n\n\
                     pub fn double(number: i32) -> i32 {\n    add(number, number)\n}\n";
 
-fn setup() -> (Trainer, Tokenizer, Dataset, ModelConfig) {
+pub(crate) fn setup() -> (Trainer, Tokenizer, Dataset, ModelConfig) {
     let text = CODE.repeat(8);
     let tokenizer = tokenizer::train([text.as_str()].into_iter(), 320).unwrap();
     let documents = Documents::from_texts([("src/lib.rs", 0, text.as_str())]);
@@ -59,7 +59,7 @@ fn changed(
         TrainConfig { batch: 2, warmup: 5, optimizer, seed: 5, ..TrainConfig::default() };
     change(&mut config);
     let settings = serde_json::json!({ "learning_rate": learning_rate });
-    Trainer::new(model, config, settings, (2, false), None).unwrap()
+    Trainer::new(model, config, settings, (2, false), Start::Random).unwrap()
 }
 
 /// Trains to the end, whatever happens; what was said beside the figures.
@@ -84,7 +84,7 @@ fn outcome(
 }
 
 /// Trains towards `steps`, stopping after `until`; the loss of every step taken.
-fn run(
+pub(crate) fn run(
     trainer: &mut Trainer,
     tokenizer: &Tokenizer,
     data: &Dataset,
@@ -105,9 +105,23 @@ fn run(
     losses
 }
 
-fn values(trainer: &Trainer) -> Vec<(String, Vec<f32>)> {
+pub(crate) fn values(trainer: &Trainer) -> Vec<(String, Vec<f32>)> {
     let weights = trainer.weights(false).into_iter().chain(trainer.weights(true));
     weights.map(|(name, _, values)| (name, values.to_vec())).collect()
+}
+
+/// A Hugging Face directory.
+pub(crate) fn write_model(
+    out: &Path,
+    trainer: &Trainer,
+    tokenizer: &Tokenizer,
+    config: &ModelConfig,
+) -> PathBuf {
+    std::fs::create_dir(out).unwrap();
+    safetensors::write(&out.join("model.safetensors"), &trainer.weights(false)).unwrap();
+    std::fs::write(out.join("config.json"), serde_json::to_string(config).unwrap()).unwrap();
+    std::fs::write(out.join("tokenizer.json"), tokenizer.to_json().unwrap()).unwrap();
+    out.to_path_buf()
 }
 
 #[test]
@@ -132,11 +146,7 @@ fn a_little_code_is_learned_by_heart() {
     assert!(losses[0] > 5.0 && late < 1.0, "{} to {late}", losses[0]);
 
     // The model directory that comes of it generates, from safetensors and from GGUF alike.
-    let out = folder.path().join("model");
-    std::fs::create_dir(&out).unwrap();
-    safetensors::write(&out.join("model.safetensors"), &trainer.weights(false)).unwrap();
-    std::fs::write(out.join("config.json"), serde_json::to_string(&config).unwrap()).unwrap();
-    std::fs::write(out.join("tokenizer.json"), tokenizer.to_json().unwrap()).unwrap();
+    let out = write_model(&folder.path().join("model"), &trainer, &tokenizer, &config);
     let gguf = folder.path().join("model.gguf");
     let weights = Weights::open(&out).unwrap();
     write_gguf(&weights, "toy", FileType::F32, &gguf).unwrap();
