@@ -18,6 +18,7 @@
 //! - [`store`]: the models of a workspace, and which of them is in use.
 //! - [`train`]: from folders to a model directory.
 //! - [`eval`]: suites and metrics.
+//! - [`finetune`]: a model of a repository's own, installed only if it is better there.
 //! - [`server`]: the language server. The only module that knows the protocol.
 //! - [`cli`]: one file per subcommand. The only printer to stdout.
 //!
@@ -49,6 +50,8 @@ pub mod store;
 pub mod train;
 
 pub mod eval;
+
+pub mod finetune;
 
 pub mod server;
 

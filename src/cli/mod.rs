@@ -3,9 +3,11 @@
 mod complete;
 mod doctor;
 mod eval;
+mod finetune;
 mod generate;
 mod memory;
 mod model;
+mod neighbour;
 mod quantize;
 mod serve;
 mod train;
@@ -30,7 +32,7 @@ struct Args {
     model: ModelArgs,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 nothing found; 2 wrong use; 3 failure";
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 nothing found or gained; 2 wrong use; 3 failure";
 
 #[derive(clap::Args, Clone)]
 struct ModelArgs {
@@ -57,6 +59,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Train a model from folders and git repositories; always anew or from --model, whatever is in use
     Train(train::TrainArgs),
+    /// Let the model learn a repository; it is installed there if it is better, else nothing changes
+    Finetune(finetune::FinetuneArgs),
     /// Write a model as one GGUF file
     Quantize(quantize::QuantizeArgs),
     /// What is known of a repository: read it, or fit what is made of it
@@ -161,6 +165,7 @@ pub fn run() -> ExitCode {
         Command::Model(own) => model::run(own, &args.model),
         Command::Doctor(own) => doctor::run(own, &args.model),
         Command::Train(own) => train::run(own, &args.model),
+        Command::Finetune(own) => finetune::run(own, &args.model),
         Command::Quantize(own) => quantize::run(own),
         Command::Memory(own) => memory::run(own, &args.model),
         Command::Eval(own) => eval::run(own, &args.model),

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{print, print_json, wrong_use};
 use crate::eval::compression::{Options, Report, Size, Texts, compress, moments};
-use crate::generation::Model;
+use crate::generation::{Model, ModelSource};
 use crate::model::quantize::{FileType, Plan, write_plan};
 use crate::model::weights::Weights;
 
@@ -89,7 +89,7 @@ pub(super) fn run(args: QuantizeArgs) -> Result<ExitCode> {
     if kind.is_some() && args.max_size.is_some() {
         return Ok(wrong_use("--max-size needs --type auto: every other type has its size"));
     }
-    let weights = Weights::open(&args.source)?;
+    let weights = ModelSource::Path(args.source.clone()).weights()?;
     let name = args.out.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let measured = kind.is_none()
         || args.max_loss.is_some()

@@ -198,7 +198,7 @@ impl Display {
 }
 
 /// A flag that Ctrl-C sets: the run then saves and ends. A second Ctrl-C ends it at once.
-fn stop_on_ctrl_c() -> Arc<AtomicBool> {
+pub(super) fn stop_on_ctrl_c() -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
     std::thread::spawn(move || {
@@ -215,7 +215,7 @@ fn stop_on_ctrl_c() -> Arc<AtomicBool> {
 }
 
 /// Seconds of "90s", "20m", "2h" or a bare number of seconds.
-fn parse_duration(text: &str) -> Result<f64, String> {
+pub(super) fn parse_duration(text: &str) -> Result<f64, String> {
     let (number, unit) = match text.char_indices().find(|(_, c)| c.is_alphabetic()) {
         Some((at, _)) => text.split_at(at),
         None => (text, "s"),

@@ -13,7 +13,7 @@ pub mod ngram;
 pub mod perplexity;
 pub mod replay;
 pub mod sandbox;
-mod statistics;
+pub mod statistics;
 pub mod texts;
 
 pub use middles::MiddleLoss;

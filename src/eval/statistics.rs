@@ -60,7 +60,7 @@ pub struct Figure {
 
 impl Figure {
     /// In percent, how many of `all` are such, with Wilson's interval: honest at the ends, too.
-    pub(super) fn share(such: usize, all: usize) -> Figure {
+    pub fn share(such: usize, all: usize) -> Figure {
         if all == 0 {
             return Figure::default();
         }
@@ -112,7 +112,7 @@ impl fmt::Display for Figure {
 /// The mean of differences between two answers to the same questions, by bootstrap over the questions:
 /// the mean with its 95 % interval, and how probable a mean so far from 0 is if there is no difference
 /// (two-sided). The same seed draws the same resamples.
-pub(super) fn paired_bootstrap(differences: &[f64], seed: u64) -> (Figure, f64) {
+pub fn paired_bootstrap(differences: &[f64], seed: u64) -> (Figure, f64) {
     let n = differences.len();
     if n == 0 {
         return (Figure::default(), 1.0);

@@ -111,9 +111,14 @@ impl Model {
             ModelSource::Embedded => "base".into(),
             ModelSource::Path(path) => name_of(path),
         };
-        let engine = Engine::load(&weights, precision, MAX_CONTEXT)?;
+        Model::of(&weights, precision, name)
+    }
+
+    /// The model of opened weights.
+    pub fn of(weights: &Weights, precision: Precision, name: String) -> Result<Model, LoadError> {
+        let engine = Engine::load(weights, precision, MAX_CONTEXT)?;
         let types = types_by_part(&weights.config, |name| weights.stored_type(name));
-        Model::new(&weights, engine, types, name)
+        Model::new(weights, engine, types, name)
     }
 
     /// The model that the file of a plan would hold, without the file; `file_size` is that of the source.

@@ -226,6 +226,11 @@ impl Adapter {
         })
     }
 
+    /// From now on it counts so many times what it did.
+    pub fn weaken(&mut self, strength: f32) {
+        self.factors.values_mut().for_each(|factors| factors.scale *= strength);
+    }
+
     /// Every number of it, for a fingerprint.
     pub(super) fn bytes(&self) -> impl Iterator<Item = &[u8]> {
         let parts = self.factors.iter().flat_map(|(name, f)| {

@@ -12,6 +12,7 @@ use candle_core::{DType, Device, Tensor};
 use super::config::{Family, ModelConfig};
 use super::gguf::{Gguf, GgufError, Value};
 use super::peft::Adapter;
+use super::safetensors::OwnedTensor;
 use crate::tokenizer::{GgufVocabulary, Tokenizer};
 
 /// Why a model cannot be loaded. The text names the path, what is wrong and what to do.
@@ -86,6 +87,8 @@ pub struct Weights {
     source: Source,
     /// What is added to the matrices of the file, and how much of it.
     pub(super) adapter: Option<(Adapter, f32)>,
+    /// What stands in place of tensors of the file.
+    replaced: HashMap<String, Vec<f32>>,
 }
 
 impl Weights {
@@ -132,7 +135,8 @@ impl Weights {
         let file_size = bytes.len() as u64;
         let path = path.to_path_buf();
         let source = Source::Gguf { bytes, header };
-        Weights { config, file_size, path, source, adapter: None }.checked()
+        Weights { config, file_size, path, source, adapter: None, replaced: HashMap::new() }
+            .checked()
     }
 
     fn directory(path: &Path) -> Result<Weights> {
@@ -166,7 +170,8 @@ impl Weights {
         }
         let file_size = files.iter().map(|f| f.len() as u64).sum();
         let (path, source) = (path.to_path_buf(), Source::Safetensors { files, tensors });
-        Weights { config, file_size, path, source, adapter: None }.checked()
+        Weights { config, file_size, path, source, adapter: None, replaced: HashMap::new() }
+            .checked()
     }
 
     /// The tokenizer that came with the weights: tokenizer.json, or the metadata of the GGUF file.
@@ -227,6 +232,24 @@ impl Weights {
     /// An error about this model.
     pub fn error(&self, reason: impl ToString) -> LoadError {
         LoadError::new(&self.path, reason)
+    }
+
+    /// These weights with other values for some tensors, (name, shape, values): what reads or writes a model from
+    /// now on sees those.
+    ///
+    /// # Errors
+    /// A tensor that the model does not have, or of another shape.
+    pub fn with_values(mut self, tensors: Vec<OwnedTensor>) -> Result<Weights> {
+        let known: HashMap<String, Vec<usize>> = self.config.tensors().into_iter().collect();
+        for (name, shape, values) in tensors {
+            let count: usize = shape.iter().product();
+            let fits = known.get(&name) == Some(&shape) && values.len() == count;
+            if !fits {
+                return Err(self.error(format!("has no tensor {name} of the shape {shape:?}")));
+            }
+            self.replaced.insert(name, values);
+        }
+        Ok(self)
     }
 
     /// The type that the file holds a tensor in, as it is called there, in lower case.
@@ -290,6 +313,11 @@ impl Weights {
             let parts = [name.as_bytes(), self.stored_type(&name).as_bytes(), self.bytes(&name)];
             parts.into_iter().for_each(&mut add);
         }
+        for (name, _) in self.config.tensors() {
+            if let Some(values) = self.replaced.get(&name) {
+                add(bytemuck::cast_slice(values));
+            }
+        }
         if let Some((adapter, strength)) = &self.adapter {
             add(&strength.to_le_bytes());
             adapter.bytes().for_each(&mut add);
@@ -311,6 +339,11 @@ impl Weights {
 
     fn stored_dense(&self, name: &str) -> Result<Tensor> {
         let at = |e: candle_core::Error| LoadError::new(&self.path, format!("{name}: {e}"));
+        if let Some(values) = self.replaced.get(name) {
+            let shape = self.config.tensors().into_iter().find(|(known, _)| known == name);
+            let shape = shape.map_or(vec![values.len()], |(_, shape)| shape);
+            return Tensor::from_slice(values, shape, &Device::Cpu).map_err(at);
+        }
         match &self.source {
             Source::Gguf { .. } => {
                 let quantized = self.stored(name)?;
@@ -345,7 +378,8 @@ impl Weights {
     /// quantized to Q8_0 if its rows are whole blocks; else `None`.
     pub fn quantized(&self, name: &str) -> Result<Option<QTensor>> {
         let is_gguf = matches!(self.source, Source::Gguf { .. });
-        if is_gguf && self.is_quantized(name) && self.low_rank(name).is_none() {
+        let is_as_stored = self.low_rank(name).is_none() && !self.replaced.contains_key(name);
+        if is_gguf && self.is_quantized(name) && is_as_stored {
             return self.stored(name).map(Some);
         }
         let dense = self.dense(name)?;

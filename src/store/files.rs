@@ -19,7 +19,7 @@ pub(super) fn temporary(path: &Path) -> PathBuf {
 }
 
 /// Replaces a file.
-pub(super) fn write(path: &Path, content: &[u8]) -> Result<()> {
+pub fn write(path: &Path, content: &[u8]) -> Result<()> {
     let part = temporary(path);
     let attempt = || -> std::io::Result<()> {
         let mut file = File::create(&part)?;

@@ -18,6 +18,8 @@
 mod files;
 mod typing;
 
+pub use files::write;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -104,7 +104,7 @@ pub struct Dataset {
     groups: Vec<Group>,
     pub(super) config: ExampleConfig,
     /// How long a piece may be for a number of tokens.
-    pub(super) bytes_per_token: f64,
+    pub bytes_per_token: f64,
 }
 
 /// Documents of one language, tests or not, drawn in proportion to their lengths.

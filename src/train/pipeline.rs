@@ -354,7 +354,7 @@ fn fit_memory(
 }
 
 /// Bytes that can be had without swapping (Linux; unknown elsewhere).
-fn available_memory() -> Option<usize> {
+pub fn available_memory() -> Option<usize> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
     Some(line.trim().trim_end_matches(" kB").parse::<usize>().ok()? * 1024)

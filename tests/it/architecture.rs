@@ -20,7 +20,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store", &[]),
     ("train", &["suggest", "store"]),
     ("eval", &["train"]),
-    ("server", &["eval"]),
+    ("finetune", &["eval"]),
+    ("server", &["finetune"]),
     ("cli", &["server"]),
 ];
 

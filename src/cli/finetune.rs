@@ -1,0 +1,122 @@
+//! `nestling finetune`: the model learns a repository, and is installed there if it is better.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::train::{parse_duration, stop_on_ctrl_c};
+use super::{ModelArgs, neighbour, print, print_json, wrong_use};
+use crate::finetune::{News, Request, Stopped, Watch, finetune, html};
+use crate::store::Store;
+
+#[derive(clap::Args)]
+pub(super) struct FinetuneArgs {
+    /// The repository, or a folder
+    #[arg(default_value = ".")]
+    repo: PathBuf,
+    /// Time that all of it may take, as in 90s, 20m or 2h; waiting does not count
+    #[arg(long, default_value = "20m", value_parser = parse_duration)]
+    budget: f64,
+    /// Go on with a run that was stopped
+    #[arg(long, conflicts_with = "fresh")]
+    resume: bool,
+    /// Forget a run that was stopped
+    #[arg(long)]
+    fresh: bool,
+    /// Say what it would bring, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Cores to use, all by default
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=512))]
+    threads: Option<u64>,
+    /// Seed of everything that is drawn
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Do not wait while a server says that you are typing, nor on battery
+    #[arg(long)]
+    no_wait: bool,
+    /// Write a page with curves and with examples that changed
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Typing so long ago still counts as typing.
+const TYPING: Duration = Duration::from_secs(3);
+
+pub(super) fn run(args: FinetuneArgs, model: &ModelArgs) -> Result<ExitCode> {
+    if !args.repo.is_dir() {
+        return Ok(wrong_use(format!(
+            "{}: is no folder. Name the folder of a repository",
+            args.repo.display()
+        )));
+    }
+    if let Some(threads) = args.threads {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads as usize);
+        pool.build_global().context("the number of threads cannot be set")?;
+    }
+    let store = Store::of_user().context("there is no data folder: set NESTLING_DATA")?;
+    let workspace = store.workspace(&args.repo);
+    neighbour::lower_priority();
+    let busy = || {
+        if args.no_wait {
+            return None;
+        }
+        if workspace.is_typing(TYPING) {
+            return Some("you are typing");
+        }
+        neighbour::on_battery(Path::new("/sys/class/power_supply")).then_some("on battery")
+    };
+    let stop = stop_on_ctrl_c();
+    let request = Request {
+        repo: args.repo.clone(),
+        model: model.source(),
+        budget: args.budget,
+        seed: args.seed,
+        resume: args.resume,
+        fresh: args.fresh,
+        install: !args.dry_run,
+    };
+    let bar = ProgressBar::no_length();
+    bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} {elapsed_precise}")?);
+    let mut round = String::new();
+    let mut say = |news| match news {
+        News::Note(text) => bar.suspend(|| eprintln!("{text}")),
+        News::Round(number, done, all) => {
+            round = format!("round {number}, candidate {} of {all}: ", done + 1);
+            if bar.is_hidden() {
+                eprintln!("{round}");
+            }
+        }
+        News::Step(what, done, all) => {
+            bar.set_length(all as u64);
+            bar.set_position(done as u64);
+            bar.set_message(format!("{round}{what}"));
+        }
+    };
+    let mut watch = Watch { stop: &stop, say: &mut say, busy: &busy, waited: 0.0 };
+    let report = finetune(&request, &workspace, &mut watch);
+    bar.finish_and_clear();
+    let report = match report {
+        Err(error) if error.is::<Stopped>() => {
+            eprintln!("nestling: {error}");
+            return Ok(ExitCode::from(130));
+        }
+        other => other?,
+    };
+    if let Some(path) = &args.html {
+        std::fs::write(path, html(&report)?)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    match args.json {
+        true => print_json(&report)?,
+        false => print(&report.to_string())?,
+    }
+    let is_better = report.gain.low.is_some_and(|low| low > 0.0);
+    Ok(if is_better { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}

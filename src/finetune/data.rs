@@ -1,0 +1,233 @@
+//! What a repository gives to a fine-tune: texts to learn from and newer lines to judge by, divided by commit time
+//! where there is a history and by file where there is none.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use anyhow::{Context, Result, bail};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+
+use crate::eval::completion::{Mode, draw};
+use crate::eval::compression::Texts;
+use crate::eval::texts::{Repository, Since, sample};
+use crate::syntax::{Language, ScopeKind, SyntaxTree};
+use crate::text::Text;
+use crate::train::corpus::{self, SourceFile};
+use crate::train::documents::Documents;
+use crate::train::near_duplicates::copies;
+use crate::train::sources::Source;
+
+/// How texts were divided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    /// Learnt from what was there at a commit, judged by lines that came later.
+    Commits,
+    /// Learnt from some files, judged by others.
+    Files,
+}
+
+/// Texts to learn from, and what the result is judged by.
+pub struct Part {
+    /// The texts, with a slice of general code among them.
+    pub learn: Documents,
+    /// Bytes of the repository's own among them.
+    pub bytes: u64,
+    /// The repository with its lines to ask about.
+    pub judge: Repository,
+    /// Lines that can be asked about.
+    pub places: usize,
+}
+
+/// A repository, divided twice: settings are chosen on the older part, the result is judged on the newer one.
+pub struct Data {
+    /// How it was divided.
+    pub split: Split,
+    /// For the choice of settings.
+    pub search: Part,
+    /// For the run whose weights may be installed.
+    pub last: Part,
+}
+
+/// Shares of the history to divide it at: the first that leaves enough new lines is taken.
+const SHARES: [[f64; 2]; 3] = [[0.8, 0.9], [0.65, 0.8], [0.4, 0.65]];
+/// Lines to ask about at least: fewer could not prove a gain.
+pub const LEAST_PLACES: usize = 60;
+/// Lines that are enough.
+const GOOD_PLACES: usize = 250;
+/// Bytes of source at least: what is below is copied by the memory anyway.
+const LEAST_BYTES: u64 = 30_000;
+/// Bytes of each language at most.
+const MOST_BYTES: usize = 32_000_000;
+/// Commits of a history at least.
+const LEAST_COMMITS: usize = 8;
+/// Share of what is learnt that is general code, so that the rest is not forgotten (experience replay).
+const REPLAY: f64 = 0.1;
+/// The newest share of the learnt history counts as recent…
+const RECENT: f64 = 0.75;
+/// …and its bytes are drawn so many times more often.
+const RECENT_WEIGHT: f64 = 3.0;
+/// A recent line stands for its function up to this length.
+const LONGEST_NODE: usize = 3_000;
+
+impl Data {
+    /// Divides the repository or folder.
+    ///
+    /// # Errors
+    /// Too little source, or too few lines that could be asked about; the message says how much is needed.
+    pub fn read(source: &Source, seed: u64) -> Result<Data> {
+        let files = corpus::read_source(source)?;
+        let bytes: u64 = files.iter().map(|f| f.text.len() as u64).sum();
+        if bytes < LEAST_BYTES {
+            bail!(
+                "{} has {} KB of source that can be learnt from; at least {} KB are needed. Until then the memory \
+                 of the repository does more than a fine-tune could",
+                source.root.display(),
+                bytes / 1000,
+                LEAST_BYTES / 1000
+            );
+        }
+        if source.is_git() && source.commits()? >= LEAST_COMMITS {
+            let mut best: Option<Data> = None;
+            for shares in SHARES {
+                let data = Data::by_commits(source, shares, seed)?;
+                let places = |d: &Data| d.last.places.min(d.search.places);
+                let enough = places(&data) >= GOOD_PLACES;
+                if best.as_ref().is_none_or(|b| places(&data) > places(b)) {
+                    best = Some(data);
+                }
+                if enough {
+                    break;
+                }
+            }
+            let places = |d: &Data| d.last.places.min(d.search.places);
+            if let Some(data) = best.filter(|d| places(d) >= LEAST_PLACES) {
+                return Ok(data);
+            }
+        }
+        let data = Data::by_files(source, files, seed)?;
+        let places = data.last.places.min(data.search.places);
+        if places < LEAST_PLACES {
+            bail!(
+                "{} has {places} lines to judge a fine-tune by; at least {LEAST_PLACES} are needed",
+                source.root.display()
+            );
+        }
+        Ok(data)
+    }
+
+    fn by_commits(source: &Source, shares: [f64; 2], seed: u64) -> Result<Data> {
+        let [first, second] = shares.map(|share| source.commit_at(share));
+        let (first, second) = (first?, second?);
+        let at = |commit: &str| source.clone().at_revision(commit);
+        let part = |learn: &str, share: f64, judge: &Source| -> Result<Part> {
+            let source = at(learn)?;
+            let before = source.commit_at(RECENT)?;
+            let recent = match before == learn {
+                true => BTreeMap::new(),
+                false => {
+                    Repository::since(&source, before)?.since.map(|s| s.added).unwrap_or_default()
+                }
+            };
+            let files = corpus::read_source(&source).with_context(|| {
+                format!("the state after {:.0} % of the history", 100.0 * share)
+            })?;
+            let judge = Repository::since(judge, learn.to_string())?;
+            Ok(Part::new(files, &recent, judge, seed))
+        };
+        let search = part(&first, shares[0], &at(&second)?)?;
+        let last = part(&second, shares[1], source)?;
+        Ok(Data { split: Split::Commits, search, last })
+    }
+
+    /// Every fifth file is judged by, half of them in the search and half at the end. What is nearly a copy of a
+    /// judged file is judged too, or left out.
+    fn by_files(source: &Source, files: Vec<SourceFile>, seed: u64) -> Result<Data> {
+        let texts: Vec<&str> = files.iter().map(|f| f.text.as_str()).collect();
+        let groups = copies(&texts);
+        let mut order: Vec<usize> = groups.clone();
+        order.sort_unstable();
+        order.dedup();
+        order.shuffle(&mut StdRng::seed_from_u64(seed));
+        // Of each ten groups one is for the search and one for the end.
+        let role =
+            |file: usize| order.iter().position(|g| *g == groups[file]).map_or(2, |at| at % 10);
+        let roles: Vec<usize> = (0..files.len()).map(role).collect();
+        let part = |judged: usize, learn: &dyn Fn(usize) -> bool| {
+            let chosen = files.iter().zip(&roles).filter(|(_, role)| **role == judged);
+            // Each line for itself: what follows it is known.
+            let lines = |f: &SourceFile| (0..f.text.lines().count()).map(|l| l..l + 1).collect();
+            let added = chosen.map(|(f, _)| (f.path.clone(), lines(f))).collect();
+            let since = Some(Since { commit: String::new(), added });
+            let all = files.clone();
+            let judge = Repository { name: source.name.clone(), revision: None, files: all, since };
+            let learnt = files.iter().zip(&roles).filter(|(_, role)| learn(**role));
+            let learnt = learnt.map(|(f, _)| f.clone()).collect();
+            Part::new(learnt, &BTreeMap::new(), judge, seed)
+        };
+        let search = part(0, &|role| role > 1);
+        let last = part(1, &|role| role != 1);
+        Ok(Data { split: Split::Files, search, last })
+    }
+}
+
+impl Part {
+    fn new(
+        files: Vec<SourceFile>,
+        recent: &BTreeMap<String, Vec<Range<usize>>>,
+        judge: Repository,
+        seed: u64,
+    ) -> Part {
+        let files = sample(files, MOST_BYTES, seed);
+        let bytes: u64 = files.iter().map(|f| f.text.len() as u64).sum();
+        let general = Texts::built_in().calibration;
+        let general_bytes: usize = general.iter().map(|f| f.text.len()).sum();
+        let own = files.iter().map(|f| (f.path.as_str(), 0, f.text.as_str()));
+        let replay = general.iter().map(|f| (f.path.as_str(), 1, f.text.as_str()));
+        let documents = Documents::from_texts(own.chain(replay));
+        let texts: BTreeMap<&str, &SourceFile> =
+            files.iter().map(|f| (f.path.as_str(), f)).collect();
+        let share = REPLAY / (1.0 - REPLAY) * bytes as f64 / general_bytes.max(1) as f64;
+        let learn = documents.describe(|document| {
+            if document.repository == 1 {
+                document.weight = share as f32;
+                return;
+            }
+            let Some((runs, file)) = recent.get(&document.path).zip(texts.get(&*document.path))
+            else {
+                return;
+            };
+            document.recent = nodes(file, runs);
+            let fresh: u32 = document.recent.iter().map(|r| r.end - r.start).sum();
+            document.weight =
+                1.0 + RECENT_WEIGHT as f32 * fresh as f32 / document.bytes.max(1) as f32;
+        });
+        let places = draw(&judge, Mode::Rest, &[], seed, 2 * GOOD_PLACES).len();
+        Part { learn, bytes, judge, places }
+    }
+}
+
+/// The functions around runs of lines, or the runs themselves where those are large or none; disjoint.
+fn nodes(file: &SourceFile, runs: &[Range<usize>]) -> Vec<Range<u32>> {
+    let text = Text::new(file.text.as_str());
+    let language = Language::by_name(file.language);
+    let tree = language.and_then(|language| SyntaxTree::parse_steadily(language, &file.text));
+    let mut nodes: Vec<Range<u32>> = Vec::new();
+    for run in runs.iter().filter(|run| run.end <= text.line_count()) {
+        let lines = text.line_range(run.start).start..text.line_range(run.end - 1).end;
+        let first = lines.start + file.text[lines.clone()].len()
+            - file.text[lines.clone()].trim_start().len();
+        let scopes = tree.as_ref().map(|tree| tree.scopes(&file.text, first)).unwrap_or_default();
+        let fits = |range: &Range<usize>| range.end >= lines.end && range.len() <= LONGEST_NODE;
+        let function = scopes.into_iter().rev().filter(|s| s.kind == ScopeKind::Function);
+        let range = function.map(|s| s.range).find(fits).unwrap_or(lines);
+        match nodes.last_mut().filter(|last| last.end as usize >= range.start) {
+            Some(last) => last.end = last.end.max(range.end as u32),
+            None => nodes.push(range.start as u32..range.end as u32),
+        }
+    }
+    nodes.retain(|node| !node.is_empty());
+    nodes
+}

@@ -1,0 +1,157 @@
+//! What a model is worth in a repository whose memory is switched on: nats of the newer lines' tokens, rests of lines
+//! that come out exactly, and what it still knows of general code.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Result;
+
+use super::Watch;
+use super::data::Part;
+use crate::eval::completion::{Answer, Context, Mode, Options, Place, ask, draw, memory};
+use crate::eval::compression::Texts;
+use crate::eval::perplexity;
+use crate::generation::{Generator, Model, ModelSource, fit};
+use crate::memory::gate::Event;
+use crate::memory::{FocusCache, Gate, Memory, chunks::Chunks};
+use crate::model::engine::Precision;
+use crate::suggest::{CompletionOptions, ModelCompleter};
+use crate::text::Text;
+use crate::tokenizer::{TokenId, Tokenizer};
+
+/// Tokens of one run of lines that are scored.
+const RUN: usize = 96;
+/// Runs whose tokens are scored, and lines of which the rest is asked for: at least and at most.
+pub(super) const RUNS: [usize; 2] = [30, 100];
+pub(super) const PLACES: [usize; 2] = [100, 500];
+/// Bytes of general code that are scored, in each language.
+const GENERAL_BYTES: usize = 20_000;
+
+/// The lines that models are judged by, with the memory of their repository.
+pub(super) struct Judge<'a> {
+    part: &'a Part,
+    memory: Arc<Memory>,
+    runs: Vec<Run>,
+    places: Vec<Place>,
+}
+
+/// Lines to score, with what is known around them.
+struct Run {
+    name: String,
+    before: Vec<TokenId>,
+    scored: Vec<TokenId>,
+    after: Vec<TokenId>,
+}
+
+impl<'a> Judge<'a> {
+    /// Draws the lines by a seed.
+    pub(super) fn new(part: &'a Part, tokenizer: &Arc<Tokenizer>, seed: u64) -> Result<Judge<'a>> {
+        let memory = memory(&part.judge, tokenizer.clone())?;
+        let mut chunks = Chunks::default();
+        let mut encode = |text: &str| {
+            let mut tokens = Vec::new();
+            chunks.encode(tokenizer, text, &mut tokens);
+            tokens
+        };
+        let lines = draw(&part.judge, Mode::Line, &[], seed, RUNS[1]);
+        let runs = lines.iter().map(|place| {
+            let file = &part.judge.files[place.file];
+            let text = Text::new(file.text.as_str());
+            let start = text.line_range(text.line_of(place.cursor)).start;
+            let end = (place.resume + 1).min(file.text.len()).max(place.end);
+            let mut scored = encode(&file.text[start..end]);
+            scored.truncate(RUN);
+            let (before, after) = (encode(&file.text[..start]), encode(&file.text[end..]));
+            Run { name: file.path.clone(), before, scored, after }
+        });
+        let runs = runs.collect();
+        let places = draw(&part.judge, Mode::Rest, &[], seed, PLACES[1]);
+        Ok(Judge { part, memory, runs, places })
+    }
+
+    /// Keeps no more than so many runs and places.
+    pub(super) fn limit(&mut self, runs: usize, places: usize) {
+        self.runs.truncate(runs);
+        self.places.truncate(places);
+    }
+
+    /// Measured seconds to score a run and to answer at a place.
+    pub(super) fn seconds(&self, source: &ModelSource, gate: &Gate) -> Result<(f64, f64)> {
+        const TRIED: usize = 6;
+        let model = Model::load(source, Precision::Quantized)?;
+        let start = Instant::now();
+        self.score(&model, &self.runs[..self.runs.len().min(TRIED)])?;
+        let scored = start.elapsed().as_secs_f64() / self.runs.len().clamp(1, TRIED) as f64;
+        let start = Instant::now();
+        self.ask(model, gate, self.places.iter().take(TRIED), &mut |_| Ok(()))?;
+        Ok((scored, start.elapsed().as_secs_f64() / self.places.len().clamp(1, TRIED) as f64))
+    }
+
+    /// What the gate between model and memory sees at each token of the newer lines.
+    pub(super) fn events(&self, model: &Model) -> Result<Vec<Event>> {
+        self.score(model, &self.runs)
+    }
+
+    fn score(&self, model: &Model, runs: &[Run]) -> Result<Vec<Event>> {
+        let (mut kv, mut cache) = (model.engine.new_cache(), FocusCache::default());
+        let mut events = Vec::new();
+        for run in runs {
+            let texts = (&run.before[..], &run.scored[..], &run.after[..]);
+            events.extend(fit::events_within(
+                model,
+                &mut kv,
+                &self.memory,
+                &mut cache,
+                &run.name,
+                texts,
+            )?);
+        }
+        Ok(events)
+    }
+
+    /// Mean nats of those tokens, mixed by the gate.
+    pub(super) fn nats(&self, model: &Model, gate: &Gate) -> Result<f64> {
+        Ok(gate.nats(&self.events(model)?))
+    }
+
+    /// Asks for the rests of newer lines, as an editor does.
+    pub(super) fn answers(
+        &self,
+        model: Model,
+        gate: &Gate,
+        watch: &mut Watch<'_>,
+    ) -> Result<Vec<Answer>> {
+        let all = self.places.len();
+        let mut say = |done| watch.step("rests of lines asked for", done, all);
+        self.ask(model, gate, self.places.iter(), &mut say)
+    }
+
+    fn ask<'p>(
+        &self,
+        model: Model,
+        gate: &Gate,
+        places: impl Iterator<Item = &'p Place>,
+        say: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<Vec<Answer>> {
+        self.memory.set_gate(gate.clone());
+        let mut completer =
+            ModelCompleter::new(Generator::new(model), CompletionOptions::default());
+        completer.set_memory(Some(self.memory.clone()));
+        let options = Options { mode: Mode::Rest, context: Context::Fim, ..Options::default() };
+        let mut answers = Vec::new();
+        for (done, place) in places.enumerate() {
+            say(done)?;
+            answers.push(ask(&mut completer, &self.part.judge, place, &options));
+        }
+        Ok(answers)
+    }
+}
+
+/// Bits per byte of code that came with the program and is in nobody's repository but its own.
+pub(super) fn general(model: &Model) -> Result<f64> {
+    let files = crate::eval::texts::sample(Texts::built_in().judged, GENERAL_BYTES, 1);
+    let report = perplexity::loss(model, None, &files, 0, 1, &mut |_, _, _| {})?;
+    let bytes: usize = report.languages.iter().map(|l| l.bytes).sum();
+    let bits: f64 = report.languages.iter().map(|l| l.bits_per_byte * l.bytes as f64).sum();
+    Ok(bits / bytes.max(1) as f64)
+}

@@ -1,0 +1,430 @@
+//! Fine-tuning on a repository: data → candidates → a long run → judgement. The result is installed only if it is
+//! better on newer code, on top of the memory; else nothing changes.
+
+pub mod data;
+mod judge;
+mod report;
+mod search;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+
+use crate::eval::statistics::{Figure, paired_bootstrap};
+use crate::generation::{EMBEDDED_NAME, Model, ModelSource};
+use crate::memory::Gate;
+use crate::model::engine::Precision;
+use crate::model::lora::{Base, Method};
+use crate::model::quantize::{FileType, write_gguf};
+use crate::store::Workspace;
+use crate::train::sources::Source;
+
+use data::Data;
+use judge::Judge;
+use search::{Bench, METHODS, State};
+
+pub use report::{Changed, FinetuneReport, html};
+pub use search::{Long, Plan, Trial};
+
+/// What a person asks for.
+pub struct Request {
+    /// The repository or folder.
+    pub repo: PathBuf,
+    /// The model to start from.
+    pub model: ModelSource,
+    /// Seconds that all of it may take.
+    pub budget: f64,
+    /// Seed of everything that is drawn.
+    pub seed: u64,
+    /// Go on with a run that was stopped.
+    pub resume: bool,
+    /// Forget a run that was stopped.
+    pub fresh: bool,
+    /// Whether a better model is installed and used from then on.
+    pub install: bool,
+}
+
+/// What happens.
+pub enum News {
+    /// Something that is decided or begun, in words.
+    Note(String),
+    /// A round of the search: its number from 1, candidates done and in all.
+    Round(usize, usize, usize),
+    /// So many steps of something are done, and of how many.
+    Step(String, usize, usize),
+}
+
+/// Who is told, who can stop it, and for whom it waits.
+pub struct Watch<'a> {
+    /// Set to end early; what was done is kept.
+    pub stop: &'a AtomicBool,
+    /// Hears what happens.
+    pub say: &'a mut dyn FnMut(News),
+    /// Whether the machine is wanted for something else just now.
+    pub busy: &'a dyn Fn() -> Option<&'static str>,
+    /// Seconds that were spent waiting.
+    pub waited: f64,
+}
+
+/// The run was stopped; it can be gone on with.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped; what was done is kept: go on with --resume")]
+pub struct Stopped;
+
+impl Watch<'_> {
+    fn check(&self) -> Result<()> {
+        if self.stop.load(Ordering::Relaxed) { Err(Stopped.into()) } else { Ok(()) }
+    }
+
+    fn note(&mut self, text: impl Into<String>) {
+        (self.say)(News::Note(text.into()));
+    }
+
+    fn pause_and_say(&mut self, what: &str, done: usize, all: usize) {
+        (self.say)(News::Step(what.into(), done, all));
+        let start = Instant::now();
+        while !self.stop.load(Ordering::Relaxed)
+            && let Some(reason) = (self.busy)()
+        {
+            (self.say)(News::Step(format!("waiting: {reason}"), done, all));
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        self.waited += start.elapsed().as_secs_f64();
+    }
+
+    fn step(&mut self, what: &str, done: usize, all: usize) -> Result<()> {
+        self.pause_and_say(what, done, all);
+        self.check()
+    }
+}
+
+/// What the untouched model may lose on general code, as a factor.
+const GENERAL: f64 = 1.02;
+/// Strengths at which tuned weights are tried: 1 is all of the change.
+const STRENGTHS: [f32; 4] = [0.25, 0.5, 0.75, 1.0];
+
+/// Runs all of it.
+///
+/// # Errors
+/// A repository that gives too little, a model that does not fit into the memory or the budget, a full disk, a stop.
+/// Whatever was done is kept for `resume`; what is installed is not touched.
+pub fn finetune(
+    request: &Request,
+    workspace: &Workspace,
+    watch: &mut Watch<'_>,
+) -> Result<FinetuneReport> {
+    let start = Instant::now();
+    let folder = workspace.folder().join(".finetune");
+    let file = folder.join("state.json");
+    if request.fresh {
+        let _ = std::fs::remove_dir_all(&folder);
+    }
+    let before = State::load(&file)?;
+    match (&before, request.resume) {
+        (Some(_), false) => bail!(
+            "an earlier fine-tune of {} was stopped: go on with --resume, or forget it with --fresh",
+            workspace.root().display()
+        ),
+        (None, true) => watch.note("nothing is to be resumed: this run starts anew"),
+        _ => {}
+    }
+    let source = match Source::find(&request.repo)?.as_slice() {
+        [source] => source.clone(),
+        _ => bail!("{} is a list: name one repository", request.repo.display()),
+    };
+    watch.note(format!("reading {}", request.repo.display()));
+    let data = Data::read(&source, request.seed)?;
+    let open = || Ok(request.model.weights()?);
+    let weights = open()?;
+    let base = Arc::new(Base::load(&weights)?);
+    let original = Model::of(&weights, Precision::Quantized, "base".into())?;
+    let tokenizer = original.tokenizer.clone();
+    let gate = Gate::shipped();
+    let (repository, seed) = (data.last.judge.revision.clone(), request.seed);
+    let settings = json!({
+        "repository": repository, "bytes": data.last.bytes, "base": base.fingerprint(),
+        "seed": seed, "budget": request.budget,
+    });
+    let mut state = before.unwrap_or_default();
+    if !state.settings.is_null() && state.settings != settings {
+        bail!(
+            "the repository, the model or the budget is another than when the earlier fine-tune began: start anew \
+             with --fresh"
+        );
+    }
+    state.settings = settings;
+    watch.note(told(&data));
+    let (config, bench_folder) = (weights.config.clone(), folder.clone());
+    let bench = Bench {
+        weights: &open,
+        base,
+        config: &config,
+        tokenizer: &tokenizer,
+        folder: bench_folder,
+        seed,
+    };
+    let methods = affordable(&bench, watch)?;
+    let learn = bench.dataset(&data.search.learn)?;
+    let mut judge = Judge::new(&data.search, &tokenizer, seed)?;
+    let earlier = state.seconds;
+    let spent = |watch: &Watch<'_>| earlier + start.elapsed().as_secs_f64() - watch.waited;
+
+    let plan = match state.plan.clone() {
+        Some(plan) => plan,
+        None => {
+            let (run, place) = judge.seconds(&request.model, &gate)?;
+            let clock = Instant::now();
+            let general = judge::general(&original)?;
+            let general = (general, clock.elapsed().as_secs_f64());
+            let mut step = 0f64;
+            for &method in &methods {
+                step = step.max(bench.seconds_per_step(method, &learn)?);
+                watch.check()?;
+            }
+            state.general = Some(general.0);
+            let costs = search::Costs { spent: spent(watch), run, place, general: general.1, step };
+            bench.plan(&methods, request.budget, costs, data.search.bytes, &learn)?
+        }
+    };
+    judge.limit(plan.runs, plan.places);
+    let base_general = match state.general {
+        Some(found) => found,
+        None => judge::general(&original)?,
+    };
+    let base_nats = judge.nats(&original, &gate)?;
+    watch.note(format!(
+        "{} candidates of {} steps at first, then the best one for {}; a step takes {:.2} s",
+        plan.candidates, plan.steps, plan.long, plan.seconds_per_step
+    ));
+    state.plan = Some(plan.clone());
+    state.save(&file)?;
+    let methods = &methods[..methods.len().min(plan.candidates)];
+    for (done, &method) in methods.iter().enumerate() {
+        if state.rates.iter().all(|(known, ..)| *known != method) {
+            watch.step("learning-rate range test", done, methods.len())?;
+            let (rate, curve) = bench.range_test(method, &learn, watch)?;
+            state.rates.push((method, rate, curve));
+            state.save(&file)?;
+        }
+    }
+    let saved = (&mut state, file.as_path());
+    let mut winner = search::halving(&bench, (&learn, &judge, &gate), saved, &plan, watch)?;
+    watch.note(format!(
+        "best candidate: {}, {:.3} nats per token of newer lines against {base_nats:.3} untouched",
+        winner.name(),
+        winner.nats()
+    ));
+    let long = match state.long.clone() {
+        Some(long) => long,
+        None => {
+            let (trainer, progress) =
+                bench.train(&winner, &learn, ("long", plan.long, true), watch)?;
+            let mut strengths = Vec::new();
+            for strength in STRENGTHS {
+                let model = bench.model(&trainer, true, strength)?;
+                let (nats, general) = (judge.nats(&model, &gate)?, judge::general(&model)?);
+                strengths.push((strength, nats, general));
+                watch.step("trying strengths", strengths.len(), STRENGTHS.len())?;
+            }
+            Long { steps: progress.step, strengths }
+        }
+    };
+    state.long = Some(long.clone());
+    state.seconds = spent(watch);
+    state.save(&file)?;
+    drop(judge);
+    winner.scores.push((long.steps, long.best(base_general).map_or(f64::INFINITY, |b| b.1)));
+
+    let mut report = FinetuneReport {
+        repository: source.name.clone(),
+        revision: data.last.judge.revision.clone(),
+        version: env!("CARGO_PKG_VERSION"),
+        machine: crate::eval::machine::machine(),
+        base: original.name.clone(),
+        split: data.split,
+        bytes: data.last.bytes,
+        plan,
+        rates: state.rates.clone(),
+        trials: state.trials.clone(),
+        base_nats,
+        long: long.clone(),
+        winner: winner.clone(),
+        strength: 0.0,
+        curve: Vec::new(),
+        places: 0,
+        before: Figure::default(),
+        after: Figure::default(),
+        gain: Figure::default(),
+        p: 1.0,
+        general: (base_general, base_general),
+        changed: Vec::new(),
+        verdict: String::new(),
+        installed: None,
+        seconds: 0.0,
+        waited: 0.0,
+    };
+    let strength = long.best(base_general).filter(|(_, nats, _)| *nats < base_nats);
+    if let Some((strength, ..)) = strength {
+        report.strength = strength;
+        judge_and_install(request, workspace, (&bench, &data, original), &mut report, watch)?;
+    } else {
+        report.verdict = "no candidate was better than the model as it is".into();
+    }
+    report.seconds = spent(watch);
+    report.waited = watch.waited;
+    let _ = std::fs::remove_dir_all(&folder);
+    Ok(report)
+}
+
+/// The last run, on all but the newest lines, its judgement by those, and its installation if it deserves it.
+fn judge_and_install(
+    request: &Request,
+    workspace: &Workspace,
+    (bench, data, original): (&Bench<'_>, &Data, Model),
+    report: &mut FinetuneReport,
+    watch: &mut Watch<'_>,
+) -> Result<()> {
+    let gate = Gate::shipped();
+    let learn = bench.dataset(&data.last.learn)?;
+    let steps = report.long.steps;
+    let (trainer, progress) = bench.train(&report.winner, &learn, ("last", steps, true), watch)?;
+    report.curve = progress.curve;
+    // General code is nothing that the choice of the strength has seen of this run.
+    let base_general = report.general.0;
+    let mut strengths = STRENGTHS.iter().rev().filter(|s| **s <= report.strength);
+    let found = strengths.find_map(|&strength| {
+        let general = bench.model(&trainer, true, strength).and_then(|m| judge::general(&m));
+        match general {
+            Ok(general) if general > GENERAL * base_general => None,
+            other => Some(other.map(|general| (strength, general))),
+        }
+    });
+    let Some(found) = found else {
+        report.verdict = "it forgets more than 2 % of general code at any strength".into();
+        return Ok(());
+    };
+    (report.strength, report.general.1) = found?;
+    let name = workspace.free_name(&format!("finetuned-{}", short(&report.revision)));
+    let result = bench.folder.join("result");
+    let _ = std::fs::remove_dir_all(&result);
+    std::fs::create_dir_all(&result)?;
+    let merged = trainer.merged(false, report.strength)?;
+    let tuned = match trainer.adapter(false) {
+        Some(mut adapter) => {
+            adapter.weaken(report.strength);
+            adapter.base_name = Some(match &request.model {
+                ModelSource::Embedded => EMBEDDED_NAME.into(),
+                ModelSource::Path(path) => std::path::absolute(path)?.display().to_string(),
+            });
+            adapter.write(&result)?;
+            ModelSource::Path(result.clone())
+        }
+        None => {
+            let weights = request.model.weights()?.with_values(merged)?;
+            write_gguf(&weights, &name, FileType::Q8_0, &result.join("model.gguf"))?;
+            ModelSource::Path(result.join("model.gguf"))
+        }
+    };
+    let mut judge = Judge::new(&data.last, bench.tokenizer, bench.seed)?;
+    judge.limit(report.plan.runs, report.plan.places);
+    let before = judge.answers(original, &gate, watch)?;
+    let after = judge.answers(Model::load(&tuned, Precision::Quantized)?, &gate, watch)?;
+    let hit = |exact: bool| f64::from(u8::from(exact));
+    let gains: Vec<f64> =
+        before.iter().zip(&after).map(|(b, a)| 100.0 * (hit(a.exact) - hit(b.exact))).collect();
+    (report.gain, report.p) = paired_bootstrap(&gains, bench.seed);
+    report.places = gains.len();
+    let share = |answers: &[crate::eval::completion::Answer]| {
+        Figure::share(answers.iter().filter(|a| a.exact).count(), answers.len())
+    };
+    (report.before, report.after) = (share(&before), share(&after));
+    report.changed = Changed::among(&before, &after);
+    let is_better = report.gain.low.is_some_and(|low| low > 0.0);
+    if !is_better {
+        report.verdict = format!(
+            "the gain of {:+.1} points over {} lines is not certain at 95 %",
+            report.gain.value, report.places
+        );
+        return Ok(());
+    }
+    report.verdict = "better, and certain at 95 %".into();
+    if request.install {
+        std::fs::write(result.join("card.json"), serde_json::to_vec_pretty(&report.card())?)?;
+        let installed = workspace.install(&name, |folder| move_files(&result, folder))?;
+        workspace.set_in_use(Some(&installed.name))?;
+        report.installed = Some(installed.name);
+    }
+    Ok(())
+}
+
+fn move_files(from: &Path, to: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        std::fs::copy(entry.path(), &target)
+            .with_context(|| format!("cannot write {}", target.display()))?;
+    }
+    Ok(())
+}
+
+fn short(revision: &Option<String>) -> &str {
+    revision.as_deref().map_or("files", |hash| &hash[..hash.len().min(8)])
+}
+
+impl Long {
+    /// The strength at which newer lines cost least, among those that forget little.
+    fn best(&self, base_general: f64) -> Option<(f32, f64, f64)> {
+        let kept = self.strengths.iter().filter(|(_, _, g)| *g <= GENERAL * base_general);
+        kept.min_by(|a, b| a.1.total_cmp(&b.1)).copied()
+    }
+}
+
+/// The methods that the free memory has room for.
+fn affordable(bench: &Bench<'_>, watch: &mut Watch<'_>) -> Result<Vec<Method>> {
+    let free = search::free_memory();
+    let (mut methods, mut least) = (Vec::new(), usize::MAX);
+    for method in METHODS {
+        let (fits, need) = bench.fits(method, free);
+        least = least.min(need);
+        match fits {
+            Some(recompute) => {
+                methods.push(method);
+                let twice = if recompute { ", layers computed twice" } else { "" };
+                let megabytes = need / 1_000_000;
+                watch.note(format!("{}: {megabytes} MB{twice}", search::name_of(method)));
+            }
+            None => watch.note(format!(
+                "{} is left out: it needs {} MB and {} MB are free",
+                search::name_of(method),
+                need / 1_000_000,
+                free / 1_000_000
+            )),
+        }
+    }
+    if methods.is_empty() {
+        bail!(
+            "this model needs {} MB to be fine-tuned and {} MB are free: close something, or fine-tune a smaller model \
+             or one in a smaller type (nestling quantize MODEL --type q4_k)",
+            least / 1_000_000,
+            free / 1_000_000
+        );
+    }
+    Ok(methods)
+}
+
+fn told(data: &Data) -> String {
+    let by = match data.split {
+        data::Split::Commits => "judged by lines of later commits",
+        data::Split::Files => "judged by files that are kept back",
+    };
+    format!(
+        "{} KB to learn from, {by}: {} to choose settings, {} for the result",
+        data.last.bytes / 1000,
+        data.search.places,
+        data.last.places
+    )
+}

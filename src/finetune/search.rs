@@ -1,0 +1,403 @@
+//! Which settings suit a repository: candidates of method and learning rate, all trained a little, the better ones
+//! further (successive halving, Jamieson & Talwalkar 2016). Every decision is written down as soon as it is made, so
+//! that a run that was killed goes on and comes to the same end.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use super::Watch;
+use super::judge::{Judge, PLACES, RUNS};
+use crate::generation::Model;
+use crate::memory::Gate;
+use crate::model::config::ModelConfig;
+use crate::model::engine::Precision;
+use crate::model::lora::{Base, Method};
+use crate::model::weights::Weights;
+use crate::tokenizer::Tokenizer;
+use crate::train::checkpoint::Progress;
+use crate::train::dataset::{Dataset, ExampleConfig};
+use crate::train::documents::Documents;
+use crate::train::footprint::Memory;
+use crate::train::optimizer::OptimizerConfig;
+use crate::train::trainer::{News as TrainNews, Start, TrainConfig, Trainer};
+
+/// What can be trained, cheapest first.
+pub(super) const METHODS: [Method; 3] =
+    [Method::Lora { rank: 8, alpha: 16.0 }, Method::Lora { rank: 32, alpha: 64.0 }, Method::Full];
+/// Factors of the learning rate that the range test finds.
+const FACTORS: [f64; 3] = [1.0 / 3.0, 1.0, 3.0];
+/// Steps of a range test.
+const RANGE_STEPS: u64 = 24;
+/// Sequences of a step.
+const BATCH: usize = 4;
+/// Tokens of a sequence at most.
+const SEQUENCE: usize = 1024;
+/// The long run has so many times the steps of a first trial.
+const LONG: u64 = 16;
+/// Steps of a first trial at least: fewer would not tell candidates apart.
+const LEAST_STEPS: u64 = 4;
+/// Times that the long run sees a repository at most.
+const MOST_EPOCHS: f64 = 16.0;
+
+/// A name for people and folders.
+pub(super) fn name_of(method: Method) -> String {
+    method.rank().map_or("full".into(), |rank| format!("lora{rank}"))
+}
+
+/// What was decided before the first trial.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Seconds of a step, for the slowest method.
+    pub seconds_per_step: f64,
+    /// Candidates that are tried.
+    pub candidates: usize,
+    /// Steps of a first trial.
+    pub steps: u64,
+    /// Steps of the long runs.
+    pub long: u64,
+    /// Runs of lines that are scored after each trial.
+    pub runs: usize,
+    /// Lines that are asked for in the end.
+    pub places: usize,
+}
+
+/// Seconds that things take here.
+pub(super) struct Costs {
+    /// What went by already.
+    pub(super) spent: f64,
+    /// To score a run of lines.
+    pub(super) run: f64,
+    /// To answer at a place.
+    pub(super) place: f64,
+    /// To score general code.
+    pub(super) general: f64,
+    /// A step of the slowest method.
+    pub(super) step: f64,
+}
+
+/// One candidate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
+    /// What is trained.
+    pub method: Method,
+    /// The peak learning rate.
+    pub rate: f64,
+    /// (steps, nats per token of newer lines, memory mixed in) after each round.
+    pub scores: Vec<(u64, f64)>,
+}
+
+impl Trial {
+    /// Nats after its last round.
+    pub fn nats(&self) -> f64 {
+        self.scores.last().map_or(f64::INFINITY, |(_, nats)| *nats)
+    }
+
+    /// A name for people and folders.
+    pub fn name(&self) -> String {
+        format!("{} at {:.1e}", name_of(self.method), self.rate)
+    }
+}
+
+/// A model, and all that trains it on one part of a repository.
+pub(super) struct Bench<'a> {
+    pub(super) weights: &'a dyn Fn() -> Result<Weights>,
+    pub(super) base: Arc<Base>,
+    pub(super) config: &'a ModelConfig,
+    pub(super) tokenizer: &'a Arc<Tokenizer>,
+    pub(super) folder: PathBuf,
+    pub(super) seed: u64,
+}
+
+impl Bench<'_> {
+    /// Its shape with the sequences of training.
+    fn shape(&self) -> ModelConfig {
+        let sequence = self.config.max_position_embeddings.min(SEQUENCE);
+        ModelConfig { max_position_embeddings: sequence, ..self.config.clone() }
+    }
+
+    /// Tokens of a step.
+    fn tokens_per_step(&self) -> f64 {
+        (BATCH * self.shape().max_position_embeddings) as f64
+    }
+
+    /// The documents as examples in the layouts that the model is served with.
+    pub(super) fn dataset(&self, documents: &Documents) -> Result<Dataset> {
+        let sequence = self.shape().max_position_embeddings;
+        let config = ExampleConfig { sequence, seed: self.seed, edits: 0.0, ..Default::default() };
+        Dataset::new(documents.clone(), self.tokenizer, config)
+    }
+
+    fn config_of(&self, method: Method, rate: f64, decay: f64) -> TrainConfig {
+        let optimizer = OptimizerConfig {
+            learning_rate: rate,
+            weight_decay: 0.01,
+            average: 20,
+            ..OptimizerConfig::default()
+        };
+        let (batch, warmup, save_seconds) = (BATCH, 8, 20);
+        let evaluate_every = u64::MAX;
+        TrainConfig {
+            method,
+            batch,
+            warmup,
+            decay,
+            evaluate_every,
+            save_seconds,
+            optimizer,
+            ..TrainConfig::default()
+        }
+    }
+
+    /// Whether layers must be computed twice to train by this method in the memory that is free; `None` if even that
+    /// does not help. With what it takes.
+    pub(super) fn fits(&self, method: Method, free: usize) -> (Option<bool>, usize) {
+        let config = self.config_of(method, 1e-3, 0.0);
+        let need = |recompute| {
+            let cores = (self.workers(), recompute);
+            Memory::of(&self.shape(), &config, cores, self.base.bytes()).total()
+        };
+        let found = [false, true].into_iter().find(|&recompute| need(recompute) <= free);
+        (found, need(found.unwrap_or(true)))
+    }
+
+    fn workers(&self) -> usize {
+        rayon::current_num_threads().min(BATCH)
+    }
+
+    fn trainer(&self, method: Method, rate: f64, decay: f64) -> Result<Trainer> {
+        let config = self.config_of(method, rate, decay);
+        let settings = serde_json::json!({ "train": config, "seed": self.seed });
+        let recompute = self.fits(method, free_memory()).0.unwrap_or(true);
+        Trainer::new(
+            &self.shape(),
+            config,
+            settings,
+            (self.workers(), recompute),
+            Start::Base(self.base.clone()),
+        )
+    }
+
+    /// Measured seconds of a step.
+    pub(super) fn seconds_per_step(&self, method: Method, data: &Dataset) -> Result<f64> {
+        self.trainer(method, 1e-3, 0.0)?.seconds_per_step(self.tokenizer, data)
+    }
+
+    /// The rate that a range test finds, with its curve.
+    pub(super) fn range_test(
+        &self,
+        method: Method,
+        data: &Dataset,
+        watch: &Watch<'_>,
+    ) -> Result<(f64, Vec<(f64, f32)>)> {
+        let prior = if method.is_full() { 3e-4 } else { 2e-3 };
+        let mut trainer = self.trainer(method, prior, 0.0)?;
+        let (curve, rate) =
+            trainer.range_test(self.tokenizer, data, prior, RANGE_STEPS, watch.stop)?;
+        watch.check()?;
+        Ok((rate, curve))
+    }
+
+    /// Trains a candidate up to `steps`, going on from where it was. With `is_long` its rate falls at the end.
+    pub(super) fn train(
+        &self,
+        trial: &Trial,
+        data: &Dataset,
+        (folder, steps, is_long): (&str, u64, bool),
+        watch: &mut Watch<'_>,
+    ) -> Result<(Trainer, Progress)> {
+        let mut trainer =
+            self.trainer(trial.method, trial.rate, if is_long { 0.3 } else { 0.0 })?;
+        let folder = self.folder.join(folder).join("checkpoint");
+        std::fs::create_dir_all(folder.parent().unwrap_or(&self.folder)).with_context(|| {
+            format!("cannot make {}; free some space and add --resume", folder.display())
+        })?;
+        let what = format!("training {}", trial.name());
+        let stop = watch.stop;
+        let mut news = |news: TrainNews| match news {
+            TrainNews::Step { step, .. } => {
+                watch.pause_and_say(&what, step.0 as usize, step.1 as usize)
+            }
+            TrainNews::Notice(text) => (watch.say)(super::News::Note(text)),
+            TrainNews::Evaluated(_) => {}
+        };
+        let progress = trainer.run(
+            self.tokenizer,
+            (data, None),
+            (&folder, steps),
+            Vec::new(),
+            stop,
+            &mut news,
+        )?;
+        if progress.step < progress.steps {
+            watch.check()?;
+        }
+        Ok((trainer, progress))
+    }
+
+    /// The model that a run has made, at a strength: as it would be installed.
+    pub(super) fn model(&self, trainer: &Trainer, is_long: bool, strength: f32) -> Result<Model> {
+        let tensors = trainer.merged(!is_long, strength)?;
+        let weights = (self.weights)()?.with_values(tensors)?;
+        Ok(Model::of(&weights, Precision::Quantized, "tuned".into())?)
+    }
+
+    /// How many candidates, steps and questions fit into a budget of seconds, for a repository of so many bytes.
+    ///
+    /// # Errors
+    /// Too little time for any; the message says how much is needed.
+    pub(super) fn plan(
+        &self,
+        methods: &[Method],
+        budget: f64,
+        costs: Costs,
+        bytes: u64,
+        data: &Dataset,
+    ) -> Result<Plan> {
+        let Costs { spent, run, place, general, step } = costs;
+        let tokens = bytes as f64 / data.bytes_per_token;
+        let longest = (MOST_EPOCHS * tokens / self.tokens_per_step()) as u64;
+        let longest = longest.max(LEAST_STEPS * LONG);
+        let fitting = |share: f64, each: f64, [least, most]: [usize; 2]| {
+            ((share * budget / each) as usize).clamp(least, most)
+        };
+        // Both models answer.
+        let places = fitting(0.2, 2.0 * place, PLACES);
+        let mut least = f64::INFINITY;
+        // All candidates; one rate of each method; one of all.
+        for candidates in [methods.len() * FACTORS.len(), methods.len(), 1] {
+            let judged = candidates + candidates.div_ceil(2) + candidates.div_ceil(4) + 5;
+            let runs = fitting(0.15, judged as f64 * run, RUNS);
+            let tests = methods.len().min(candidates) as u64 * RANGE_STEPS;
+            // Some things are small and many: a twentieth is left for them.
+            let fixed = spent
+                + 0.05 * budget
+                + 2.0 * places as f64 * place
+                + (judged * runs) as f64 * run
+                + 9.0 * general
+                + tests as f64 * step;
+            let steps = ((budget - fixed) / (cost(candidates) as f64 * step)) as u64;
+            if fixed < budget && steps >= LEAST_STEPS {
+                let long = (steps * LONG).min(longest);
+                let steps = (long / LONG).max(LEAST_STEPS);
+                return Ok(Plan { seconds_per_step: step, candidates, steps, long, runs, places });
+            }
+            least = least.min(fixed + (cost(candidates) * LEAST_STEPS) as f64 * step);
+        }
+        bail!(
+            "the budget is too small for this model on this machine, where a step takes {step:.1} s: give it at least \
+             {:.0} minutes (--budget {0:.0}m)",
+            (1.1 * least / 60.0).ceil()
+        )
+    }
+}
+
+/// First trials' worth of steps that so many candidates cost, with both long runs.
+fn cost(candidates: usize) -> u64 {
+    let (second, third) = halves(candidates);
+    (candidates + second + 2 * third) as u64 + 2 * LONG
+}
+
+/// Candidates of the second and of the third round.
+fn halves(candidates: usize) -> (usize, usize) {
+    (candidates.div_ceil(2), candidates.div_ceil(4))
+}
+
+/// What is known of a search; written after every decision.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct State {
+    /// What decides the result: a search goes on only under the same.
+    pub(super) settings: serde_json::Value,
+    pub(super) plan: Option<Plan>,
+    /// Bits per byte of general code of the untouched model.
+    pub(super) general: Option<f64>,
+    /// The rate of each method, with the curve of its range test.
+    pub(super) rates: Vec<(Method, f64, Vec<(f64, f32)>)>,
+    pub(super) trials: Vec<Trial>,
+    /// The winner after a long run: (steps, nats at each strength, general bits per byte at each).
+    pub(super) long: Option<Long>,
+    /// Seconds that went by in earlier starts.
+    pub(super) seconds: f64,
+}
+
+/// What a long run of the winner came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Long {
+    /// Steps.
+    pub steps: u64,
+    /// (strength, nats of newer lines, bits per byte of general code).
+    pub strengths: Vec<(f32, f64, f64)>,
+}
+
+impl State {
+    /// The state that a killed run left, if there is one.
+    pub(super) fn load(file: &Path) -> Result<Option<State>> {
+        if !file.exists() {
+            return Ok(None);
+        }
+        let read = || -> Result<State> { Ok(serde_json::from_slice(&std::fs::read(file)?)?) };
+        read()
+            .map(Some)
+            .with_context(|| format!("{} is broken; start anew with --fresh", file.display()))
+    }
+
+    pub(super) fn save(&self, file: &Path) -> Result<()> {
+        let text = serde_json::to_vec_pretty(self)?;
+        crate::store::write(file, &text).context("free some space and add --resume")
+    }
+}
+
+/// Tries all candidates and returns the best one.
+pub(super) fn halving(
+    bench: &Bench<'_>,
+    (data, judge, gate): (&Dataset, &Judge<'_>, &Gate),
+    (state, file): (&mut State, &Path),
+    plan: &Plan,
+    watch: &mut Watch<'_>,
+) -> Result<Trial> {
+    if state.trials.is_empty() {
+        let factors: &[f64] = if plan.candidates > state.rates.len() { &FACTORS } else { &[1.0] };
+        let trial = |&(method, rate, _): &(Method, f64, _), factor: f64| {
+            let rate = rate * factor;
+            Trial { method, rate, scores: Vec::new() }
+        };
+        let rates = state.rates.iter();
+        let trials = rates.flat_map(|found| factors.iter().map(move |&f| trial(found, f)));
+        state.trials = trials.take(plan.candidates).collect();
+        state.save(file)?;
+    }
+    let (second, third) = halves(plan.candidates);
+    let rounds = [(plan.candidates, 1), (second, 2), (third, 4)];
+    for (round, (keep, factor)) in rounds.into_iter().enumerate() {
+        let mut order: Vec<usize> = (0..state.trials.len()).collect();
+        // Those that reached the last round, best first; later starts find the same order.
+        order.retain(|&i| state.trials[i].scores.len() >= round);
+        let before = |i: &usize| match round {
+            0 => *i as f64,
+            _ => state.trials[*i].scores[round - 1].1,
+        };
+        order.sort_by(|a, b| before(a).total_cmp(&before(b)).then(a.cmp(b)));
+        for (done, &i) in order[..keep.min(order.len())].iter().enumerate() {
+            if state.trials[i].scores.len() > round {
+                continue;
+            }
+            (watch.say)(super::News::Round(round + 1, done, keep));
+            let (trial, steps) = (state.trials[i].clone(), factor * plan.steps);
+            let folder = format!("trial-{i}");
+            let (trainer, _) = bench.train(&trial, data, (&folder, steps, false), watch)?;
+            let nats = judge.nats(&bench.model(&trainer, false, 1.0)?, gate)?;
+            state.trials[i].scores.push((steps, nats));
+            state.save(file)?;
+        }
+    }
+    let best = state.trials.iter().filter(|t| t.scores.len() == rounds.len());
+    let best = best.min_by(|a, b| a.nats().total_cmp(&b.nats()));
+    best.cloned().context("no candidate was tried to its end")
+}
+
+/// Bytes that can be had without swapping, less a reserve for the editor and its servers.
+pub(super) fn free_memory() -> usize {
+    crate::train::pipeline::available_memory().unwrap_or(usize::MAX) / 10 * 8
+}
