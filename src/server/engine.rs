@@ -9,12 +9,12 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 use super::mailbox::{Job, QUIET, Work};
 use super::swap::{Common, News};
 use crate::memory::{Keeper, KeeperState};
-use crate::store::{Choice, Installed, Store, Workspace};
+use crate::store::{Choice, DEFAULT, Installed, Store};
 use crate::suggest::{Completer, Completion, Silence, Sources};
 
 /// Makes a completer: with an installed model of the workspace, or with the one that is there without it. Called at
@@ -38,6 +38,8 @@ pub(super) enum ModelState {
 
 /// The first pause before a rebuild; each further panic without a good answer between doubles it.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// An installed model that still panics after this pause gives way to the default.
+const LONGEST_TRIAL: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// The model's forward pass keeps large arrays on the stack in places.
 pub(super) const STACK_BYTES: usize = 16 << 20;
@@ -102,27 +104,16 @@ impl EngineThread {
         Some((serving.name.clone(), serving.since?))
     }
 
-    /// Follows the choice of a workspace if it is another one than last time. The receiver hears when the model is
-    /// on its way to the engine, or could not be loaded.
-    pub(super) fn follow(&self, workspace: &Workspace) -> Option<oneshot::Receiver<()>> {
-        if *self.state.borrow() != ModelState::Ready {
-            return None;
-        }
-        let text = workspace.use_text();
+    /// Whether a note of the store says something else than the one that was followed last; it counts as followed
+    /// then. With the result the choice can be loaded, without the engine.
+    pub(super) fn follow(&self, use_text: &Option<String>) -> Option<Common> {
+        let is_ready = *self.state.borrow() == ModelState::Ready;
         let mut serving = self.common.serving.lock();
-        if serving.followed == text {
+        if !is_ready || serving.followed == *use_text {
             return None;
         }
-        serving.followed = text.clone();
-        drop(serving);
-        match workspace.choice(text.as_deref()) {
-            Choice::Default => Some(self.common.clone().load(None)),
-            Choice::Installed(model) => Some(self.common.clone().load(Some(model))),
-            Choice::Missing { name, reason } => {
-                self.common.refuse(name, reason);
-                None
-            }
-        }
+        serving.followed = use_text.clone();
+        Some(self.common.clone())
     }
 
     /// Draws on these parts of the repository from the next request on. True if it did on others before.
@@ -218,6 +209,11 @@ impl Engine {
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
             wanted = self.common.serving.lock().installed.clone();
+            if pause > LONGEST_TRIAL
+                && let Some(model) = wanted.take()
+            {
+                self.common.refuse(model.name, reason, DEFAULT.into());
+            }
         }
     }
 
@@ -231,7 +227,7 @@ impl Engine {
             Choice::Default => None,
             Choice::Installed(model) => Some(model),
             Choice::Missing { name, reason } => {
-                self.common.refuse(name, reason);
+                self.common.refuse(name, reason, DEFAULT.into());
                 None
             }
         }
@@ -244,7 +240,7 @@ impl Engine {
         let mut installed = wanted;
         let mut made = self.common.make(installed.as_ref());
         if let (Err(reason), Some(model)) = (&made, &installed) {
-            self.common.refuse(model.name.clone(), reason.clone());
+            self.common.refuse(model.name.clone(), reason.clone(), DEFAULT.into());
             installed = None;
             made = self.common.make(None);
         }

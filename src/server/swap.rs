@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::engine::{Factory, STACK_BYTES, panic_text};
 use super::mailbox::Mailbox;
 use crate::memory::{Keeper, KeeperState};
-use crate::store::Installed;
+use crate::store::{Choice, DEFAULT, Installed};
 use crate::suggest::{Completer, Sources};
 
 /// The model in use.
@@ -84,15 +84,31 @@ impl Common {
         Some(Keeper::start(memory, threads, move |state| _ = index.send_replace(state)))
     }
 
+    /// Follows a choice: brings the model to the engine, or says why not, and returns when that is done.
+    pub(super) async fn follow(self, choice: Choice) {
+        let loading = match choice {
+            Choice::Default => self.load(None),
+            Choice::Installed(model) => self.load(Some(model)),
+            Choice::Missing { name, reason } => {
+                let stays = self.serving.lock().name.clone();
+                return self.refuse(name, reason, stays);
+            }
+        };
+        let _ = loading.await;
+    }
+
     /// Loads a model beside everything else and hands it to the engine. The receiver hears when that is done, or
     /// that it could not be, which is news.
-    pub(super) fn load(self, installed: Option<Installed>) -> oneshot::Receiver<()> {
+    fn load(self, installed: Option<Installed>) -> oneshot::Receiver<()> {
         let (done, receiver) = oneshot::channel();
         let run = move || {
             let name = installed.as_ref().map(|model| model.name.clone());
             match self.make(installed.as_ref()) {
                 Ok(completer) => self.hand_over(completer, installed),
-                Err(reason) => self.refuse(name.unwrap_or_default(), reason),
+                Err(reason) => {
+                    let stays = self.serving.lock().name.clone();
+                    self.refuse(name.unwrap_or(DEFAULT.into()), reason, stays);
+                }
             }
             let _ = done.send(());
         };
@@ -112,10 +128,9 @@ impl Common {
         self.mailbox.swap(Swap { completer, installed, fresh });
     }
 
-    /// Says that the chosen model cannot be used.
-    pub(super) fn refuse(&self, name: String, reason: String) {
-        let stays = self.serving.lock().name.clone();
-        tracing::warn!("the model {name} cannot be used: {reason}");
+    /// Says that the chosen model cannot be used, and which one is.
+    pub(super) fn refuse(&self, name: String, reason: String, stays: String) {
+        tracing::warn!("the model {name} cannot be used, {stays} is in use: {reason}");
         let _ = self.news.send(News::Refused { name, reason, stays });
     }
 

@@ -126,10 +126,11 @@ pub(super) async fn watch_store(shared: Arc<Shared>) {
         if !shared.options.follows_store {
             continue;
         }
-        let loading = shared.state.lock().engine.as_ref().and_then(|e| e.follow(&workspace));
-        if let Some(loading) = loading {
+        let note = workspace.use_text();
+        let news = shared.state.lock().engine.as_ref().and_then(|engine| engine.follow(&note));
+        if let Some(engine) = news {
             // One after the other, so that the last choice is the one that stays.
-            let _ = loading.await;
+            engine.follow(workspace.choice(note.as_deref())).await;
         }
     }
 }
@@ -143,7 +144,6 @@ pub(super) async fn tell_news(shared: Arc<Shared>, mut news: mpsc::UnboundedRece
                 (lsp::MessageType::Info, format!("nestling: the model {name} is in use now"))
             }
             News::Refused { name, reason, stays } => {
-                let stays = if stays.is_empty() { crate::store::DEFAULT } else { &stays };
                 let text = format!(
                     "nestling: the model {name} cannot be used, {stays} is in use: {reason}"
                 );

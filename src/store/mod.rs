@@ -9,7 +9,8 @@
 //!     MODEL/                  model.gguf, or a Hugging Face directory
 //!         gate.json           optional: how the memory is weighed with this model
 //!         confidence.json     optional: how sure its answers are
-//!         card.json           optional: what it is, how it was made, figures before and after
+//!         card.json           optional: what it is and how it was made; figures of the same name in its objects
+//!                             `before` and `after` are listed
 //! ```
 //!
 //! Whatever is written is written beside its place and moved there: a reader, and whoever comes after a crash, finds
@@ -22,7 +23,7 @@ pub use files::write;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -256,14 +257,18 @@ impl Workspace {
         Ok(was_in_use)
     }
 
-    /// Notes that the user types here now. Not more often than once a second, please.
+    /// Notes that the user types here now, once a second at most. Workspaces without models for which nobody has asked
+    /// are passed over, so that nothing is left of a folder that was only looked at.
     pub fn touch_typing(&self) {
         typing::touch(&self.folder.join(TYPING_FILE));
     }
 
     /// Whether the user has typed here within this time, as far as a running server tells. It tells once a second,
-    /// so `within` should be some seconds.
-    pub fn is_typing(&self, within: std::time::Duration) -> bool {
+    /// so `within` should be some seconds. Where nobody has asked before, it begins to tell now.
+    pub fn is_typing(&self, within: Duration) -> bool {
+        if let Err(error) = fs::create_dir_all(&self.folder) {
+            tracing::debug!("{}: {error}", self.folder.display());
+        }
         typing::is_recent(&self.folder.join(TYPING_FILE), within)
     }
 }
@@ -292,7 +297,7 @@ impl Installed {
 
 /// Whether the user has typed in a workspace within this time: what long work asks before it goes on. See
 /// [`Workspace::is_typing`].
-pub fn is_typing(root: &Path, within: std::time::Duration) -> bool {
+pub fn is_typing(root: &Path, within: Duration) -> bool {
     Store::of_user().is_some_and(|store| store.workspace(root).is_typing(within))
 }
 

@@ -147,6 +147,8 @@ fn leftovers_of_processes_that_are_gone_are_removed() {
 fn typing_is_told_per_workspace() {
     let (folder, workspace) = workspace();
     let second = Duration::from_secs(1);
+    workspace.touch_typing();
+    assert!(!workspace.folder().exists(), "nobody has asked");
     assert!(!workspace.is_typing(second));
     workspace.touch_typing();
     assert!(workspace.is_typing(60 * second));

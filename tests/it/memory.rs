@@ -6,12 +6,13 @@ use std::sync::Arc;
 use nestling::generation::{
     CancelToken, Flow, GenerateOptions, Generated, Generator, Model, ModelSource, Prompt,
 };
-use nestling::memory::{Focus, FocusCache, Memory, Mixing};
+use nestling::memory::{Focus, FocusCache, Gate, Memory, Mixing};
 use nestling::model::engine::Precision;
+use nestling::suggest::{Completer, CompletionOptions, ModelCompleter};
 use serde_json::Value;
 use tempfile::{TempDir, tempdir};
 
-use crate::program::{Run, nestling};
+use crate::program::{Run, nestling, tiny};
 
 /// A repository in which one file says what another one begins to say.
 fn repository() -> (TempDir, String) {
@@ -133,4 +134,32 @@ fn a_memory_of_another_tokenizer_is_made_anew() {
         assert_eq!(update.files, 1);
         assert!(update.tokens > 9, "{update:?}");
     }
+}
+
+#[test]
+fn a_memory_moves_to_a_model_with_the_same_tokens_and_is_weighed_by_its_gate() {
+    let ((_folder, root), store) = (repository(), tempdir().expect("a folder"));
+    let completer = |source: &ModelSource| {
+        let model = Model::load(source, Precision::Quantized).expect("a model");
+        let store = Some(store.path().to_path_buf());
+        let options = CompletionOptions { store, ..CompletionOptions::default() };
+        ModelCompleter::new(Generator::new(model), options)
+    };
+    let mut first = completer(&ModelSource::Embedded);
+    let memory = first.remember(Path::new(&root)).expect("a memory");
+    let mut own = completer(&ModelSource::Embedded);
+    own.set_gate(Gate::default());
+    assert!(own.fits(&memory) && !completer(&ModelSource::Path(tiny())).fits(&memory));
+    own.adopt(memory.clone());
+    assert_eq!(*memory.shelf().gate, Gate::default());
+    first.adopt(memory.clone());
+    assert_eq!(*memory.shelf().gate, Gate::shipped());
+    // What was fitted to the workspace counts, but not for a model with a gate of its own.
+    let mut fitted = serde_json::to_value(Gate::shipped()).expect("JSON");
+    fitted["weights"][0][0] = 0.125.into();
+    std::fs::write(memory.gate_file().expect("a file"), fitted.to_string()).expect("a file");
+    first.adopt(memory.clone());
+    assert_eq!(serde_json::to_value(&*memory.shelf().gate).expect("JSON"), fitted);
+    own.adopt(memory.clone());
+    assert_eq!(*memory.shelf().gate, Gate::default());
 }

@@ -29,6 +29,7 @@ impl Completer for Named {
         _cancel: &CancelToken,
     ) -> Completion {
         std::thread::sleep(self.work);
+        assert_ne!(self.name, "mad", "a model that always panics");
         assert!(!request.snapshot.document.text.as_str().contains("panic"), "a scripted panic");
         insertions(request, &[&self.name])
     }
@@ -38,7 +39,7 @@ impl Completer for Named {
     }
 }
 
-/// A workspace with models `one`, `two` and `broken`, and a server for it. Loading `two` waits for `gate`.
+/// A workspace with models `one`, `two`, `broken` and `mad`, and a server for it. Loading `two` waits for `gate`.
 struct House {
     folder: TempDir,
     workspace: Workspace,
@@ -52,7 +53,7 @@ impl House {
         let store = Store::at(folder.path().join("data"));
         std::fs::create_dir(folder.path().join("work")).expect("a folder");
         let workspace = store.workspace(&folder.path().join("work"));
-        for name in ["one", "two", "broken"] {
+        for name in ["one", "two", "broken", "mad"] {
             let fill = |folder: &Path| Ok(std::fs::write(folder.join("model.gguf"), name)?);
             workspace.install(name, fill).expect("a model");
         }
@@ -208,7 +209,7 @@ async fn a_model_that_does_not_work_leaves_the_old_one() {
     assert_eq!(client.invoke(&at).await, ["one"]);
     let error = use_model(&mut client, "nobody").await["error"].clone();
     let text = error["message"].as_str().unwrap_or_default();
-    assert!(text.contains("nobody") && text.contains("one, two"), "{error}");
+    assert!(text.contains("nobody") && text.contains("mad, one, two"), "{error}");
 }
 
 #[tokio::test]
@@ -259,4 +260,20 @@ async fn a_server_with_a_given_model_follows_nobody_but_tells_that_the_user_type
         assert!(Instant::now() < end, "nobody tells");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+#[tokio::test]
+async fn a_model_that_only_panics_gives_way_to_the_default() {
+    let house = House::new();
+    let mut client = house.client().await;
+    use_model(&mut client, "mad").await;
+    shown(&mut client, 3, &["mad is in use"]).await;
+    let mut at = client.open("|").await;
+    while client.status().await["model"]["name"] != "default" {
+        client.invoke(&at).await;
+        at = client.type_text(&at, "x").await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    shown(&mut client, 2, &["mad cannot be used, default is in use", "always panics"]).await;
+    assert_eq!(client.invoke(&at).await, ["default"]);
 }
