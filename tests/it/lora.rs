@@ -149,12 +149,13 @@ fn an_adapter_learns_over_a_base_that_does_not_move() {
         let all =
             |base: &Base| -> Vec<Vec<f32>> { (0..tensors.len()).map(|i| base.tensor(i)).collect() };
         let before = all(&base);
-        let mut trainer = ground.over(base.clone(), METHOD);
+        let method = Method::Lora { rank: 16, alpha: 32.0 };
+        let mut trainer = ground.over(base.clone(), method);
         let start = values(&trainer);
         let name = format!("learns-{}", base.bytes());
         let losses = ground.run(&mut trainer, &name, (120, 120));
         let late = losses[110..].iter().sum::<f32>() / 10.0;
-        assert!(late < losses[0] * 0.7, "{} to {late}", losses[0]);
+        assert!(late < losses[0] - 0.2, "{} to {late}", losses[0]);
         assert_eq!(before, all(&base));
         for ((name, before), (_, after)) in start.iter().zip(values(&trainer)) {
             assert_ne!(*before, after, "{name} did not move");
@@ -164,6 +165,45 @@ fn an_adapter_learns_over_a_base_that_does_not_move() {
             std::fs::read(ground.folder.path().join(name).join("checkpoint/optimizer.safetensors"));
         let saved = ::safetensors::SafeTensors::deserialize(saved.as_ref().unwrap()).unwrap();
         assert!(saved.names().iter().all(|name| name.contains(".lora_")));
+    }
+}
+
+/// Block types of every size, as a GGUF file has them: nothing of the base becomes floats as a whole.
+#[test]
+fn gradients_over_a_quantized_file_equal_those_of_the_graph() {
+    let (_, tokenizer, _, small) = setup();
+    let config = ModelConfig {
+        hidden_size: 256,
+        intermediate_size: 512,
+        num_hidden_layers: 1,
+        num_attention_heads: 4,
+        head_dim: 64,
+        ..small
+    };
+    let folder = tempdir().unwrap();
+    let new = |config: &ModelConfig| {
+        Trainer::new(config, TrainConfig::default(), json!({}), (1, false), Start::Random).unwrap()
+    };
+    let model = write_model(&folder.path().join("model"), &new(&config), &tokenizer, &config);
+    let tokens: Vec<u32> = (0..96).map(|i| i * 91 % 256).collect();
+    let targets: Vec<u32> = (0..96).map(|i| i * 57 % 256).collect();
+    let factors = factors(&config);
+    for (kind, most) in [(FileType::Q8_0, 9.0), (FileType::Q6K, 7.0), (FileType::Q4K, 5.5)] {
+        let file = folder.path().join(kind.name());
+        write_gguf(&Weights::open(&model).unwrap(), "test", kind, &file).unwrap();
+        let weights = Weights::open(&file).unwrap();
+        let base = Base::load(&weights).unwrap();
+        let bits = 8.0 * base.bytes() as f64 / config.parameter_count() as f64;
+        assert!(bits < most && base.bytes() == Base::bytes_of(&weights), "{bits}");
+        let parameters = METHOD.parameters(Some(&base), &slices(&factors));
+        let mut graph = Gradients::graph(&config, 48, Device::Cpu);
+        let loss = graph.loss_and_gradients(&parameters, &tokens, &targets).unwrap();
+        let mut ours = Backprop::new(&config, METHOD, 48, 2, false);
+        close(&[ours.loss_and_gradients(&parameters, &tokens, &targets)], &[loss], 1e-5);
+        for (ours, theirs) in ours.gradients().iter().zip(graph.gradients()) {
+            let size = theirs.iter().fold(1e-6f32, |m, x| m.max(x.abs()));
+            assert!(ours.iter().zip(theirs).all(|(a, b)| (a - b).abs() < 1e-3 * size));
+        }
     }
 }
 
