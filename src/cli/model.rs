@@ -1,5 +1,7 @@
 //! `nestling model`: the models of a workspace, which of them is in use, and what it is.
 
+mod import;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,8 +11,8 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::{InUse, ModelArgs, print, print_json, wrong_use};
-use crate::generation::{Model, ModelSource};
-use crate::store::{Choice, DEFAULT, FOLDER_VARIABLE, Installed, Store, Workspace};
+use crate::generation::ModelSource;
+use crate::store::{Choice, DEFAULT, FOLDER_VARIABLE, Store, Workspace};
 
 #[derive(clap::Subcommand)]
 pub(super) enum ModelCommand {
@@ -40,7 +42,7 @@ pub(super) enum ModelCommand {
         #[arg(default_value = ".")]
         repo: PathBuf,
     },
-    /// Copy a GGUF file or a Hugging Face model directory into this workspace's models
+    /// Copy a GGUF file, a Hugging Face model directory or an adapter into this workspace's models
     Import {
         /// The file or directory
         path: PathBuf,
@@ -86,7 +88,7 @@ pub(super) fn run(command: ModelCommand, args: &ModelArgs) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         ModelCommand::Import { path, repo, name, use_it } => {
-            import(args, &path, &workspace(&repo)?, name, use_it)
+            import::import(args, &path, &workspace(&repo)?, name, use_it)
         }
         ModelCommand::Remove { name, repo } => {
             let workspace = workspace(&repo)?;
@@ -203,86 +205,6 @@ fn date(time: SystemTime) -> String {
         month += 1;
     }
     format!("{year}-{month:02}-{:02}", days + 1)
-}
-
-fn import(
-    args: &ModelArgs,
-    path: &Path,
-    workspace: &Workspace,
-    name: Option<String>,
-    use_it: bool,
-) -> Result<ExitCode> {
-    if let Some(name) = &name
-        && workspace.find(name).is_ok()
-    {
-        return Ok(wrong_use(format!(
-            "there is already a model {name:?} for {}; give another --name or remove it first",
-            workspace.root().display()
-        )));
-    }
-    // A model that does not work is not let in.
-    let model = args.load_from(&ModelSource::Path(path.to_path_buf()))?;
-    let name = name.unwrap_or_else(|| workspace.free_name(&model.name));
-    let installed = workspace.install(&name, |folder| {
-        copy(path, folder)?;
-        let card = folder.join("card.json");
-        if !card.exists() {
-            std::fs::write(card, serde_json::to_vec_pretty(&card_of(&model, path))?)?;
-        }
-        Ok(())
-    })?;
-    if use_it {
-        workspace.set_in_use(Some(&name))?;
-    }
-    let Installed { name, folder } = installed;
-    let then = match use_it {
-        true => " and in use".into(),
-        false => format!("; `nestling model use {name}` uses it"),
-    };
-    eprintln!("nestling: {name} is installed in {}{then}", folder.display());
-    Ok(ExitCode::SUCCESS)
-}
-
-/// The files of a model, and what may lie beside it.
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    let copy = |file: &Path, name: &str| -> Result<()> {
-        std::fs::copy(file, to.join(name))
-            .with_context(|| format!("cannot copy {}", file.display()))?;
-        Ok(())
-    };
-    if !from.is_dir() {
-        return copy(from, "model.gguf");
-    }
-    // As a model directory is read: its GGUF file counts only without the others.
-    let is_hugging_face = from.join("config.json").exists();
-    let beside = ["gate.json", "confidence.json", "card.json"];
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let is_part = match is_hugging_face {
-            true => {
-                ["config.json", "tokenizer.json", "tokenizer_config.json"].contains(&&*name)
-                    || name.ends_with(".safetensors")
-                    || name.ends_with(".safetensors.index.json")
-            }
-            false => name == "model.gguf",
-        };
-        if is_part || beside.contains(&&*name) {
-            copy(&entry.path(), &name)?;
-        }
-    }
-    Ok(())
-}
-
-fn card_of(model: &Model, path: &Path) -> Value {
-    let from = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-    json!({
-        "what": "imported",
-        "from": from,
-        "family": model.config().model_type,
-        "parameters": model.config().parameter_count(),
-        "made": seconds(SystemTime::now()),
-    })
 }
 
 /// Describes the model that would be used in a workspace.

@@ -191,8 +191,8 @@ mod tests {
         assert_eq!(problems, []);
         assert_eq!(config.debounce, Debounce::Fixed(Duration::from_millis(40)));
         assert_eq!((config.enable, config.max_items), (false, 5));
-        let (config, _) = Config::from_json(&json!({"memory": false}));
-        assert_eq!((config.memory, config.retrieval), (false, true));
+        let (other, _) = Config::from_json(&json!({"memory": false}));
+        assert_eq!((other.memory, other.retrieval), (false, true));
         assert_eq!(Config::from_json(&json!({"nestling": settings})).0, config);
     }
 
