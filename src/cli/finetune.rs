@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -32,6 +32,12 @@ pub(super) struct FinetuneArgs {
     /// Cores to use, all by default
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=512))]
     threads: Option<u64>,
+    /// Steps of each first trial, instead of what --budget allows: the same on every machine
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    steps: Option<u64>,
+    /// Lines that are asked for in the end, instead of what --budget allows
+    #[arg(long, value_name = "N")]
+    places: Option<usize>,
     /// Seed of everything that is drawn
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -48,6 +54,9 @@ pub(super) struct FinetuneArgs {
 
 /// Typing so long ago still counts as typing.
 const TYPING: Duration = Duration::from_secs(3);
+
+/// Between two lines of progress where there is no terminal.
+const LINE_INTERVAL: Duration = Duration::from_secs(2);
 
 pub(super) fn run(args: FinetuneArgs, model: &ModelArgs) -> Result<ExitCode> {
     if !args.repo.is_dir() {
@@ -77,6 +86,8 @@ pub(super) fn run(args: FinetuneArgs, model: &ModelArgs) -> Result<ExitCode> {
         repo: args.repo.clone(),
         model: model.source(),
         budget: args.budget,
+        steps: args.steps,
+        places: args.places,
         seed: args.seed,
         resume: args.resume,
         fresh: args.fresh,
@@ -84,18 +95,20 @@ pub(super) fn run(args: FinetuneArgs, model: &ModelArgs) -> Result<ExitCode> {
     };
     let bar = ProgressBar::no_length();
     bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} {elapsed_precise}")?);
-    let mut round = String::new();
+    let (mut round, mut told) = (String::new(), Instant::now());
     let mut say = |news| match news {
         News::Note(text) => bar.suspend(|| eprintln!("{text}")),
         News::Round(number, done, all) => {
             round = format!("round {number}, candidate {} of {all}: ", done + 1);
-            if bar.is_hidden() {
-                eprintln!("{round}");
-            }
         }
         News::Step(what, done, all) => {
             bar.set_length(all as u64);
             bar.set_position(done as u64);
+            // Whoever reads lines gets one now and then.
+            if bar.is_hidden() && told.elapsed() >= LINE_INTERVAL {
+                eprintln!("{done}/{all} {round}{what}");
+                told = Instant::now();
+            }
             bar.set_message(format!("{round}{what}"));
         }
     };

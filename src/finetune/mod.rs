@@ -17,6 +17,7 @@ use serde_json::json;
 use crate::eval::statistics::{Figure, paired_bootstrap};
 use crate::generation::{EMBEDDED_NAME, Model, ModelSource};
 use crate::memory::Gate;
+use crate::memory::gate::Event;
 use crate::model::engine::Precision;
 use crate::model::lora::{Base, Method};
 use crate::model::quantize::{FileType, write_gguf};
@@ -25,7 +26,7 @@ use crate::train::sources::Source;
 
 use data::Data;
 use judge::Judge;
-use search::{Bench, METHODS, State};
+use search::{Bench, Gates, METHODS, State};
 
 pub use report::{Changed, FinetuneReport, html};
 pub use search::{Long, Plan, Trial};
@@ -38,6 +39,11 @@ pub struct Request {
     pub model: ModelSource,
     /// Seconds that all of it may take.
     pub budget: f64,
+    /// Steps of a first trial, instead of what fits into the budget: then the result does not depend on the
+    /// machine's speed.
+    pub steps: Option<u64>,
+    /// Lines that are asked for in the end, likewise.
+    pub places: Option<usize>,
     /// Seed of everything that is drawn.
     pub seed: u64,
     /// Go on with a run that was stopped.
@@ -147,7 +153,7 @@ pub fn finetune(
     let (repository, seed) = (data.last.judge.revision.clone(), request.seed);
     let settings = json!({
         "repository": repository, "bytes": data.last.bytes, "base": base.fingerprint(),
-        "seed": seed, "budget": request.budget,
+        "seed": seed, "budget": request.budget, "steps": request.steps, "places": request.places,
     });
     let mut state = before.unwrap_or_default();
     if !state.settings.is_null() && state.settings != settings {
@@ -166,6 +172,8 @@ pub fn finetune(
         tokenizer: &tokenizer,
         folder: bench_folder,
         seed,
+        steps: request.steps,
+        places: request.places,
     };
     let methods = affordable(&bench, watch)?;
     let learn = bench.dataset(&data.search.learn)?;
@@ -186,6 +194,12 @@ pub fn finetune(
                 watch.check()?;
             }
             state.general = Some(general.0);
+            watch.note(format!(
+                "here a step takes {step:.2} s, an answer {:.0} ms, a run of lines {:.0} ms, general code {:.1} s",
+                1e3 * place,
+                1e3 * run,
+                general.1
+            ));
             let costs = search::Costs { spent: spent(watch), run, place, general: general.1, step };
             bench.plan(&methods, request.budget, costs, data.search.bytes, &learn)?
         }
@@ -197,8 +211,8 @@ pub fn finetune(
     };
     let base_nats = judge.nats(&original, &gate)?;
     watch.note(format!(
-        "{} candidates of {} steps at first, then the best one for {}; a step takes {:.2} s",
-        plan.candidates, plan.steps, plan.long, plan.seconds_per_step
+        "{} candidates of {} steps at first, then the best one for {}",
+        plan.candidates, plan.steps, plan.long
     ));
     state.plan = Some(plan.clone());
     state.save(&file)?;
@@ -224,13 +238,19 @@ pub fn finetune(
             let (trainer, progress) =
                 bench.train(&winner, &learn, ("long", plan.long, true), watch)?;
             let mut strengths = Vec::new();
+            let before = fitted(&gate, &judge.events(&original)?);
+            let (mut after, mut best) = (before.clone(), f64::INFINITY);
             for strength in STRENGTHS {
                 let model = bench.model(&trainer, true, strength)?;
-                let (nats, general) = (judge.nats(&model, &gate)?, judge::general(&model)?);
+                let (events, general) = (judge.events(&model)?, judge::general(&model)?);
+                let nats = gate.nats(&events);
+                if nats < best && general <= GENERAL * base_general {
+                    (after, best) = (fitted(&gate, &events), nats);
+                }
                 strengths.push((strength, nats, general));
                 watch.step("trying strengths", strengths.len(), STRENGTHS.len())?;
             }
-            Long { steps: progress.step, strengths }
+            Long { steps: progress.step, strengths, gates: Gates { before, after } }
         }
     };
     state.long = Some(long.clone());
@@ -288,7 +308,6 @@ fn judge_and_install(
     report: &mut FinetuneReport,
     watch: &mut Watch<'_>,
 ) -> Result<()> {
-    let gate = Gate::shipped();
     let learn = bench.dataset(&data.last.learn)?;
     let steps = report.long.steps;
     let (trainer, progress) = bench.train(&report.winner, &learn, ("last", steps, true), watch)?;
@@ -331,8 +350,11 @@ fn judge_and_install(
     };
     let mut judge = Judge::new(&data.last, bench.tokenizer, bench.seed)?;
     judge.limit(report.plan.runs, report.plan.places);
-    let before = judge.answers(original, &gate, watch)?;
-    let after = judge.answers(Model::load(&tuned, Precision::Quantized)?, &gate, watch)?;
+    // A running server fits the gate to its workspace, too: both models get their due.
+    let gates = &report.long.gates;
+    let before = judge.answers(original, &gates.before, watch)?;
+    let tuned = Model::load(&tuned, Precision::Quantized)?;
+    let after = judge.answers(tuned, &gates.after, watch)?;
     let hit = |exact: bool| f64::from(u8::from(exact));
     let gains: Vec<f64> =
         before.iter().zip(&after).map(|(b, a)| 100.0 * (hit(a.exact) - hit(b.exact))).collect();
@@ -353,6 +375,7 @@ fn judge_and_install(
     }
     report.verdict = "better, and certain at 95 %".into();
     if request.install {
+        std::fs::write(result.join("gate.json"), serde_json::to_vec(&gates.after)?)?;
         std::fs::write(result.join("card.json"), serde_json::to_vec_pretty(&report.card())?)?;
         let installed = workspace.install(&name, |folder| move_files(&result, folder))?;
         workspace.set_in_use(Some(&installed.name))?;
@@ -369,6 +392,13 @@ fn move_files(from: &Path, to: &Path) -> Result<()> {
             .with_context(|| format!("cannot write {}", target.display()))?;
     }
     Ok(())
+}
+
+/// The gate as the server would fit it when it is idle.
+fn fitted(gate: &Gate, events: &[Event]) -> Gate {
+    const ROUNDS: usize = 200;
+    const PRIOR: f32 = 3000.0;
+    gate.fit(events, ROUNDS, PRIOR)
 }
 
 fn short(revision: &Option<String>) -> &str {

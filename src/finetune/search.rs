@@ -50,8 +50,6 @@ pub(super) fn name_of(method: Method) -> String {
 /// What was decided before the first trial.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// Seconds of a step, for the slowest method.
-    pub seconds_per_step: f64,
     /// Candidates that are tried.
     pub candidates: usize,
     /// Steps of a first trial.
@@ -109,6 +107,9 @@ pub(super) struct Bench<'a> {
     pub(super) tokenizer: &'a Arc<Tokenizer>,
     pub(super) folder: PathBuf,
     pub(super) seed: u64,
+    /// Steps of a first trial and places, where they do not follow from the budget.
+    pub(super) steps: Option<u64>,
+    pub(super) places: Option<usize>,
 }
 
 impl Bench<'_> {
@@ -256,6 +257,11 @@ impl Bench<'_> {
         bytes: u64,
         data: &Dataset,
     ) -> Result<Plan> {
+        if let Some(steps) = self.steps {
+            let (runs, places) = (RUNS[1], self.places.unwrap_or(PLACES[1]));
+            let candidates = methods.len() * FACTORS.len();
+            return Ok(Plan { candidates, steps, long: steps * LONG, runs, places });
+        }
         let Costs { spent, run, place, general, step } = costs;
         let tokens = bytes as f64 / data.bytes_per_token;
         let longest = (MOST_EPOCHS * tokens / self.tokens_per_step()) as u64;
@@ -264,7 +270,7 @@ impl Bench<'_> {
             ((share * budget / each) as usize).clamp(least, most)
         };
         // Both models answer.
-        let places = fitting(0.2, 2.0 * place, PLACES);
+        let places = self.places.unwrap_or(fitting(0.2, 2.0 * place, PLACES));
         let mut least = f64::INFINITY;
         // All candidates; one rate of each method; one of all.
         for candidates in [methods.len() * FACTORS.len(), methods.len(), 1] {
@@ -282,7 +288,7 @@ impl Bench<'_> {
             if fixed < budget && steps >= LEAST_STEPS {
                 let long = (steps * LONG).min(longest);
                 let steps = (long / LONG).max(LEAST_STEPS);
-                return Ok(Plan { seconds_per_step: step, candidates, steps, long, runs, places });
+                return Ok(Plan { candidates, steps, long, runs, places });
             }
             least = least.min(fixed + (cost(candidates) * LEAST_STEPS) as f64 * step);
         }
@@ -329,6 +335,17 @@ pub struct Long {
     pub steps: u64,
     /// (strength, nats of newer lines, bits per byte of general code).
     pub strengths: Vec<(f32, f64, f64)>,
+    /// How the memory is weighed with the untouched model and with the best strength, fitted to the same lines.
+    pub gates: Gates,
+}
+
+/// Gates of two models.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Gates {
+    /// Of the untouched one.
+    pub before: Gate,
+    /// Of the tuned one.
+    pub after: Gate,
 }
 
 impl State {

@@ -13,7 +13,7 @@ use tower_lsp_server::{Client, ClientSocket, LanguageServer, LspService};
 use super::capabilities::{ClientTraits, is_workspace};
 use super::completion::{Answer, Ask, answer};
 use super::shared::Shared;
-use super::{ServeOptions, commands, from_proto, parent, to_proto, watch};
+use super::{ServeOptions, commands, finetune, from_proto, parent, to_proto, watch};
 use crate::config::MAX_ITEMS;
 use crate::suggest::{Silence, Trigger};
 use crate::workspace::path_of_uri;
@@ -37,6 +37,7 @@ pub(super) fn service(options: ServeOptions) -> (LspService<Backend>, ClientSock
         .custom_method("workspace/didChangeWatchedFiles", Backend::did_change_watched_files)
         .custom_method("workspace/didChangeWorkspaceFolders", Backend::did_change_folders)
         .custom_method("workspace/executeCommand", Backend::execute_command)
+        .custom_method("window/workDoneProgress/cancel", Backend::cancel_progress)
         .custom_method("nestling/status", Backend::status)
         .custom_method("nestling/text", Backend::text)
         .finish()
@@ -110,6 +111,13 @@ impl Backend {
         self.shared.has_typed.store(true, Ordering::Relaxed);
         drop(state);
         self.shared.catch_up(&uri);
+    }
+
+    /// Only one kind of progress has a button to cancel it.
+    async fn cancel_progress(&self, params: lsp::WorkDoneProgressCancelParams) {
+        if params.token == lsp::ProgressToken::from(finetune::TOKEN) {
+            self.shared.finetune_cancelled.notify_waiters();
+        }
     }
 
     async fn did_save(&self, params: lsp::DidSaveTextDocumentParams) {

@@ -66,9 +66,7 @@ impl ClientTraits {
             ..lsp::CompletionOptions::default()
         };
         let commands = lsp::ExecuteCommandOptions {
-            commands: [commands::ACCEPTED, commands::STATUS, commands::USE_MODEL]
-                .map(String::from)
-                .to_vec(),
+            commands: commands::ALL.map(String::from).to_vec(),
             ..lsp::ExecuteCommandOptions::default()
         };
         let folders = lsp::WorkspaceFoldersServerCapabilities {

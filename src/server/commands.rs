@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tower_lsp_server::jsonrpc::{Error, Result};
 
+use super::finetune;
 use super::shared::Shared;
 
 /// `nestling.accepted ID`: the suggestion with that id was inserted.
@@ -15,6 +16,14 @@ pub(super) const STATUS: &str = "nestling.status";
 
 /// `nestling.useModel NAME`: from now on this workspace uses that installed model, or the `default` one.
 pub(super) const USE_MODEL: &str = "nestling.useModel";
+
+/// `nestling.finetune`: learns the first folder of the workspace; see [`super::finetune::start`].
+pub(super) const FINETUNE: &str = "nestling.finetune";
+/// `nestling.cancelFinetune`: stops that; it can go on later.
+pub(super) const CANCEL_FINETUNE: &str = "nestling.cancelFinetune";
+
+/// All of them.
+pub(super) const ALL: [&str; 5] = [ACCEPTED, STATUS, USE_MODEL, FINETUNE, CANCEL_FINETUNE];
 
 pub(super) async fn execute(
     shared: &Arc<Shared>,
@@ -33,6 +42,11 @@ pub(super) async fn execute(
         }
         STATUS => Ok(shared.status()),
         USE_MODEL => use_model(shared, text).await,
+        FINETUNE => finetune::start(shared, arguments),
+        CANCEL_FINETUNE => {
+            shared.finetune_cancelled.notify_waiters();
+            Ok(Value::Null)
+        }
         _ => Err(Error::invalid_params(format!("unknown command: {command}"))),
     }
 }

@@ -13,6 +13,7 @@ mod commands;
 mod completion;
 mod debounce;
 mod engine;
+mod finetune;
 mod flights;
 mod framing;
 mod from_proto;

@@ -60,6 +60,10 @@ pub(super) struct Shared {
     pub(super) has_typed: AtomicBool,
     /// Fires when another model was chosen; without it that is seen within a second.
     pub(super) choices: Notify,
+    /// A fine-tune that was begun here is running.
+    pub(super) is_finetuning: AtomicBool,
+    /// Fires when the user does not want it any more.
+    pub(super) finetune_cancelled: Notify,
     /// Fires when the client's process is gone.
     pub(super) orphaned: Notify,
     /// What runs beside the handlers; ended with the connection.
@@ -76,6 +80,8 @@ impl Shared {
             status_changes: Notify::new(),
             has_typed: AtomicBool::new(false),
             choices: Notify::new(),
+            is_finetuning: AtomicBool::new(false),
+            finetune_cancelled: Notify::new(),
             orphaned: Notify::new(),
             tasks: Mutex::default(),
         }

@@ -18,7 +18,7 @@ use crate::memory::{IndexProgress, KeeperState};
 use crate::store::Workspace;
 
 /// A client that takes longer does not answer at all.
-const CLIENT_TIME: Duration = Duration::from_secs(10);
+pub(super) const CLIENT_TIME: Duration = Duration::from_secs(10);
 /// At most so many status notifications: one per interval.
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);
 

@@ -30,7 +30,13 @@ async fn the_handshake_says_what_we_can_do() {
     let capabilities = &reply["capabilities"];
     assert_eq!(capabilities["textDocumentSync"]["change"], 2);
     assert_eq!(capabilities["inlineCompletionProvider"], true);
-    let commands = json!(["nestling.accepted", "nestling.status", "nestling.useModel"]);
+    let commands = json!([
+        "nestling.accepted",
+        "nestling.status",
+        "nestling.useModel",
+        "nestling.finetune",
+        "nestling.cancelFinetune"
+    ]);
     assert_eq!(capabilities["executeCommandProvider"]["commands"], commands);
 }
 
