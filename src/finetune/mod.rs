@@ -129,6 +129,8 @@ pub fn finetune(
     if request.fresh {
         let _ = std::fs::remove_dir_all(&folder);
     }
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot make {}; free some space", folder.display()))?;
     let before = State::load(&file)?;
     match (&before, request.resume) {
         (Some(_), false) => bail!(
