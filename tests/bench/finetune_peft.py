@@ -22,7 +22,7 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 INTEROP = ROOT / "tests/interop/.cache"
 UNTIMED = 3
-UNSEEN = 16  # batches
+UNSEEN = 8  # batches
 
 RECIPE = """\
 {method}[train]
