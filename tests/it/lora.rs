@@ -415,6 +415,7 @@ fn what_is_no_plain_adapter_of_this_model_is_refused_by_name() {
         ("r", json!(2.5)),
         ("r", json!(1e300)),
         ("lora_alpha", json!("much")),
+        ("lora_alpha", json!(1e300)),
     ] {
         refused(&set(key, value), &whole, &["adapter_config.json", key]);
     }

@@ -113,7 +113,11 @@ impl Config {
     pub(super) fn scale(&self, module: &str) -> Result<f32> {
         let alpha = matching(&self.alphas, module).unwrap_or(self.alpha);
         let rank = self.rank(module)? as f64;
-        Ok((alpha / if self.root { rank.sqrt() } else { rank }) as f32)
+        let scale = (alpha / if self.root { rank.sqrt() } else { rank }) as f32;
+        match scale.is_finite() {
+            true => Ok(scale),
+            false => Err(LoadError::new(&self.path, format!("lora_alpha {alpha} is out of range"))),
+        }
     }
 }
 
