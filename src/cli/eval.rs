@@ -12,6 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use self::completion::CompletionArgs;
+pub(super) use self::completion::share;
 use self::replay::ReplayArgs;
 use super::{ModelArgs, print, print_json};
 use crate::eval::completion::{Context as Known, Options, Report};

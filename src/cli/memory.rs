@@ -44,6 +44,9 @@ pub(super) struct FitArgs {
     /// Write gate.json and confidence.json into this folder; without it, only measure
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Fit the scale of answers to lines that are new since this share of the history, 0 to 1: what people type
+    #[arg(long, value_name = "SHARE", value_parser = super::eval::share)]
+    since: Option<f64>,
     /// Windows of 192 tokens in each repository
     #[arg(long, default_value_t = 80)]
     windows: usize,
@@ -119,7 +122,7 @@ fn index(own: IndexArgs, args: &ModelArgs) -> Result<()> {
 }
 
 fn fit(own: FitArgs, args: &ModelArgs) -> Result<()> {
-    let repositories = texts::repositories(&own.repo, None)?;
+    let repositories = texts::repositories(&own.repo, own.since)?;
     let model = args.load()?;
     let mut steps = Steps::new("windows");
     let all = own.windows * repositories.len();

@@ -13,7 +13,7 @@ use super::texts::Repository;
 use crate::generation::{CancelToken, Generator, Model, fit};
 use crate::memory::gate::Event;
 use crate::memory::{FocusCache, Gate, Memory, Mixing};
-use crate::suggest::confidence::{Answered, Beginning, Confidence, Walk};
+use crate::suggest::confidence::{Answered, Beginning, Confidence, Walk, is_half};
 use crate::suggest::{Completer, CompletionOptions, CompletionRequest, ModelCompleter, Progress};
 
 /// Passes over the events of all repositories.
@@ -131,7 +131,7 @@ pub fn confidence(
             for place in draw(repository, mode, &[], seed, places) {
                 let request = request(repository, &place, context);
                 let text = &repository.files[place.file].text;
-                let answered = ask(&mut completer, &request, text, usize::MAX);
+                let answered = ask(&mut completer, &request, text, false);
                 samples.extend(answered.beginnings);
                 completer.forget(&request.snapshot.document.uri);
                 done += 1;
@@ -161,28 +161,35 @@ fn walk(completer: &mut ModelCompleter, repository: &Repository, place: &Place) 
         }
         let request = request(repository, &Place { cursor, ..place.clone() }, Context::Fim);
         uri.clone_from(&request.snapshot.document.uri);
-        ask(completer, &request, text, 1)
+        ask(completer, &request, text, true)
     });
     let walk = walk.collect();
     completer.forget(&uri);
     walk
 }
 
-/// What is answered at the cursor's place in `truth`, as far as its first `lines` go.
+/// What is answered at the cursor's place in `truth`: all beginnings, or, of one line, those that could come into
+/// sight, as [`Answered`] wants them.
 fn ask(
     completer: &mut ModelCompleter,
     request: &CompletionRequest,
     truth: &str,
-    lines: usize,
+    one_line: bool,
 ) -> Answered {
     completer.complete(request, &Progress::new(), &CancelToken::new());
     let truth = &truth[request.offset..];
     let (text, beginnings) = completer.last_beginnings();
-    let end = text.match_indices('\n').nth(lines - 1).map_or(text.len(), |(at, _)| at);
     let judge = |b: &Beginning| (b.clone(), is_right(&text[..b.end], text, truth));
-    let beginnings = beginnings.iter().filter(|b| b.end <= end).map(judge).collect();
     let same = text.bytes().zip(truth.bytes()).take_while(|(a, b)| a == b);
-    Answered { beginnings, agrees: same.count() }
+    let agrees = same.count();
+    if !one_line {
+        return Answered { beginnings: beginnings.iter().map(judge).collect(), agrees };
+    }
+    let line = text.lines().next().unwrap_or("").trim_end().len();
+    let whole = beginnings.iter().find(|b| b.end >= line).or(beginnings.last());
+    let whole = whole.filter(|_| line > 0).map(|b| Beginning { end: line, ..b.clone() });
+    let halves = beginnings.iter().filter(|b| b.end < line && is_half(text, b.end)).cloned();
+    Answered { beginnings: halves.chain(whole).map(|b| judge(&b)).collect(), agrees }
 }
 
 /// Whether the truth goes on like this beginning of an answer; where it ends a line, that must end there, too.

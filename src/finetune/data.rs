@@ -64,7 +64,7 @@ const MOST_BYTES: usize = 32_000_000;
 /// Commits of a history at least.
 const LEAST_COMMITS: usize = 8;
 /// Share of what is learnt that is general code, so that the rest is not forgotten (experience replay).
-const REPLAY: f64 = 0.1;
+const REPLAY: f64 = 0.25;
 /// The newest share of the learnt history counts as recent…
 const RECENT: f64 = 0.75;
 /// …and its bytes are drawn so many times more often.
@@ -78,6 +78,7 @@ impl Data {
     /// # Errors
     /// Too little source, or too few lines that could be asked about; the message says how much is needed.
     pub fn read(source: &Source, seed: u64) -> Result<Data> {
+        let commits = if source.is_git() { source.commits()? } else { 0 };
         let files = corpus::read_source(source)?;
         let bytes: u64 = files.iter().map(|f| f.text.len() as u64).sum();
         if bytes < LEAST_BYTES {
@@ -89,7 +90,7 @@ impl Data {
                 LEAST_BYTES / 1000
             );
         }
-        if source.is_git() && source.commits()? >= LEAST_COMMITS {
+        if commits >= LEAST_COMMITS {
             let mut best: Option<Data> = None;
             for shares in SHARES {
                 let data = Data::by_commits(source, shares, seed)?;
@@ -230,4 +231,68 @@ fn nodes(file: &SourceFile, runs: &[Range<usize>]) -> Vec<Range<u32>> {
     }
     nodes.retain(|node| !node.is_empty());
     nodes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &str, text: &str) -> SourceFile {
+        let language = Language::by_path(path.as_ref()).expect("a language").name;
+        SourceFile { path: path.into(), repository: "r".into(), language, text: text.into() }
+    }
+
+    #[test]
+    fn a_changed_line_stands_for_its_function_and_one_outside_for_itself() {
+        let text = "use a::b;\n\nfn first() {\n    one();\n    two();\n}\n\nconst N: u8 = 1;\n";
+        let file = file("a.rs", text);
+        let found = |runs: &[Range<usize>]| -> Vec<&str> {
+            let nodes = nodes(&file, runs);
+            nodes.iter().map(|n| &text[n.start as usize..n.end as usize]).collect()
+        };
+        let function = "fn first() {\n    one();\n    two();\n}";
+        assert_eq!(found(&[3..4, 4..5]), [function], "two lines of it are one node");
+        assert_eq!(found(&[7..8]), ["const N: u8 = 1;"]);
+        assert_eq!(found(&[0..1, 3..4]), ["use a::b;", function]);
+        assert!(found(&[90..91]).is_empty(), "lines that are not there");
+    }
+
+    #[test]
+    fn without_a_history_files_are_kept_back_and_copies_stay_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let code = |number: usize| -> String {
+            let line = |i: usize| {
+                format!(
+                    "    value_{number}_{i} = compute_{number}(first_{i}, {i}) + offset_{number}\n"
+                )
+            };
+            let head = format!("def name_{number}(first, second):\n");
+            head + &(0..30).map(line).collect::<String>()
+        };
+        for number in 0..40 {
+            std::fs::write(folder.path().join(format!("f{number}.py")), code(number)).unwrap();
+            std::fs::write(folder.path().join(format!("copy{number}.py")), code(number)).unwrap();
+        }
+        let source = Source::find(folder.path()).unwrap().remove(0);
+        let data = Data::read(&source, 1).unwrap();
+        assert_eq!(data.split, Split::Files);
+        for part in [&data.search, &data.last] {
+            let judged = &part.judge.since.as_ref().unwrap().added;
+            assert!(!judged.is_empty() && part.places >= LEAST_PLACES);
+            let learnt = part.learn.list().iter().filter(|d| d.repository == 0);
+            let learnt: Vec<&str> = learnt.map(|d| d.path.as_str()).collect();
+            for path in judged.keys() {
+                let number = path.trim_start_matches(|c: char| !c.is_ascii_digit());
+                let twins = [format!("f{number}"), format!("copy{number}")];
+                assert!(twins.iter().all(|twin| !learnt.contains(&twin.as_str())), "{path}");
+            }
+            // A quarter of what is drawn is general code.
+            let drawn = |own: bool| -> f64 {
+                let list = part.learn.list().iter().filter(|d| (d.repository == 0) == own);
+                list.map(|d| f64::from(d.weight) * f64::from(d.bytes)).sum()
+            };
+            let share = drawn(false) / (drawn(true) + drawn(false));
+            assert!((share - REPLAY).abs() < 0.01, "{share}");
+        }
+    }
 }

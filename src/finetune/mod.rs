@@ -228,7 +228,13 @@ pub fn finetune(
         }
     }
     let saved = (&mut state, file.as_path());
-    let mut winner = search::halving(&bench, (&learn, &judge, &gate), saved, &plan, watch)?;
+    let mut winner = search::halving(
+        &bench,
+        (&learn, &judge, &gate, GENERAL * base_general),
+        saved,
+        &plan,
+        watch,
+    )?;
     watch.note(format!(
         "best candidate: {}, {:.3} nats per token of newer lines against {base_nats:.3} untouched",
         winner.name(),

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::Watch;
-use super::judge::{Judge, PLACES, RUNS};
+use super::judge::{self, Judge, PLACES, RUNS};
 use crate::generation::Model;
 use crate::memory::Gate;
 use crate::model::config::ModelConfig;
@@ -39,6 +39,8 @@ const SEQUENCE: usize = 1024;
 const LONG: u64 = 16;
 /// Steps of a first trial at least: fewer would not tell candidates apart.
 const LEAST_STEPS: u64 = 4;
+/// How strong the candidates of the last round are tried.
+const LAST_STRENGTHS: [f32; 2] = [0.5, 1.0];
 /// Times that the long run sees a repository at most.
 const MOST_EPOCHS: f64 = 16.0;
 
@@ -258,7 +260,8 @@ impl Bench<'_> {
         data: &Dataset,
     ) -> Result<Plan> {
         if let Some(steps) = self.steps {
-            let (runs, places) = (RUNS[1], self.places.unwrap_or(PLACES[1]));
+            let places = self.places.unwrap_or(PLACES[1]);
+            let runs = places.min(RUNS[1]);
             let candidates = methods.len() * FACTORS.len();
             return Ok(Plan { candidates, steps, long: steps * LONG, runs, places });
         }
@@ -274,7 +277,8 @@ impl Bench<'_> {
         let mut least = f64::INFINITY;
         // All candidates; one rate of each method; one of all.
         for candidates in [methods.len() * FACTORS.len(), methods.len(), 1] {
-            let judged = candidates + candidates.div_ceil(2) + candidates.div_ceil(4) + 5;
+            let (second, third) = halves(candidates);
+            let judged = candidates + second + 2 * third + 5;
             let runs = fitting(0.15, judged as f64 * run, RUNS);
             let tests = methods.len().min(candidates) as u64 * RANGE_STEPS;
             // Some things are small and many: a twentieth is left for them.
@@ -282,7 +286,7 @@ impl Bench<'_> {
                 + 0.05 * budget
                 + 2.0 * places as f64 * place
                 + (judged * runs) as f64 * run
-                + 9.0 * general
+                + 15.0 * general
                 + tests as f64 * step;
             let steps = ((budget - fixed) / (cost(candidates) as f64 * step)) as u64;
             if fixed < budget && steps >= LEAST_STEPS {
@@ -366,10 +370,11 @@ impl State {
     }
 }
 
-/// Tries all candidates and returns the best one.
+/// Tries all candidates and returns the best one. In the last round only strengths count at which general code costs
+/// no more than `most_general` bits per byte.
 pub(super) fn halving(
     bench: &Bench<'_>,
-    (data, judge, gate): (&Dataset, &Judge<'_>, &Gate),
+    (data, judge, gate, most_general): (&Dataset, &Judge<'_>, &Gate, f64),
     (state, file): (&mut State, &Path),
     plan: &Plan,
     watch: &mut Watch<'_>,
@@ -404,7 +409,19 @@ pub(super) fn halving(
             let (trial, steps) = (state.trials[i].clone(), factor * plan.steps);
             let folder = format!("trial-{i}");
             let (trainer, _) = bench.train(&trial, data, (&folder, steps, false), watch)?;
-            let nats = judge.nats(&bench.model(&trainer, false, 1.0)?, gate)?;
+            let is_last = round + 1 == rounds.len();
+            let strengths: &[f32] = if is_last { &LAST_STRENGTHS } else { &[1.0] };
+            let mut nats = f64::INFINITY;
+            for &strength in strengths {
+                let model = bench.model(&trainer, false, strength)?;
+                if !is_last || judge::general(&model)? <= most_general {
+                    nats = nats.min(judge.nats(&model, gate)?);
+                }
+            }
+            // What forgets too much at any strength is worth what is known from the round before, and a little less.
+            if !nats.is_finite() {
+                nats = state.trials[i].nats() + 1.0;
+            }
             state.trials[i].scores.push((steps, nats));
             state.save(file)?;
         }

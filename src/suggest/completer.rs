@@ -12,7 +12,7 @@ use crate::memory::{Focus, FocusCache, Gate, Memory, Mixing, fingerprint};
 use crate::syntax::SyntaxTree;
 use crate::text::TextEdit;
 
-use super::confidence::{Beginning, Confidence, beginnings};
+use super::confidence::{Beginning, Confidence, beginnings, is_half};
 use super::prompt;
 use super::refit::Refit;
 use super::retrieved::{self, Retrieved};
@@ -417,18 +417,11 @@ impl Scale<'_> {
     /// The longest beginning of the first line that is likely enough and ends with a word; a sure half of
     /// a line is better than an unsure whole one.
     fn sure_half<'a>(&self, text: &'a str) -> Option<&'a str> {
-        /// Shorter ones are typed as fast as they are read.
-        const LEAST: usize = 4;
         let least = self.least.max(self.precision);
         let line = text.lines().next().unwrap_or("").len();
-        let word = |c: char| c.is_alphanumeric() || c == '_';
-        let sure = |b: &&Beginning| {
-            let (half, rest) = text.split_at(b.end);
-            let cuts_word = half.ends_with(word) && rest.starts_with(word);
-            !cuts_word && half.trim().len() >= LEAST && self.confidence.probability(b) >= least
-        };
-        let halves = self.beginnings.iter().rev().filter(|b| b.end < line);
-        halves.filter(|b| text.is_char_boundary(b.end)).find(sure).map(|b| text[..b.end].trim_end())
+        let sure = |b: &&Beginning| is_half(text, b.end) && self.confidence.probability(b) >= least;
+        let mut halves = self.beginnings.iter().rev().filter(|b| b.end < line);
+        halves.find(sure).map(|b| text[..b.end].trim_end())
     }
 }
 

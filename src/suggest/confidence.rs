@@ -177,6 +177,16 @@ impl Confidence {
     }
 }
 
+/// Whether the first `end` bytes of an answer can be shown without the rest of their line: they do not cut a word,
+/// and are long enough to be read sooner than typed.
+pub fn is_half(text: &str, end: usize) -> bool {
+    const LEAST: usize = 4;
+    let word = |c: char| c.is_alphanumeric() || c == '_';
+    let Some((half, rest)) = text.split_at_checked(end) else { return false };
+    let cuts_word = half.ends_with(word) && rest.starts_with(word);
+    !cuts_word && half.trim().len() >= LEAST
+}
+
 /// What was answered at one place of a line.
 #[derive(Clone, Debug, Default)]
 pub struct Answered {

@@ -5,6 +5,7 @@ mod architecture;
 mod cli;
 mod eval;
 mod factory;
+mod finetune;
 mod lora;
 mod memory;
 mod offline;

@@ -66,7 +66,7 @@ fn names() -> clap::builder::PossibleValuesParser {
     value.collect::<Vec<_>>().into()
 }
 
-fn share(text: &str) -> Result<f64, String> {
+pub(in crate::cli) fn share(text: &str) -> Result<f64, String> {
     let share = text.parse::<f64>().ok().filter(|share| (0.0..1.0).contains(share));
     share.ok_or_else(|| "a share is at least 0 and less than 1".to_string())
 }

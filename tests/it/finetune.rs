@@ -1,0 +1,214 @@
+//! Fine-tuning as its user meets it: what cannot be learnt from is refused, a killed run comes to the same end, nothing
+//! is installed that is not better, and the editor can begin and stop it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nestling::store::{Choice, Store};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde_json::{Value, json};
+use tempfile::{TempDir, tempdir};
+
+use crate::program::{Run, nestling, tiny};
+use crate::session::Session;
+
+/// A workspace with a data folder of its own.
+struct House {
+    folder: TempDir,
+}
+
+impl House {
+    fn new() -> House {
+        let folder = tempdir().expect("a folder");
+        std::fs::create_dir_all(folder.path().join("work")).expect("a folder");
+        House { folder }
+    }
+
+    /// With code of this project, in nine commits.
+    fn with_history() -> House {
+        let house = House::new();
+        house.git(&["init", "-q", "-b", "main"]);
+        let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut files = Vec::new();
+        for module in ["suggest", "server"] {
+            let entries = std::fs::read_dir(own.join(module)).expect("a module");
+            files.extend(entries.map(|entry| entry.expect("an entry").path()));
+        }
+        files.retain(|path| path.is_file());
+        files.sort();
+        for (number, files) in files.chunks(files.len().div_ceil(9)).enumerate() {
+            for path in files {
+                let name = path.file_name().expect("a name");
+                std::fs::copy(path, house.work().join(name)).expect("a copy");
+            }
+            house.git(&["add", "-A"]);
+            house.git(&["commit", "-q", "-m", &number.to_string()]);
+        }
+        house
+    }
+
+    fn git(&self, arguments: &[&str]) {
+        let mut git = Command::new("git");
+        git.args(["-c", "user.name=A", "-c", "user.email=a@b", "-c", "commit.gpgsign=false", "-C"]);
+        let output = git.arg(self.work()).args(arguments).output().expect("git runs");
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    fn work(&self) -> PathBuf {
+        self.folder.path().join("work")
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn program(&self) -> Command {
+        let mut command = nestling();
+        command.current_dir(self.work()).env("NESTLING_DATA", self.data());
+        command.env("XDG_CACHE_HOME", self.folder.path().join("cache"));
+        command
+    }
+
+    /// A small run of the test model, with the same steps on every machine.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.program();
+        command.args(["finetune", "--json", "--no-wait", "--steps", "1", "--places", "20"]);
+        command.arg("--model").arg(tiny()).args(arguments);
+        command
+    }
+
+    fn choice(&self) -> Choice {
+        Store::at(self.data()).workspace(&self.work()).in_use()
+    }
+}
+
+/// The message at the end of what a failed run said.
+#[track_caller]
+fn refused(run: &Run, code: i32, words: &[&str]) {
+    assert_eq!((run.code, run.stdout.as_str()), (Some(code), ""), "{run:?}");
+    let line = run.stderr.lines().last().unwrap_or_default();
+    assert!(line.starts_with("nestling: "), "{run:?}");
+    for word in words {
+        assert!(line.contains(word), "{word:?} is missing: {line}");
+    }
+}
+
+#[test]
+fn what_cannot_be_learnt_from_is_refused() {
+    let house = House::new();
+    refused(&Run::of(&mut house.command(&["nowhere"])), 2, &["nowhere", "is no folder"]);
+    refused(&Run::of(&mut house.command(&[])), 3, &["no source file"]);
+    house.git(&["init", "-q"]);
+    std::fs::write(house.work().join("a.py"), "def area(w, h):\n    return w * h\n\n\n".repeat(60))
+        .expect("a file");
+    refused(&Run::of(&mut house.command(&[])), 3, &["commit"]);
+    std::fs::write(house.work().join(".gitignore"), "*.py\n").expect("a file");
+    house.git(&["add", "-A"]);
+    house.git(&["commit", "-q", "-m", "all files ignored"]);
+    refused(&Run::of(&mut house.command(&[])), 3, &["no source file"]);
+    std::fs::write(house.work().join(".gitignore"), "").expect("a file");
+    house.git(&["add", "-A"]);
+    house.git(&["commit", "-q", "-m", "a tiny one"]);
+    refused(&Run::of(&mut house.command(&[])), 3, &["2 KB", "at least 30 KB are needed"]);
+    assert_eq!(house.choice(), Choice::Default);
+}
+
+#[test]
+fn too_small_a_budget_says_how_much_is_needed() {
+    let house = House::with_history();
+    let mut command = house.program();
+    command.args(["finetune", "--budget", "1s", "--no-wait", "--model"]).arg(tiny());
+    refused(&Run::of(&mut command), 3, &["budget is too small", "minutes (--budget"]);
+    assert_eq!(house.choice(), Choice::Default);
+}
+
+/// The report without what differs from run to run.
+fn result(run: &Run) -> Value {
+    assert!(matches!(run.code, Some(0 | 1)), "{run:?}");
+    let mut report = run.json();
+    for changing in ["seconds", "waited", "curve"] {
+        report[changing].take();
+    }
+    report
+}
+
+#[test]
+fn a_killed_run_comes_to_the_same_end() {
+    let house = House::with_history();
+    let unbroken = Run::of(&mut house.command(&["--dry-run"]));
+    let report = result(&unbroken);
+    assert_eq!(report["split"], "commits", "{report}");
+    assert_eq!(report["trials"].as_array().map(Vec::len), Some(9));
+    assert_eq!((&report["installed"], house.choice()), (&Value::Null, Choice::Default));
+
+    let mut rng = StdRng::seed_from_u64(1);
+    let seconds = unbroken.json()["seconds"].as_f64().expect("a number");
+    let state = Store::at(house.data()).workspace(&house.work());
+    let state = state.folder().join(".finetune/state.json");
+    assert!(!state.exists(), "nothing is left of a run that is done");
+    let mut kills = 0;
+    let last = loop {
+        let mut command = house.command(&["--dry-run", "--resume"]);
+        let mut child =
+            command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
+        let wait = Duration::from_secs_f64(rng.random_range(0.1..0.6) * seconds);
+        while !state.exists() && child.try_wait().expect("a child").is_none() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let start = Instant::now();
+        while kills < 3 && start.elapsed() < wait && child.try_wait().expect("a child").is_none() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        if kills == 3 {
+            child.kill().expect("it can be killed");
+            child.wait().expect("it ends");
+            break Run::of(&mut house.command(&["--dry-run", "--resume"]));
+        }
+        child.kill().expect("it can be killed");
+        child.wait().expect("it ends");
+        kills += 1;
+        if kills == 1 {
+            // Without a word about it, what was done would be lost.
+            let run = Run::of(&mut house.command(&["--dry-run"]));
+            refused(&run, 3, &["--resume", "--fresh"]);
+            let other = Run::of(&mut house.command(&["--dry-run", "--resume", "--seed", "2"]));
+            refused(&other, 3, &["--fresh"]);
+        }
+    };
+    assert_eq!(result(&last), report);
+    assert_eq!(house.choice(), Choice::Default);
+}
+
+#[test]
+fn the_editor_begins_and_stops_it() {
+    let house = House::with_history();
+    let mut command = house.program();
+    command.arg("serve").env("NESTLING_MODEL", tiny());
+    let mut session = Session::start(&mut command);
+    let root = format!("file://{}", house.work().display());
+    let folders = json!([{"uri": root, "name": "work"}]);
+    session.call("initialize", json!({"capabilities": {}, "workspaceFolders": folders}));
+    session.send(json!({"method": "initialized", "params": {}}));
+    let begin = json!({"command": "nestling.finetune", "arguments": [{"budget": "1h"}]});
+    let started = session.call("workspace/executeCommand", begin);
+    assert!(started["started"].is_string(), "{started}");
+    // While it runs, the server answers.
+    let start = Instant::now();
+    let state = Store::at(house.data()).workspace(&house.work());
+    let state = state.folder().join(".finetune/state.json");
+    while !state.exists() && start.elapsed() < Duration::from_secs(120) {
+        session.call("nestling/status", json!(null));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    session.call("workspace/executeCommand", json!({"command": "nestling.cancelFinetune"}));
+    let stopped = |session: &Session| session.shown.iter().any(|text| text.contains("can go on"));
+    while !stopped(&session) && start.elapsed() < Duration::from_secs(180) {
+        session.call("nestling/status", json!(null));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(stopped(&session), "{:?}", session.shown);
+    assert!(state.exists(), "what was done is kept");
+    assert_eq!(session.stop(), Some(0));
+}
