@@ -435,3 +435,29 @@ pub(super) fn halving(
 pub(super) fn free_memory() -> usize {
     crate::train::pipeline::available_memory().unwrap_or(usize::MAX) / 10 * 8
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_comes_back_to_the_last_bit() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("state.json");
+        let rate = 0.0011304120593436037;
+        let trial = Trial { method: METHODS[1], rate, scores: vec![(4, 2.2534 + 1e-15)] };
+        let state = State { trials: vec![trial], general: Some(0.1 + 0.2), ..State::default() };
+        state.save(&file).unwrap();
+        assert_eq!(State::load(&file).unwrap(), Some(state));
+        assert_eq!(State::load(&folder.path().join("none.json")).unwrap(), None);
+        std::fs::write(&file, "{").unwrap();
+        assert!(format!("{:#}", State::load(&file).unwrap_err()).contains("--fresh"));
+    }
+
+    #[test]
+    fn each_round_keeps_half_and_a_search_of_one_keeps_it() {
+        assert_eq!(halves(9), (5, 3));
+        assert_eq!(halves(3), (2, 1));
+        assert_eq!(halves(1), (1, 1));
+    }
+}
