@@ -246,15 +246,16 @@ mod tests {
     fn a_changed_line_stands_for_its_function_and_one_outside_for_itself() {
         let text = "use a::b;\n\nfn first() {\n    one();\n    two();\n}\n\nconst N: u8 = 1;\n";
         let file = file("a.rs", text);
-        let found = |runs: &[Range<usize>]| -> Vec<&str> {
-            let nodes = nodes(&file, runs);
+        let found = |runs: &[(usize, usize)]| -> Vec<&str> {
+            let runs: Vec<Range<usize>> = runs.iter().map(|&(from, to)| from..to).collect();
+            let nodes = nodes(&file, &runs);
             nodes.iter().map(|n| &text[n.start as usize..n.end as usize]).collect()
         };
         let function = "fn first() {\n    one();\n    two();\n}";
-        assert_eq!(found(&[3..4, 4..5]), [function], "two lines of it are one node");
-        assert_eq!(found(&[7..8]), ["const N: u8 = 1;"]);
-        assert_eq!(found(&[0..1, 3..4]), ["use a::b;", function]);
-        assert!(found(&[90..91]).is_empty(), "lines that are not there");
+        assert_eq!(found(&[(3, 4), (4, 5)]), [function], "two lines of it are one node");
+        assert_eq!(found(&[(7, 8)]), ["const N: u8 = 1;"]);
+        assert_eq!(found(&[(0, 1), (3, 4)]), ["use a::b;", function]);
+        assert!(found(&[(90, 91)]).is_empty(), "lines that are not there");
     }
 
     #[test]

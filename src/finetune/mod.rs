@@ -26,10 +26,10 @@ use crate::train::sources::Source;
 
 use data::Data;
 use judge::Judge;
-use search::{Bench, Gates, METHODS, State};
+use search::{Bench, METHODS, State};
 
 pub use report::{Changed, FinetuneReport, html};
-pub use search::{Long, Plan, Trial};
+pub use search::{Gates, Long, Plan, RangeTest, Trial};
 
 /// What a person asks for.
 pub struct Request {
@@ -166,13 +166,13 @@ pub fn finetune(
     }
     state.settings = settings;
     watch.note(told(&data));
-    let (config, bench_folder) = (weights.config.clone(), folder.clone());
+    let config = weights.config;
     let bench = Bench {
         weights: &open,
         base,
         config: &config,
         tokenizer: &tokenizer,
-        folder: bench_folder,
+        folder: folder.clone(),
         seed,
         steps: request.steps,
         places: request.places,
@@ -268,7 +268,7 @@ pub fn finetune(
     winner.scores.push((long.steps, long.best(base_general).map_or(f64::INFINITY, |b| b.1)));
 
     let mut report = FinetuneReport {
-        repository: source.name.clone(),
+        repository: source.name,
         revision: data.last.judge.revision.clone(),
         version: env!("CARGO_PKG_VERSION"),
         machine: crate::eval::machine::machine(),

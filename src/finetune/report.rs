@@ -7,10 +7,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::data::Split;
-use super::search::{Long, Plan, Trial, name_of};
+use super::search::{Long, Plan, RangeTest, Trial, name_of};
 use crate::eval::completion::Answer;
 use crate::eval::statistics::Figure;
-use crate::model::lora::Method;
 use crate::train::checkpoint::Point;
 use crate::train::page::{self, escaped};
 use crate::train::plot::{Axes, Series, svg};
@@ -68,7 +67,7 @@ pub struct FinetuneReport {
     /// Candidates and steps.
     pub plan: Plan,
     /// The rate that a range test found for each method, with its curve.
-    pub rates: Vec<(Method, f64, Vec<(f64, f32)>)>,
+    pub rates: Vec<RangeTest>,
     /// All candidates.
     pub trials: Vec<Trial>,
     /// Nats per token of newer lines of the untouched model, memory mixed in.

@@ -315,6 +315,9 @@ fn halves(candidates: usize) -> (usize, usize) {
     (candidates.div_ceil(2), candidates.div_ceil(4))
 }
 
+/// A method with the rate that was found for it, and the curve of the test: (rate, smoothed loss).
+pub type RangeTest = (Method, f64, Vec<(f64, f32)>);
+
 /// What is known of a search; written after every decision.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct State {
@@ -324,7 +327,7 @@ pub(super) struct State {
     /// Bits per byte of general code of the untouched model.
     pub(super) general: Option<f64>,
     /// The rate of each method, with the curve of its range test.
-    pub(super) rates: Vec<(Method, f64, Vec<(f64, f32)>)>,
+    pub(super) rates: Vec<RangeTest>,
     pub(super) trials: Vec<Trial>,
     /// The winner after a long run: (steps, nats at each strength, general bits per byte at each).
     pub(super) long: Option<Long>,
