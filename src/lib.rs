@@ -6,6 +6,7 @@
 //!
 //! The modules in the order in which data flows. Each uses only what stands before it:
 //!
+//! - [`files`]: files that are written whole or not at all.
 //! - [`config`]: the settings, validated once.
 //! - [`text`]: positions, edits, the text of a document.
 //! - [`syntax`]: the language table and parse trees. The only user of tree-sitter.
@@ -26,6 +27,8 @@
 //! [`suggest::CompletionRequest`] to the one thread that owns the model. There a [`suggest::Completer`]
 //! builds the prompt, a [`generation::Generator`] continues it over the cache of the last keystroke, and
 //! the text is shaped into a [`suggest::Suggestion`]. `tests/it/architecture.rs` holds the arrows.
+
+pub mod files;
 
 pub mod config;
 

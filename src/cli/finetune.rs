@@ -130,6 +130,5 @@ pub(super) fn run(args: FinetuneArgs, model: &ModelArgs) -> Result<ExitCode> {
         true => print_json(&report)?,
         false => print(&report.to_string())?,
     }
-    let is_better = report.gain.low.is_some_and(|low| low > 0.0);
-    Ok(if is_better { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    Ok(if report.is_better() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }

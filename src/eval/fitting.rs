@@ -91,7 +91,7 @@ pub fn bits(gathered: &Gathered) -> Bits {
         events.iter().map(|e| nats(rule.mixed(&gate, e))).sum::<f64>() / count / LN_2
     });
     let (learn, judge) = events.split_at(events.len() / 2);
-    let own = gate.fit(learn, ROUNDS / 2, 3000.0);
+    let own = gate.refitted(learn);
     Bits {
         repository: name.clone(),
         tokens: events.len(),

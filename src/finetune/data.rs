@@ -9,7 +9,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
-use crate::eval::completion::{Mode, draw};
+use crate::eval::completion::{Mode, Place, draw};
 use crate::eval::compression::Texts;
 use crate::eval::texts::{Repository, Since, sample};
 use crate::syntax::{Language, ScopeKind, SyntaxTree};
@@ -37,8 +37,8 @@ pub struct Part {
     pub bytes: u64,
     /// The repository with its lines to ask about.
     pub judge: Repository,
-    /// Lines that can be asked about.
-    pub places: usize,
+    /// Rests of lines that can be asked for, drawn by the seed; no more than are ever wanted.
+    pub places: Vec<Place>,
 }
 
 /// A repository, divided twice: settings are chosen on the older part, the result is judged on the newer one.
@@ -55,8 +55,9 @@ pub struct Data {
 const SHARES: [[f64; 2]; 3] = [[0.8, 0.9], [0.65, 0.8], [0.4, 0.65]];
 /// Lines to ask about at least: fewer could not prove a gain.
 pub const LEAST_PLACES: usize = 60;
-/// Lines that are enough.
+/// Lines that are enough, and no more than these are ever asked about.
 const GOOD_PLACES: usize = 250;
+pub(super) const MOST_PLACES: usize = 500;
 /// Bytes of source at least: what is below is copied by the memory anyway.
 const LEAST_BYTES: u64 = 30_000;
 /// Bytes of each language at most.
@@ -94,22 +95,19 @@ impl Data {
             let mut best: Option<Data> = None;
             for shares in SHARES {
                 let data = Data::by_commits(source, shares, seed)?;
-                let places = |d: &Data| d.last.places.min(d.search.places);
-                let enough = places(&data) >= GOOD_PLACES;
-                if best.as_ref().is_none_or(|b| places(&data) > places(b)) {
+                if best.as_ref().is_none_or(|best| data.places() > best.places()) {
                     best = Some(data);
                 }
-                if enough {
+                if best.as_ref().is_some_and(|best| best.places() >= GOOD_PLACES) {
                     break;
                 }
             }
-            let places = |d: &Data| d.last.places.min(d.search.places);
-            if let Some(data) = best.filter(|d| places(d) >= LEAST_PLACES) {
+            if let Some(data) = best.filter(|data| data.places() >= LEAST_PLACES) {
                 return Ok(data);
             }
         }
         let data = Data::by_files(source, files, seed)?;
-        let places = data.last.places.min(data.search.places);
+        let places = data.places();
         if places < LEAST_PLACES {
             bail!(
                 "{} has {places} lines to judge a fine-tune by; at least {LEAST_PLACES} are needed",
@@ -117,6 +115,11 @@ impl Data {
             );
         }
         Ok(data)
+    }
+
+    /// Lines of the part that has fewer.
+    fn places(&self) -> usize {
+        self.last.places.len().min(self.search.places.len())
     }
 
     fn by_commits(source: &Source, shares: [f64; 2], seed: u64) -> Result<Data> {
@@ -205,7 +208,7 @@ impl Part {
             document.weight =
                 1.0 + RECENT_WEIGHT as f32 * fresh as f32 / document.bytes.max(1) as f32;
         });
-        let places = draw(&judge, Mode::Rest, &[], seed, 2 * GOOD_PLACES).len();
+        let places = draw(&judge, Mode::Rest, &[], seed, MOST_PLACES);
         Part { learn, bytes, judge, places }
     }
 }
@@ -279,7 +282,7 @@ mod tests {
         assert_eq!(data.split, Split::Files);
         for part in [&data.search, &data.last] {
             let judged = &part.judge.since.as_ref().unwrap().added;
-            assert!(!judged.is_empty() && part.places >= LEAST_PLACES);
+            assert!(!judged.is_empty() && part.places.len() >= LEAST_PLACES);
             let learnt = part.learn.list().iter().filter(|d| d.repository == 0);
             let learnt: Vec<&str> = learnt.map(|d| d.path.as_str()).collect();
             for path in judged.keys() {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use super::Watch;
-use super::data::Part;
+use super::data::{MOST_PLACES, Part};
 use crate::eval::completion::{Answer, Context, Mode, Options, Place, ask, draw, memory};
 use crate::eval::compression::Texts;
 use crate::eval::perplexity;
@@ -23,7 +23,7 @@ use crate::tokenizer::{TokenId, Tokenizer};
 const RUN: usize = 96;
 /// Runs whose tokens are scored, and lines of which the rest is asked for: at least and at most.
 pub(super) const RUNS: [usize; 2] = [30, 100];
-pub(super) const PLACES: [usize; 2] = [100, 500];
+pub(super) const PLACES: [usize; 2] = [100, MOST_PLACES];
 /// Bytes of general code that are scored, in each language.
 const GENERAL_BYTES: usize = 20_000;
 
@@ -32,7 +32,7 @@ pub(super) struct Judge<'a> {
     part: &'a Part,
     memory: Arc<Memory>,
     runs: Vec<Run>,
-    places: Vec<Place>,
+    places: &'a [Place],
 }
 
 /// Lines to score, with what is known around them.
@@ -65,14 +65,13 @@ impl<'a> Judge<'a> {
             Run { name: file.path.clone(), before, scored, after }
         });
         let runs = runs.collect();
-        let places = draw(&part.judge, Mode::Rest, &[], seed, PLACES[1]);
-        Ok(Judge { part, memory, runs, places })
+        Ok(Judge { part, memory, runs, places: &part.places })
     }
 
     /// Keeps no more than so many runs and places.
     pub(super) fn limit(&mut self, runs: usize, places: usize) {
         self.runs.truncate(runs);
-        self.places.truncate(places);
+        self.places = &self.places[..places.min(self.places.len())];
     }
 
     /// Measured seconds to score a run and to answer at a place.
@@ -107,11 +106,6 @@ impl<'a> Judge<'a> {
             )?);
         }
         Ok(events)
-    }
-
-    /// Mean nats of those tokens, mixed by the gate.
-    pub(super) fn nats(&self, model: &Model, gate: &Gate) -> Result<f64> {
-        Ok(gate.nats(&self.events(model)?))
     }
 
     /// Asks for the rests of newer lines, as an editor does.

@@ -17,7 +17,6 @@ use serde_json::json;
 use crate::eval::statistics::{Figure, paired_bootstrap};
 use crate::generation::{EMBEDDED_NAME, Model, ModelSource};
 use crate::memory::Gate;
-use crate::memory::gate::Event;
 use crate::model::engine::Precision;
 use crate::model::lora::{Base, Method};
 use crate::model::quantize::{FileType, write_gguf};
@@ -29,7 +28,7 @@ use judge::Judge;
 use search::{Bench, METHODS, State};
 
 pub use report::{Changed, FinetuneReport, html};
-pub use search::{Gates, Long, Plan, RangeTest, Trial};
+pub use search::{Long, Plan, RangeTest, Trial};
 
 /// What a person asks for.
 pub struct Request {
@@ -174,8 +173,6 @@ pub fn finetune(
         tokenizer: &tokenizer,
         folder: folder.clone(),
         seed,
-        steps: request.steps,
-        places: request.places,
     };
     let methods = affordable(&bench, watch)?;
     let learn = bench.dataset(&data.search.learn)?;
@@ -183,35 +180,42 @@ pub fn finetune(
     let earlier = state.seconds;
     let spent = |watch: &Watch<'_>| earlier + start.elapsed().as_secs_f64() - watch.waited;
 
-    let plan = match state.plan.clone() {
-        Some(plan) => plan,
-        None => {
+    let base_general = match state.general {
+        Some(found) => found,
+        None => judge::general(&original)?,
+    };
+    state.general = Some(base_general);
+    let plan = match (state.plan.clone(), request.steps) {
+        (Some(plan), _) => plan,
+        (None, Some(steps)) => search::Plan::of_steps(steps, request.places, methods.len()),
+        (None, None) => {
             let (run, place) = judge.seconds(&request.model, &gate)?;
             let clock = Instant::now();
-            let general = judge::general(&original)?;
-            let general = (general, clock.elapsed().as_secs_f64());
+            judge::general(&original)?;
+            let general = clock.elapsed().as_secs_f64();
             let mut step = 0f64;
             for &method in &methods {
                 step = step.max(bench.seconds_per_step(method, &learn)?);
                 watch.check()?;
             }
-            state.general = Some(general.0);
             watch.note(format!(
-                "here a step takes {step:.2} s, an answer {:.0} ms, a run of lines {:.0} ms, general code {:.1} s",
+                "here a step takes {step:.2} s, an answer {:.0} ms, a run of lines {:.0} ms, general code {general:.1} s",
                 1e3 * place,
                 1e3 * run,
-                general.1
             ));
-            let costs = search::Costs { spent: spent(watch), run, place, general: general.1, step };
-            bench.plan(&methods, request.budget, costs, data.search.bytes, &learn)?
+            let costs = search::Costs { spent: spent(watch), run, place, general, step };
+            bench.plan(
+                &methods,
+                (request.budget, request.places),
+                costs,
+                data.search.bytes,
+                &learn,
+            )?
         }
     };
     judge.limit(plan.runs, plan.places);
-    let base_general = match state.general {
-        Some(found) => found,
-        None => judge::general(&original)?,
-    };
-    let base_nats = judge.nats(&original, &gate)?;
+    let base_events = judge.events(&original)?;
+    let base_nats = gate.nats(&base_events);
     watch.note(format!(
         "{} candidates of {} steps at first, then the best one for {}",
         plan.candidates, plan.steps, plan.long
@@ -245,20 +249,22 @@ pub fn finetune(
         None => {
             let (trainer, progress) =
                 bench.train(&winner, &learn, ("long", plan.long, true), watch)?;
-            let mut strengths = Vec::new();
-            let before = fitted(&gate, &judge.events(&original)?);
-            let (mut after, mut best) = (before.clone(), f64::INFINITY);
+            let (mut strengths, mut events) = (Vec::new(), Vec::new());
             for strength in STRENGTHS {
                 let model = bench.model(&trainer, true, strength)?;
-                let (events, general) = (judge.events(&model)?, judge::general(&model)?);
-                let nats = gate.nats(&events);
-                if nats < best && general <= GENERAL * base_general {
-                    (after, best) = (fitted(&gate, &events), nats);
-                }
-                strengths.push((strength, nats, general));
+                events.push(judge.events(&model)?);
+                let nats = gate.nats(&events[strengths.len()]);
+                strengths.push((strength, nats, judge::general(&model)?));
                 watch.step("trying strengths", strengths.len(), STRENGTHS.len())?;
             }
-            Long { steps: progress.step, strengths, gates: Gates { before, after } }
+            let before = gate.refitted(&base_events);
+            let mut long =
+                Long { steps: progress.step, strengths, gates: [before.clone(), before] };
+            if let Some(best) = long.best(base_general) {
+                let at = long.strengths.iter().position(|tried| *tried == best);
+                long.gates[1] = gate.refitted(&events[at.unwrap_or(0)]);
+            }
+            long
         }
     };
     state.long = Some(long.clone());
@@ -322,27 +328,26 @@ fn judge_and_install(
     report.curve = progress.curve;
     // General code is nothing that the choice of the strength has seen of this run.
     let base_general = report.general.0;
-    let mut strengths = STRENGTHS.iter().rev().filter(|s| **s <= report.strength);
-    let found = strengths.find_map(|&strength| {
-        let general = bench.model(&trainer, true, strength).and_then(|m| judge::general(&m));
-        match general {
-            Ok(general) if general > GENERAL * base_general => None,
-            other => Some(other.map(|general| (strength, general))),
+    let mut kept = None;
+    for &strength in STRENGTHS.iter().rev().filter(|strength| **strength <= report.strength) {
+        let general = judge::general(&bench.model(&trainer, true, strength)?)?;
+        if general <= GENERAL * base_general {
+            kept = Some((strength, general));
+            break;
         }
-    });
-    let Some(found) = found else {
+    }
+    let Some((strength, general)) = kept else {
         report.verdict = "it forgets more than 2 % of general code at any strength".into();
         return Ok(());
     };
-    (report.strength, report.general.1) = found?;
+    (report.strength, report.general.1) = (strength, general);
     let name = workspace.free_name(&format!("finetuned-{}", short(&report.revision)));
     let result = bench.folder.join("result");
     let _ = std::fs::remove_dir_all(&result);
     std::fs::create_dir_all(&result)?;
-    let merged = trainer.merged(false, report.strength)?;
     let tuned = match trainer.adapter(false) {
         Some(mut adapter) => {
-            adapter.weaken(report.strength);
+            adapter.weaken(strength);
             adapter.base_name = Some(match &request.model {
                 ModelSource::Embedded => EMBEDDED_NAME.into(),
                 ModelSource::Path(path) => std::path::absolute(path)?.display().to_string(),
@@ -351,7 +356,7 @@ fn judge_and_install(
             ModelSource::Path(result.clone())
         }
         None => {
-            let weights = request.model.weights()?.with_values(merged)?;
+            let weights = request.model.weights()?.with_values(trainer.merged(false, strength)?)?;
             write_gguf(&weights, &name, FileType::Q8_0, &result.join("model.gguf"))?;
             ModelSource::Path(result.join("model.gguf"))
         }
@@ -360,9 +365,9 @@ fn judge_and_install(
     judge.limit(report.plan.runs, report.plan.places);
     // A running server fits the gate to its workspace, too: both models get their due.
     let gates = &report.long.gates;
-    let before = judge.answers(original, &gates.before, watch)?;
+    let before = judge.answers(original, &gates[0], watch)?;
     let tuned = Model::load(&tuned, Precision::Quantized)?;
-    let after = judge.answers(tuned, &gates.after, watch)?;
+    let after = judge.answers(tuned, &gates[1], watch)?;
     let hit = |exact: bool| f64::from(u8::from(exact));
     let gains: Vec<f64> =
         before.iter().zip(&after).map(|(b, a)| 100.0 * (hit(a.exact) - hit(b.exact))).collect();
@@ -373,8 +378,7 @@ fn judge_and_install(
     };
     (report.before, report.after) = (share(&before), share(&after));
     report.changed = Changed::among(&before, &after);
-    let is_better = report.gain.low.is_some_and(|low| low > 0.0);
-    if !is_better {
+    if !report.is_better() {
         report.verdict = format!(
             "the gain of {:+.1} points over {} lines is not certain at 95 %",
             report.gain.value, report.places
@@ -383,7 +387,7 @@ fn judge_and_install(
     }
     report.verdict = "better, and certain at 95 %".into();
     if request.install {
-        std::fs::write(result.join("gate.json"), serde_json::to_vec(&gates.after)?)?;
+        std::fs::write(result.join("gate.json"), serde_json::to_vec(&gates[1])?)?;
         std::fs::write(result.join("card.json"), serde_json::to_vec_pretty(&report.card())?)?;
         let installed = workspace.install(&name, |folder| move_files(&result, folder))?;
         workspace.set_in_use(Some(&installed.name))?;
@@ -395,18 +399,9 @@ fn judge_and_install(
 fn move_files(from: &Path, to: &Path) -> Result<()> {
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;
-        let target = to.join(entry.file_name());
-        std::fs::copy(entry.path(), &target)
-            .with_context(|| format!("cannot write {}", target.display()))?;
+        std::fs::rename(entry.path(), to.join(entry.file_name()))?;
     }
     Ok(())
-}
-
-/// The gate as the server would fit it when it is idle.
-fn fitted(gate: &Gate, events: &[Event]) -> Gate {
-    const ROUNDS: usize = 200;
-    const PRIOR: f32 = 3000.0;
-    gate.fit(events, ROUNDS, PRIOR)
 }
 
 fn short(revision: &Option<String>) -> &str {
@@ -462,7 +457,7 @@ fn told(data: &Data) -> String {
     format!(
         "{} KB to learn from, {by}: {} to choose settings, {} for the result",
         data.last.bytes / 1000,
-        data.search.places,
-        data.last.places
+        data.search.places.len(),
+        data.last.places.len()
     )
 }

@@ -105,6 +105,11 @@ pub struct FinetuneReport {
 }
 
 impl FinetuneReport {
+    /// Whether the gain is certain at 95 %.
+    pub fn is_better(&self) -> bool {
+        self.gain.low.is_some_and(|low| low > 0.0)
+    }
+
     /// What stands beside the installed model.
     pub(super) fn card(&self) -> Value {
         let what = format!("fine-tuned on {}, {}", self.repository, name_of(self.winner.method));

@@ -64,6 +64,15 @@ pub struct Plan {
     pub places: usize,
 }
 
+impl Plan {
+    /// All candidates, with that many steps in a first trial, whatever the machine.
+    pub(super) fn of_steps(steps: u64, places: Option<usize>, methods: usize) -> Plan {
+        let places = places.unwrap_or(PLACES[1]);
+        let (candidates, runs) = (methods * FACTORS.len(), places.min(RUNS[1]));
+        Plan { candidates, steps, long: steps * LONG, runs, places }
+    }
+}
+
 /// Seconds that things take here.
 pub(super) struct Costs {
     /// What went by already.
@@ -109,9 +118,6 @@ pub(super) struct Bench<'a> {
     pub(super) tokenizer: &'a Arc<Tokenizer>,
     pub(super) folder: PathBuf,
     pub(super) seed: u64,
-    /// Steps of a first trial and places, where they do not follow from the budget.
-    pub(super) steps: Option<u64>,
-    pub(super) places: Option<usize>,
 }
 
 impl Bench<'_> {
@@ -254,17 +260,11 @@ impl Bench<'_> {
     pub(super) fn plan(
         &self,
         methods: &[Method],
-        budget: f64,
+        (budget, places): (f64, Option<usize>),
         costs: Costs,
         bytes: u64,
         data: &Dataset,
     ) -> Result<Plan> {
-        if let Some(steps) = self.steps {
-            let places = self.places.unwrap_or(PLACES[1]);
-            let runs = places.min(RUNS[1]);
-            let candidates = methods.len() * FACTORS.len();
-            return Ok(Plan { candidates, steps, long: steps * LONG, runs, places });
-        }
         let Costs { spent, run, place, general, step } = costs;
         let tokens = bytes as f64 / data.bytes_per_token;
         let longest = (MOST_EPOCHS * tokens / self.tokens_per_step()) as u64;
@@ -273,7 +273,7 @@ impl Bench<'_> {
             ((share * budget / each) as usize).clamp(least, most)
         };
         // Both models answer.
-        let places = self.places.unwrap_or(fitting(0.2, 2.0 * place, PLACES));
+        let places = places.unwrap_or(fitting(0.2, 2.0 * place, PLACES));
         let mut least = f64::INFINITY;
         // All candidates; one rate of each method; one of all.
         for candidates in [methods.len() * FACTORS.len(), methods.len(), 1] {
@@ -342,17 +342,8 @@ pub struct Long {
     pub steps: u64,
     /// (strength, nats of newer lines, bits per byte of general code).
     pub strengths: Vec<(f32, f64, f64)>,
-    /// How the memory is weighed with the untouched model and with the best strength, fitted to the same lines.
-    pub gates: Gates,
-}
-
-/// Gates of two models.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Gates {
-    /// Of the untouched one.
-    pub before: Gate,
-    /// Of the tuned one.
-    pub after: Gate,
+    /// How the memory is weighed with the untouched model and at the best strength, fitted to those lines.
+    pub gates: [Gate; 2],
 }
 
 impl State {
@@ -369,7 +360,7 @@ impl State {
 
     pub(super) fn save(&self, file: &Path) -> Result<()> {
         let text = serde_json::to_vec_pretty(self)?;
-        crate::store::write(file, &text).context("free some space and add --resume")
+        crate::files::write(file, &text).context("free some space and add --resume")
     }
 }
 
@@ -418,7 +409,7 @@ pub(super) fn halving(
             for &strength in strengths {
                 let model = bench.model(&trainer, false, strength)?;
                 if !is_last || judge::general(&model)? <= most_general {
-                    nats = nats.min(judge.nats(&model, gate)?);
+                    nats = nats.min(gate.nats(&judge.events(&model)?));
                 }
             }
             // What forgets too much at any strength is worth what is known from the round before, and a little less.

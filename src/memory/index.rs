@@ -2,8 +2,8 @@
 //! since, and where both are kept. Readers hold a shelf that never changes; writers put up a new one.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::fs;
+use std::io::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use super::general::General;
 use super::retrieval::{self, DiskTexts, Retrieval, SharedRetrieval, Texts};
 use super::segment::{Segment, SegmentBuilder};
 use super::walk;
+use crate::files;
 use crate::syntax::Language;
 use crate::tokenizer::{TokenId, Tokenizer};
 
@@ -164,9 +165,7 @@ impl Memory {
             retrievable: Mutex::default(),
             changed: Mutex::default(),
         };
-        let own = memory.gate_file().and_then(|file| fs::read_to_string(file).ok());
-        let own = own.and_then(|json| serde_json::from_str(&json).ok());
-        memory.set_gate(own.unwrap_or_else(Gate::shipped));
+        memory.reset_gate();
         memory.set_general(General::shipped(fingerprint).map(Arc::new));
         memory
     }
@@ -209,6 +208,13 @@ impl Memory {
     /// Replaces the weights of the tiers.
     pub fn set_gate(&self, gate: Gate) {
         self.shelf.write().gate = Arc::new(gate);
+    }
+
+    /// Weighs the tiers as was fitted to this workspace, or as shipped.
+    pub fn reset_gate(&self) {
+        let own = self.gate_file().and_then(|file| fs::read_to_string(file).ok());
+        let own = own.and_then(|json| serde_json::from_str(&json).ok());
+        self.set_gate(own.unwrap_or_else(Gate::shipped));
     }
 
     /// Throws away what is kept of this workspace.
@@ -362,7 +368,9 @@ impl Memory {
         let Some(path) = &self.file else {
             return Ok(Arc::new(builder.build(self.fingerprint)?));
         };
-        replace(path, |out| builder.write(self.fingerprint, out))?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        files::replace(path, |out| builder.write(self.fingerprint, out))?;
         Ok(Arc::new(Segment::open(path, self.fingerprint)?))
     }
 
@@ -400,7 +408,7 @@ impl Memory {
             let bytes = self.retrieval.snapshot().to_bytes();
             let all = serde_json::to_vec(&*known).unwrap_or_default();
             let length = (all.len() as u64).to_le_bytes();
-            let kept = replace(&path, |out| {
+            let kept = files::replace(&path, |out| {
                 [&length[..], &all, &bytes].into_iter().try_for_each(|part| out.write_all(part))?;
                 Ok(())
             });
@@ -507,22 +515,4 @@ fn file_name(root: &Path, fingerprint: u64) -> String {
         .map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '_' })
         .collect();
     format!("{name}-{hash:016x}.index")
-}
-
-/// Writes a file beside its place and moves it there, so that no reader sees half of it.
-fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let part = path.with_extension(format!("part-{}", std::process::id()));
-    let attempt = || -> Result<()> {
-        let mut out = BufWriter::new(File::create(&part)?);
-        write(&mut out)?;
-        out.flush()?;
-        Ok(fs::rename(&part, path)?)
-    };
-    let written = attempt();
-    if written.is_err() {
-        let _ = fs::remove_file(&part);
-    }
-    written.with_context(|| format!("cannot write {}", path.display()))
 }

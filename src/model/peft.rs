@@ -15,8 +15,8 @@ use self::config::Config;
 use super::config::ModelConfig;
 use super::lora;
 use super::parameters::LowRank;
-use super::safetensors as files;
 use super::weights::{LoadError, Weights};
+use crate::files;
 
 /// The file that makes a folder an adapter.
 pub const CONFIG: &str = "adapter_config.json";
@@ -214,8 +214,8 @@ impl Adapter {
         });
         let metadata: Vec<(&str, &str)> =
             self.fingerprint.iter().map(|fingerprint| (BASE, &fingerprint[..])).collect();
-        files::write_with(&folder.join(TENSORS), &tensors, &metadata)?;
-        files::write_whole(&folder.join(CONFIG), &serde_json::to_vec_pretty(&config)?)
+        super::safetensors::write_with(&folder.join(TENSORS), &tensors, &metadata)?;
+        files::write(&folder.join(CONFIG), &serde_json::to_vec_pretty(&config)?)
     }
 
     /// Whether these are factors for a model of that shape.

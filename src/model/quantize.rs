@@ -6,10 +6,10 @@
 //! mean square of its input ([`Moments`]), llama.cpp's idea of an importance matrix.
 
 use std::collections::BTreeMap;
-use std::io::BufWriter;
+use std::io::Write;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use candle_core::Tensor;
 use candle_core::quantized::{GgmlDType, QTensor};
 use rayon::prelude::*;
@@ -18,6 +18,7 @@ use super::config::{Family, ModelConfig};
 use super::gguf::{self, Value};
 use super::groups::{Group, Part, types_by_part};
 use super::weights::{Weights, gguf_name};
+use crate::files;
 
 /// The types that matrices can be written in, largest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -191,16 +192,11 @@ pub fn write_plan(weights: &Weights, name: &str, plan: &Plan, out: &Path) -> Res
             Ok((gguf_name(&name), shape, kind.dtype(), quantized.data()?.into_owned()))
         })
         .collect::<Result<Vec<_>>>()?;
-    let temporary = super::safetensors::temporary(out);
-    let write = || -> Result<()> {
-        let mut file = BufWriter::new(std::fs::File::create(&temporary)?);
-        gguf::write(&mut file, &metadata, &tensors)?;
-        file.into_inner()?.sync_all()?;
-        Ok(std::fs::rename(&temporary, out)?)
-    };
-    write()
-        .inspect_err(|_| drop(std::fs::remove_file(&temporary)))
-        .with_context(|| format!("cannot write {}", out.display()))
+    files::replace(out, |file| {
+        gguf::write(file, &metadata, &tensors)?;
+        file.flush()?;
+        Ok(file.get_ref().sync_all()?)
+    })
 }
 
 /// The size in bytes of the file that [`write_plan`] would write.

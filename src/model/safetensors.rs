@@ -1,15 +1,17 @@
 //! Writing safetensors files the way Hugging Face Transformers expects them.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use safetensors::tensor::{Dtype, TensorView};
+
+use crate::files;
 
 /// A tensor of f32: name, shape, values.
 pub type OwnedTensor = (String, Vec<usize>, Vec<f32>);
 
-/// Writes f32 tensors (name, shape, values) with the `format: pt` metadata, through a temporary file.
+/// Writes f32 tensors (name, shape, values) with the `format: pt` metadata, whole or not at all.
 pub fn write(path: &Path, tensors: &[(String, Vec<usize>, &[f32])]) -> Result<()> {
     write_with(path, tensors, &[])
 }
@@ -31,21 +33,5 @@ pub fn write_with(
     let metadata: HashMap<String, String> =
         metadata.map(|(key, value)| (key.to_string(), value.to_string())).collect();
     // Not serialize_to_file: that leaves a file which only its owner can read.
-    write_whole(path, &safetensors::serialize(views, Some(metadata))?)
-}
-
-/// Writes a file whole or not at all.
-pub(crate) fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
-    let temporary = temporary(path);
-    std::fs::write(&temporary, content)
-        .and_then(|()| std::fs::rename(&temporary, path))
-        .inspect_err(|_| drop(std::fs::remove_file(&temporary)))
-        .with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// A name beside `path` that no other file has.
-pub(crate) fn temporary(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}.part", std::process::id()));
-    name.into()
+    files::write(path, &safetensors::serialize(views, Some(metadata))?)
 }

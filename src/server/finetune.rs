@@ -8,12 +8,11 @@ use std::sync::atomic::Ordering;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
-use tokio::time::timeout;
 use tower_lsp_server::gen_lsp_types as lsp;
 use tower_lsp_server::jsonrpc::{Error, Result};
 
 use super::shared::Shared;
-use super::watch::CLIENT_TIME;
+use super::watch::may_show;
 
 /// The token of its progress.
 pub(super) const TOKEN: &str = "nestling/finetune";
@@ -56,14 +55,10 @@ pub(super) fn start(shared: &Arc<Shared>, arguments: &[Value]) -> Result<Value> 
 /// Shows progress until the process ends; what the user should hear then.
 async fn follow(shared: &Shared, mut child: Child) -> (lsp::MessageType, String) {
     let mut shown = None;
-    if shared.state.lock().client.has_progress {
+    if may_show(shared, TOKEN).await {
         let token = lsp::ProgressToken::from(TOKEN);
-        let params = lsp::WorkDoneProgressCreateParams { token: token.clone() };
-        let create = shared.client.send_request::<lsp::WorkDoneProgressCreateRequest>(params);
-        if matches!(timeout(CLIENT_TIME, create).await, Ok(Ok(_))) {
-            let progress = shared.client.progress(token, "nestling: fine-tuning");
-            shown = Some(progress.with_message("starting").with_cancel_button().begin().await);
-        }
+        let progress = shared.client.progress(token, "nestling: fine-tuning");
+        shown = Some(progress.with_message("starting").with_cancel_button().begin().await);
     }
     let mut output = child.stdout.take();
     let report = async {

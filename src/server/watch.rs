@@ -18,7 +18,7 @@ use crate::memory::{IndexProgress, KeeperState};
 use crate::store::Workspace;
 
 /// A client that takes longer does not answer at all.
-pub(super) const CLIENT_TIME: Duration = Duration::from_secs(10);
+const CLIENT_TIME: Duration = Duration::from_secs(10);
 /// At most so many status notifications: one per interval.
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -35,10 +35,24 @@ impl lsp::Notification for StatusChanged {
     const MESSAGE_DIRECTION: lsp::MessageDirection = lsp::MessageDirection::ServerToClient;
 }
 
+/// The tokens of progress.
+const MODEL_TOKEN: &str = "nestling/model";
+const INDEX_TOKEN: &str = "nestling/index";
+
+/// Whether the client shows progress and takes this token for it.
+pub(super) async fn may_show(shared: &Shared, token: &str) -> bool {
+    if !shared.state.lock().client.has_progress {
+        return false;
+    }
+    let params = lsp::WorkDoneProgressCreateParams { token: lsp::ProgressToken::from(token) };
+    let create = shared.client.send_request::<lsp::WorkDoneProgressCreateRequest>(params);
+    matches!(timeout(CLIENT_TIME, create).await, Ok(Ok(_)))
+}
+
 /// Shows progress while the model loads and an error if it fails, and passes each change on.
 pub(super) async fn watch_model(shared: Arc<Shared>, mut model: watch::Receiver<ModelState>) {
     let is_loading = *model.borrow() == ModelState::Loading;
-    if is_loading && shared.state.lock().client.has_progress {
+    if is_loading && may_show(&shared, MODEL_TOKEN).await {
         show_loading(&shared, model.clone()).await;
     }
     model.mark_changed();
@@ -53,13 +67,8 @@ pub(super) async fn watch_model(shared: Arc<Shared>, mut model: watch::Receiver<
 }
 
 async fn show_loading(shared: &Shared, mut model: watch::Receiver<ModelState>) {
-    let token = lsp::ProgressToken::from("nestling/model");
-    let params = lsp::WorkDoneProgressCreateParams { token: token.clone() };
-    let create = shared.client.send_request::<lsp::WorkDoneProgressCreateRequest>(params);
-    if !matches!(timeout(CLIENT_TIME, create).await, Ok(Ok(_))) {
-        return;
-    }
-    let progress = shared.client.progress(token, "nestling").with_message("loading the model");
+    let progress = shared.client.progress(lsp::ProgressToken::from(MODEL_TOKEN), "nestling");
+    let progress = progress.with_message("loading the model");
     let progress = progress.begin().await;
     let _ = model.wait_for(|state| *state != ModelState::Loading).await;
     let message = match *model.borrow() {
@@ -72,24 +81,18 @@ async fn show_loading(shared: &Shared, mut model: watch::Receiver<ModelState>) {
 /// Shows progress while the workspace is read, and passes each change of the index on as a change of the
 /// status. A workspace that is read in a moment shows nothing.
 pub(super) async fn watch_index(shared: Arc<Shared>, mut index: watch::Receiver<KeeperState>) {
-    let has_progress = shared.state.lock().client.has_progress;
     let mut shown = None;
     index.mark_changed();
     while index.changed().await.is_ok() {
         shared.status_changed();
         let state = *index.borrow_and_update();
         match state {
-            KeeperState::Reading(IndexProgress { files, of }) if has_progress => {
-                if shown.is_none() {
-                    let token = lsp::ProgressToken::from("nestling/index");
-                    let params = lsp::WorkDoneProgressCreateParams { token: token.clone() };
-                    let create =
-                        shared.client.send_request::<lsp::WorkDoneProgressCreateRequest>(params);
-                    if matches!(timeout(CLIENT_TIME, create).await, Ok(Ok(_))) {
-                        let progress = shared.client.progress(token, "nestling");
-                        let progress = progress.with_message("reading the workspace");
-                        shown = Some(progress.with_percentage(0).begin().await);
-                    }
+            KeeperState::Reading(IndexProgress { files, of }) => {
+                if shown.is_none() && may_show(&shared, INDEX_TOKEN).await {
+                    let token = lsp::ProgressToken::from(INDEX_TOKEN);
+                    let progress = shared.client.progress(token, "nestling");
+                    let progress = progress.with_message("reading the workspace");
+                    shown = Some(progress.with_percentage(0).begin().await);
                 }
                 if let Some(shown) = &shown {
                     let percent = (100 * files / of.max(1)) as u32;

@@ -16,10 +16,7 @@
 //! Whatever is written is written beside its place and moved there: a reader, and whoever comes after a crash, finds
 //! the old state or the new one.
 
-mod files;
 mod typing;
-
-pub use files::write;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,6 +24,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
+
+use crate::files;
 
 /// The name of the model inside the program.
 pub const DEFAULT: &str = "default";
@@ -293,12 +292,6 @@ impl Installed {
     pub fn text(&self, file: &str) -> Option<String> {
         fs::read_to_string(self.folder.join(file)).ok()
     }
-}
-
-/// Whether the user has typed in a workspace within this time: what long work asks before it goes on. See
-/// [`Workspace::is_typing`].
-pub fn is_typing(root: &Path, within: Duration) -> bool {
-    Store::of_user().is_some_and(|store| store.workspace(root).is_typing(within))
 }
 
 /// The repository around a path; a home folder under version control is none.

@@ -222,12 +222,10 @@ impl Completer for ModelCompleter {
 
     fn adopt(&mut self, memory: Arc<Memory>) {
         // It may still be weighed for the model before this one.
-        let fitted = || {
-            let json = std::fs::read_to_string(memory.gate_file()?).ok()?;
-            serde_json::from_str(&json).ok()
-        };
-        let gate = self.gate.clone().or_else(fitted);
-        memory.set_gate(gate.unwrap_or_else(Gate::shipped));
+        match &self.gate {
+            Some(gate) => memory.set_gate(gate.clone()),
+            None => memory.reset_gate(),
+        }
         self.take_in(memory);
     }
 

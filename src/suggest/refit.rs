@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use crate::files;
 use crate::generation::{Model, fit};
 use crate::memory::gate::Event;
 use crate::memory::{FocusCache, Gate, Memory};
@@ -14,9 +15,6 @@ use crate::model::kv_cache::KvCache;
 /// Windows of one fit, and tokens below which a repository says too little.
 const WINDOWS: usize = 60;
 const LEAST_TOKENS: usize = 20_000;
-/// How much the shipped weights count, in events: they hold where the repository says little.
-const PRIOR: f32 = 3000.0;
-const ROUNDS: usize = 150;
 
 /// What has been done so far.
 #[derive(Default)]
@@ -68,16 +66,15 @@ impl Refit {
 fn finish(memory: Arc<Memory>, gate: Arc<Gate>, events: Vec<Event>) {
     std::thread::spawn(move || {
         let (learn, judge) = events.split_at(events.len() / 2);
-        let half = gate.fit(learn, ROUNDS, PRIOR);
+        let half = gate.refitted(learn);
         let (before, after) = (gate.nats(judge), half.nats(judge));
         tracing::info!(before, after, "the gate was fitted to {}", memory.root().display());
-        let better =
-            if after < before { gate.fit(&events, ROUNDS, PRIOR) } else { (*gate).clone() };
+        let better = if after < before { gate.refitted(&events) } else { (*gate).clone() };
         if let Some(file) = memory.gate_file()
             && let Ok(json) = serde_json::to_string(&better)
-            && let Err(error) = std::fs::write(&file, json)
+            && let Err(error) = files::write(&file, json.as_bytes())
         {
-            tracing::warn!("{} cannot be written: {error}", file.display());
+            tracing::warn!("the fitted gate is not kept: {error:#}");
         }
         memory.set_gate(better);
     });

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
+use crate::files;
 use crate::tokenizer::Tokenizer;
 
 use super::dataset::Dataset;
@@ -32,10 +33,11 @@ impl Dataset {
         for entry in std::fs::read_dir(folder).with_context(cannot)? {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if name.starts_with("rows-") && (name.ends_with(".npy") || name.ends_with(".new")) {
+            if name.starts_with("rows-") && name.ends_with(".npy") {
                 std::fs::remove_file(&path).with_context(cannot)?;
             }
         }
+        files::clear_leftovers(folder);
         let per_file = per_file.max(1);
         for (number, first) in (0..rows).step_by(per_file as usize).enumerate() {
             let count = per_file.min(rows - first);
@@ -48,11 +50,7 @@ impl Dataset {
                 }
                 say(from + size as u64);
             }
-            let fresh = path.with_extension("new");
-            std::fs::write(&fresh, file)
-                .and_then(|()| std::fs::rename(&fresh, &path))
-                .inspect_err(|_| drop(std::fs::remove_file(&fresh)))
-                .with_context(|| format!("cannot write {}", path.display()))?;
+            files::write(&path, &file)?;
         }
         Ok(())
     }

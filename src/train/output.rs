@@ -4,11 +4,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use crate::files;
 use crate::model::config::{Family, ModelConfig};
 use crate::model::quantize::{FileType, write_gguf};
 use crate::model::safetensors;
 use crate::model::safetensors::OwnedTensor;
-pub(super) use crate::model::safetensors::write_whole;
 use crate::model::weights::Weights;
 
 use super::pipeline::TrainReport;
@@ -27,9 +27,9 @@ pub(super) fn write_model(
     let write = || -> Result<()> {
         write_tensors(&out.join("model.safetensors"), weights)?;
         write_config(out, model)?;
-        write_whole(&out.join("training.json"), &serde_json::to_vec_pretty(report)?)?;
-        write_whole(&out.join("report.html"), report::html(report)?.as_bytes())?;
-        write_whole(&out.join("CARD.md"), card::markdown(report, model).as_bytes())?;
+        files::write(&out.join("training.json"), &serde_json::to_vec_pretty(report)?)?;
+        files::write(&out.join("report.html"), report::html(report)?.as_bytes())?;
+        files::write(&out.join("CARD.md"), card::markdown(report, model).as_bytes())?;
         let weights = Weights::open(out)?;
         write_gguf(&weights, "nestling", FileType::Q8_0, &out.join("model.gguf"))
     };
@@ -63,5 +63,5 @@ pub(super) fn write_config(out: &Path, config: &ModelConfig) -> Result<()> {
     json["attention_bias"] = false.into();
     json["torch_dtype"] = "float32".into();
     json["eos_token_id"] = 0.into();
-    write_whole(&out.join("config.json"), &serde_json::to_vec_pretty(&json)?)
+    files::write(&out.join("config.json"), &serde_json::to_vec_pretty(&json)?)
 }

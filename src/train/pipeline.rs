@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use crate::files;
 use crate::model::config::ModelConfig;
 use crate::model::lora::Base;
 use crate::model::weights::Weights;
@@ -18,7 +19,7 @@ use super::dataset::Dataset;
 use super::device::Gradients;
 use super::documents::Documents;
 use super::footprint::Memory;
-use super::output::{write_config, write_model, write_tensors, write_whole};
+use super::output::{write_config, write_model, write_tensors};
 use super::prepare::{CorpusReport, Prepared, prepare};
 use super::recipe::{Recipe, Shape};
 use super::trainer::{News, Start, TrainConfig, Trainer};
@@ -189,7 +190,7 @@ pub fn train(
     let (config, cores_and_memory) = (recipe.train.clone(), (workers, recompute));
     let mut trainer = Trainer::new(&model, config, settings(&recipe), cores_and_memory, from)?;
     if let Some(rows) = request.export_rows {
-        write_whole(&out.join(RECIPE), recipe.to_toml()?.as_bytes())?;
+        files::write(&out.join(RECIPE), recipe.to_toml()?.as_bytes())?;
         write_config(out, &model)?;
         let folder = out.join("rows");
         data.export(&tokenizer, rows, EXPORT_FILE_ROWS, &folder, |n| say(Message::Exported(n)))?;
@@ -226,7 +227,7 @@ pub fn train(
         if stop.load(Ordering::Relaxed) {
             bail!("stopped before the first step; nothing is to be resumed");
         }
-        write_whole(&out.join(RECIPE), recipe.to_toml()?.as_bytes())?;
+        files::write(&out.join(RECIPE), recipe.to_toml()?.as_bytes())?;
         write_config(out, &model)?;
     }
     let progress = trainer.run(
@@ -390,6 +391,6 @@ fn tokenizer_for(
             tokenizer::train(texts.iter().map(String::as_str), vocab_size)?
         }
     };
-    write_whole(&path, tokenizer.to_json()?.as_bytes())?;
+    files::write(&path, tokenizer.to_json()?.as_bytes())?;
     Ok(tokenizer)
 }

@@ -1,7 +1,7 @@
 //! Fine-tuning as its user meets it: what cannot be learnt from is refused, a killed run comes to the same end, nothing
 //! is installed that is not better, and the editor can begin and stop it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -9,23 +9,12 @@ use nestling::store::{Choice, Store};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
-use tempfile::{TempDir, tempdir};
 
-use crate::program::{Run, nestling, tiny};
+use crate::house::House;
+use crate::program::{Run, tiny};
 use crate::session::Session;
 
-/// A workspace with a data folder of its own.
-struct House {
-    folder: TempDir,
-}
-
 impl House {
-    fn new() -> House {
-        let folder = tempdir().expect("a folder");
-        std::fs::create_dir_all(folder.path().join("work")).expect("a folder");
-        House { folder }
-    }
-
     /// With code of this project, in nine commits.
     fn with_history() -> House {
         let house = House::new();
@@ -56,24 +45,9 @@ impl House {
         assert!(output.status.success(), "{output:?}");
     }
 
-    fn work(&self) -> PathBuf {
-        self.folder.path().join("work")
-    }
-
-    fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
-    }
-
-    fn program(&self) -> Command {
-        let mut command = nestling();
-        command.current_dir(self.work()).env("NESTLING_DATA", self.data());
-        command.env("XDG_CACHE_HOME", self.folder.path().join("cache"));
-        command
-    }
-
     /// A small run of the test model, with the same steps on every machine.
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.program();
+    fn finetune(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command();
         command.args(["finetune", "--json", "--no-wait", "--steps", "1", "--places", "20"]);
         command.arg("--model").arg(tiny()).args(arguments);
         command
@@ -98,27 +72,27 @@ fn refused(run: &Run, code: i32, words: &[&str]) {
 #[test]
 fn what_cannot_be_learnt_from_is_refused() {
     let house = House::new();
-    refused(&Run::of(&mut house.command(&["nowhere"])), 2, &["nowhere", "is no folder"]);
-    refused(&Run::of(&mut house.command(&[])), 3, &["no source file"]);
+    refused(&Run::of(&mut house.finetune(&["nowhere"])), 2, &["nowhere", "is no folder"]);
+    refused(&Run::of(&mut house.finetune(&[])), 3, &["no source file"]);
     house.git(&["init", "-q"]);
     std::fs::write(house.work().join("a.py"), "def area(w, h):\n    return w * h\n\n\n".repeat(60))
         .expect("a file");
-    refused(&Run::of(&mut house.command(&[])), 3, &["commit"]);
+    refused(&Run::of(&mut house.finetune(&[])), 3, &["commit"]);
     std::fs::write(house.work().join(".gitignore"), "*.py\n").expect("a file");
     house.git(&["add", "-A"]);
     house.git(&["commit", "-q", "-m", "all files ignored"]);
-    refused(&Run::of(&mut house.command(&[])), 3, &["no source file"]);
+    refused(&Run::of(&mut house.finetune(&[])), 3, &["no source file"]);
     std::fs::write(house.work().join(".gitignore"), "").expect("a file");
     house.git(&["add", "-A"]);
     house.git(&["commit", "-q", "-m", "a tiny one"]);
-    refused(&Run::of(&mut house.command(&[])), 3, &["2 KB", "at least 30 KB are needed"]);
+    refused(&Run::of(&mut house.finetune(&[])), 3, &["2 KB", "at least 30 KB are needed"]);
     assert_eq!(house.choice(), Choice::Default);
 }
 
 #[test]
 fn too_small_a_budget_says_how_much_is_needed() {
     let house = House::with_history();
-    let mut command = house.program();
+    let mut command = house.command();
     command.args(["finetune", "--budget", "1s", "--no-wait", "--model"]).arg(tiny());
     refused(&Run::of(&mut command), 3, &["budget is too small", "minutes (--budget"]);
     assert_eq!(house.choice(), Choice::Default);
@@ -137,7 +111,7 @@ fn result(run: &Run) -> Value {
 #[test]
 fn a_killed_run_comes_to_the_same_end() {
     let house = House::with_history();
-    let unbroken = Run::of(&mut house.command(&["--dry-run"]));
+    let unbroken = Run::of(&mut house.finetune(&["--dry-run"]));
     let report = result(&unbroken);
     assert_eq!(report["split"], "commits", "{report}");
     assert_eq!(report["trials"].as_array().map(Vec::len), Some(9));
@@ -148,7 +122,7 @@ fn a_killed_run_comes_to_the_same_end() {
     let state = state.folder().join(".finetune/state.json");
     assert!(!state.exists(), "nothing is left of a run that is done");
     for kill in 0..3 {
-        let mut command = house.command(&["--dry-run", "--resume"]);
+        let mut command = house.finetune(&["--dry-run", "--resume"]);
         let mut child =
             command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
         // About twenty decisions are written down; the kill comes some time after one of the next few.
@@ -169,13 +143,13 @@ fn a_killed_run_comes_to_the_same_end() {
         child.wait().expect("it ends");
         if kill == 0 {
             // Without a word about it, what was done would be lost.
-            let run = Run::of(&mut house.command(&["--dry-run"]));
+            let run = Run::of(&mut house.finetune(&["--dry-run"]));
             refused(&run, 3, &["--resume", "--fresh"]);
-            let other = Run::of(&mut house.command(&["--dry-run", "--resume", "--seed", "2"]));
+            let other = Run::of(&mut house.finetune(&["--dry-run", "--resume", "--seed", "2"]));
             refused(&other, 3, &["--fresh"]);
         }
     }
-    let last = Run::of(&mut house.command(&["--dry-run", "--resume"]));
+    let last = Run::of(&mut house.finetune(&["--dry-run", "--resume"]));
     assert_eq!(result(&last), report);
     assert_eq!(house.choice(), Choice::Default);
 }
@@ -183,7 +157,7 @@ fn a_killed_run_comes_to_the_same_end() {
 #[test]
 fn the_editor_begins_and_stops_it() {
     let house = House::with_history();
-    let mut command = house.program();
+    let mut command = house.command();
     command.arg("serve").env("NESTLING_MODEL", tiny());
     let mut session = Session::start(&mut command);
     let root = format!("file://{}", house.work().display());

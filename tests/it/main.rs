@@ -6,6 +6,7 @@ mod cli;
 mod eval;
 mod factory;
 mod finetune;
+mod house;
 mod lora;
 mod memory;
 mod offline;

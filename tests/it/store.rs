@@ -2,16 +2,16 @@
 //! after the program was killed.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nestling::store::{Choice, Store};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
-use tempfile::{TempDir, tempdir};
+use tempfile::tempdir;
 
-use crate::program::{Run, listing, nestling, project, tiny};
+use crate::house::House;
+use crate::program::{Run, listing, project, tiny};
 use crate::session::Session;
 
 /// The default model as a file.
@@ -19,35 +19,16 @@ fn base() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models/base/model.gguf")
 }
 
-/// A workspace with a file, and a data folder of its own.
-struct House {
-    folder: TempDir,
+/// A repository with a file.
+fn house() -> House {
+    let house = House::new();
+    std::fs::create_dir(house.work().join(".git")).expect("a folder");
+    let text = std::fs::read(project("rust/src/span.rs")).expect("a file of the test projects");
+    std::fs::write(house.work().join("span.rs"), text).expect("a file");
+    house
 }
 
 impl House {
-    fn new() -> House {
-        let folder = tempdir().expect("a folder");
-        std::fs::create_dir_all(folder.path().join("work/.git")).expect("a folder");
-        let text = std::fs::read(project("rust/src/span.rs")).expect("a file of the test projects");
-        std::fs::write(folder.path().join("work/span.rs"), text).expect("a file");
-        House { folder }
-    }
-
-    fn work(&self) -> PathBuf {
-        self.folder.path().join("work")
-    }
-
-    fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
-    }
-
-    fn command(&self) -> Command {
-        let mut command = nestling();
-        command.current_dir(self.work()).env("NESTLING_DATA", self.data());
-        command.env("XDG_CACHE_HOME", self.folder.path().join("cache"));
-        command
-    }
-
     fn run(&self, arguments: &[&str]) -> Run {
         Run::of(self.command().args(arguments))
     }
@@ -79,7 +60,7 @@ impl House {
 
 #[test]
 fn a_model_is_imported_used_and_removed() {
-    let house = House::new();
+    let house = house();
     assert_eq!((house.names(), house.answers().0), (vec!["default".into()], "default".into()));
     let tiny = tiny();
     let tiny = tiny.to_str().expect("UTF-8");
@@ -128,7 +109,7 @@ fn a_model_is_imported_used_and_removed() {
 
 #[test]
 fn a_gguf_file_is_imported_under_a_name_and_used_at_once() {
-    let house = House::new();
+    let house = house();
     let base = base();
     let base = base.to_str().expect("UTF-8");
     house.done(&["model", "import", base, "--name", "twin", "--use"]);
@@ -141,7 +122,7 @@ fn a_gguf_file_is_imported_under_a_name_and_used_at_once() {
 
 #[test]
 fn what_does_not_exist_is_refused_with_what_does() {
-    let house = House::new();
+    let house = house();
     let tiny = tiny();
     house.done(&["model", "import", tiny.to_str().expect("UTF-8")]);
     let before = listing(&house.data());
@@ -161,7 +142,7 @@ fn what_does_not_exist_is_refused_with_what_does() {
 
 #[test]
 fn a_model_in_use_that_is_broken_gives_way_to_the_default() {
-    let house = House::new();
+    let house = house();
     let base = base();
     house.done(&["model", "import", base.to_str().expect("UTF-8"), "--name", "twin", "--use"]);
     let folder = house.done(&["model", "path"]).stdout;
@@ -198,7 +179,7 @@ fn wait_for_model(session: &mut Session, name: &str) {
 
 #[test]
 fn a_running_server_follows_the_command_line() {
-    let house = House::new();
+    let house = house();
     let (base, tiny) = (base(), tiny());
     house.done(&["model", "import", base.to_str().expect("UTF-8"), "--name", "twin"]);
     house.done(&["model", "import", tiny.to_str().expect("UTF-8")]);
@@ -256,7 +237,7 @@ fn a_running_server_follows_the_command_line() {
 
 #[test]
 fn an_import_that_is_killed_leaves_the_old_state_or_the_new_one() {
-    let house = House::new();
+    let house = house();
     let base = base();
     let weights = std::fs::read(&base).expect("the default model");
     let workspace = Store::at(house.data()).workspace(&house.work());

@@ -1,8 +1,8 @@
-//! Files that are there as a whole or not at all, also after a crash: written beside their place, brought to the disk,
-//! moved there.
+//! Files that are there as a whole or not at all: written beside their place and moved there, so that no reader sees half
+//! of one; with [`write`] also after a crash of the machine.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,33 +11,43 @@ use anyhow::{Context, Result};
 const PREFIX: &str = ".part-";
 
 /// A name beside `path` that nobody else uses. Its process stands in it, so that leftovers can be told.
-pub(super) fn temporary(path: &Path) -> PathBuf {
+pub fn temporary(path: &Path) -> PathBuf {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!("{PREFIX}{}-{count}-{name}", std::process::id()))
 }
 
-/// Replaces a file.
-pub fn write(path: &Path, content: &[u8]) -> Result<()> {
+/// Makes or replaces a file with what `fill` writes; its folder must be there.
+///
+/// # Errors
+/// `fill` fails, or the disk: what was there before is untouched.
+pub fn replace(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
     let part = temporary(path);
-    let attempt = || -> std::io::Result<()> {
-        let mut file = File::create(&part)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&part, path)
+    let attempt = || -> Result<()> {
+        let mut out = BufWriter::new(File::create(&part)?);
+        fill(&mut out)?;
+        out.flush()?;
+        Ok(fs::rename(&part, path)?)
     };
-    let written = attempt();
-    if written.is_err() {
-        let _ = fs::remove_file(&part);
-    } else {
-        path.parent().into_iter().for_each(sync_folder);
-    }
-    written.with_context(|| format!("cannot write {}", path.display()))
+    attempt()
+        .inspect_err(|_| drop(fs::remove_file(&part)))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The same for content that is there, brought to the disk.
+pub fn write(path: &Path, content: &[u8]) -> Result<()> {
+    replace(path, |out| {
+        out.write_all(content)?;
+        out.flush()?;
+        Ok(out.get_ref().sync_all()?)
+    })?;
+    path.parent().into_iter().for_each(sync_folder);
+    Ok(())
 }
 
 /// Brings everything below a folder to the disk.
-pub(super) fn sync_all(folder: &Path) -> std::io::Result<()> {
+pub fn sync_all(folder: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.is_dir() {
@@ -51,7 +61,7 @@ pub(super) fn sync_all(folder: &Path) -> std::io::Result<()> {
 }
 
 /// Brings the names in a folder to the disk, where the system can.
-pub(super) fn sync_folder(folder: &Path) {
+pub fn sync_folder(folder: &Path) {
     if cfg!(unix)
         && let Ok(folder) = File::open(folder)
     {
@@ -60,7 +70,7 @@ pub(super) fn sync_folder(folder: &Path) {
 }
 
 /// Bytes of all files below a folder.
-pub(super) fn size(folder: &Path) -> u64 {
+pub fn size(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let sizes = entries.map(|entry| match entry.metadata() {
         Ok(metadata) if metadata.is_dir() => size(&entry.path()),
@@ -71,7 +81,7 @@ pub(super) fn size(folder: &Path) -> u64 {
 }
 
 /// Removes what processes left behind that are gone.
-pub(super) fn clear_leftovers(folder: &Path) {
+pub fn clear_leftovers(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let process = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
