@@ -97,7 +97,11 @@ pub(super) fn run(args: FinetuneArgs, model: &ModelArgs) -> Result<ExitCode> {
     bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} {elapsed_precise}")?);
     let (mut round, mut told) = (String::new(), Instant::now());
     let mut say = |news| match news {
-        News::Note(text) => bar.suspend(|| eprintln!("{text}")),
+        News::Note(text) => {
+            // Whatever comes after a word about the search is no part of its rounds.
+            round.clear();
+            bar.suspend(|| eprintln!("{text}"));
+        }
         News::Round(number, done, all) => {
             round = format!("round {number}, candidate {} of {all}: ", done + 1);
         }
