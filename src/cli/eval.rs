@@ -1,6 +1,7 @@
 //! `nestling eval`: measurements of models and of the engine.
 
 mod completion;
+mod fix;
 mod replay;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use serde_json::json;
 
 use self::completion::CompletionArgs;
 pub(super) use self::completion::share;
+use self::fix::FixArgs;
 use self::replay::ReplayArgs;
 use super::{ModelArgs, print, print_json};
 use crate::eval::completion::{Context as Known, Options, Report};
@@ -34,6 +36,8 @@ pub(super) enum EvalCommand {
     Completion(Box<CompletionArgs>),
     /// Commits typed again into the server, key by key: keys saved, suggestions wrong, time and memory
     Replay(ReplayArgs),
+    /// Files broken by one token, and how many are repaired, exactly and in what time
+    Fix(FixArgs),
     /// A line of a program, written by the model and run with the program's tests
     Infilling(InfillingArgs),
     /// The likeliest tokens after texts and how close each decision was: for comparing engines
@@ -202,6 +206,7 @@ pub(super) fn run(command: EvalCommand, args: &ModelArgs) -> Result<ExitCode> {
         }
         EvalCommand::Completion(own) => completion::measure(*own, args)?,
         EvalCommand::Replay(own) => replay::measure(own, args)?,
+        EvalCommand::Fix(own) => fix::measure(own, args)?,
         EvalCommand::Infilling(own) => {
             let (model, count) = (args.load()?, own.count);
             let mut suite = Suite::open(&own.suite, count, own.seed, &own.sandbox)?;

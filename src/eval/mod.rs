@@ -4,6 +4,7 @@ pub mod completion;
 pub mod compression;
 pub mod engine;
 pub mod fitting;
+pub mod fix;
 pub mod greedy;
 pub mod infilling;
 pub mod machine;

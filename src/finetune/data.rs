@@ -57,7 +57,7 @@ const SHARES: [[f64; 2]; 3] = [[0.8, 0.9], [0.65, 0.8], [0.4, 0.65]];
 pub const LEAST_PLACES: usize = 60;
 /// Lines that are enough, and no more than these are ever asked about.
 const GOOD_PLACES: usize = 250;
-pub(super) const MOST_PLACES: usize = 500;
+pub(super) const MOST_PLACES: usize = 2000;
 /// Bytes of source at least: what is below is copied by the memory anyway.
 const LEAST_BYTES: u64 = 30_000;
 /// Bytes of each language at most.

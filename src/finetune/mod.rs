@@ -5,6 +5,7 @@ pub mod data;
 mod judge;
 mod report;
 mod search;
+mod unexplained;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -175,7 +176,7 @@ pub fn finetune(
         seed,
     };
     let methods = affordable(&bench, watch)?;
-    let learn = bench.dataset(&data.search.learn)?;
+    let learn = bench.weighed(&data.search.learn, &original, watch)?;
     let mut judge = Judge::new(&data.search, &tokenizer, seed)?;
     let earlier = state.seconds;
     let spent = |watch: &Watch<'_>| earlier + start.elapsed().as_secs_f64() - watch.waited;
@@ -215,7 +216,7 @@ pub fn finetune(
     };
     judge.limit(plan.runs, plan.places);
     let base_events = judge.events(&original)?;
-    let base_nats = gate.nats(&base_events);
+    let base_nats = gate.nats_refitted(&base_events);
     watch.note(format!(
         "{} candidates of {} steps at first, then the best one for {}",
         plan.candidates, plan.steps, plan.long
@@ -253,7 +254,7 @@ pub fn finetune(
             for strength in STRENGTHS {
                 let model = bench.model(&trainer, true, strength)?;
                 events.push(judge.events(&model)?);
-                let nats = gate.nats(&events[strengths.len()]);
+                let nats = gate.nats_refitted(&events[strengths.len()]);
                 strengths.push((strength, nats, judge::general(&model)?));
                 watch.step("trying strengths", strengths.len(), STRENGTHS.len())?;
             }
@@ -322,7 +323,7 @@ fn judge_and_install(
     report: &mut FinetuneReport,
     watch: &mut Watch<'_>,
 ) -> Result<()> {
-    let learn = bench.dataset(&data.last.learn)?;
+    let learn = bench.weighed(&data.last.learn, &original, watch)?;
     let steps = report.long.steps;
     let (trainer, progress) = bench.train(&report.winner, &learn, ("last", steps, true), watch)?;
     report.curve = progress.curve;

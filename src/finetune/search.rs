@@ -139,6 +139,17 @@ impl Bench<'_> {
         Dataset::new(documents.clone(), self.tokenizer, config)
     }
 
+    /// As [`Bench::dataset`], each token weighed by what the memory leaves of it to the model.
+    pub(super) fn weighed(
+        &self,
+        documents: &Documents,
+        original: &Model,
+        watch: &mut Watch<'_>,
+    ) -> Result<Dataset> {
+        let gate = Gate::shipped();
+        self.dataset(&super::unexplained::weighed(documents, original, &gate, self.seed, watch)?)
+    }
+
     fn config_of(&self, method: Method, rate: f64, decay: f64) -> TrainConfig {
         let optimizer = OptimizerConfig {
             learning_rate: rate,
@@ -201,7 +212,7 @@ impl Bench<'_> {
         data: &Dataset,
         watch: &Watch<'_>,
     ) -> Result<(f64, Vec<(f64, f32)>)> {
-        let prior = if method.is_full() { 3e-4 } else { 2e-3 };
+        let prior = if method.is_full() { 3e-4 } else { 8e-3 };
         let mut trainer = self.trainer(method, prior, 0.0)?;
         let (curve, rate) =
             trainer.range_test(self.tokenizer, data, prior, RANGE_STEPS, watch.stop)?;
@@ -409,7 +420,7 @@ pub(super) fn halving(
             for &strength in strengths {
                 let model = bench.model(&trainer, false, strength)?;
                 if !is_last || judge::general(&model)? <= most_general {
-                    nats = nats.min(gate.nats(&judge.events(&model)?));
+                    nats = nats.min(gate.nats_refitted(&judge.events(&model)?));
                 }
             }
             // What forgets too much at any strength is worth what is known from the round before, and a little less.

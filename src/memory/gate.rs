@@ -167,6 +167,26 @@ impl Gate {
         shares.model * event.model + tiers.sum::<f32>()
     }
 
+    /// Nats by a gate that is fitted to the repository, as a running server does, and asked about the other half of the
+    /// events than it was fitted to.
+    pub fn nats_refitted(&self, events: &[Event]) -> f64 {
+        let (first, second) = events.split_at(events.len() / 2);
+        let sum = |learn: &[Event], judge: &[Event]| {
+            self.refitted(learn).nats(judge) * judge.len() as f64
+        };
+        (sum(first, second) + sum(second, first)) / events.len().max(1) as f64
+    }
+
+    /// The share of an event's mixed probability that the memory has not given: 1 where it knew nothing of the token,
+    /// near 0 where it alone foresaw it.
+    pub fn left_to_model(&self, event: &Event) -> f32 {
+        let shares = self.shares(&event.features);
+        // What a tier leaves open is filled up by the model, and belongs to it.
+        let counted = |p: f32| (p - event.model).max(0.0);
+        let tiers = shares.tiers.iter().zip(&event.tiers).map(|(share, &p)| share * counted(p));
+        1.0 - (tiers.sum::<f32>() / self.mixed(event).max(1e-9)).min(1.0)
+    }
+
     /// These weights fitted to a repository: they hold where it says little.
     pub fn refitted(&self, events: &[Event]) -> Gate {
         const ROUNDS: usize = 150;
@@ -285,6 +305,15 @@ mod tests {
     }
 
     #[test]
+    fn what_the_memory_foresaw_is_not_left_to_the_model() {
+        let gate = Gate::default();
+        assert!(gate.left_to_model(&event(20, true)) < 0.05);
+        assert_eq!(gate.left_to_model(&event(20, false)), 1.0);
+        let nothing = Event { features: Features::default(), tiers: [0.0; 5], model: 0.1 };
+        assert_eq!(gate.left_to_model(&nothing), 1.0);
+    }
+
+    #[test]
     fn a_fit_learns_which_matches_to_believe_and_a_prior_holds_it_back() {
         let events: Vec<Event> =
             (0..400).map(|i| if i % 2 == 0 { event(20, true) } else { event(2, false) }).collect();
@@ -294,6 +323,7 @@ mod tests {
         let share = |gate: &Gate, e: Event| gate.shares(&e.features).tiers[0];
         assert!(share(&gate, event(20, true)) > 0.9);
         assert!(share(&gate, event(2, true)) < 0.1);
+        assert!(start.nats_refitted(&events) < start.nats(&events), "other events, same habit");
         let held = start.fit(&events[..2], 300, 1e6);
         assert!((share(&held, event(2, true)) - share(&start, event(2, true))).abs() < 0.05);
     }

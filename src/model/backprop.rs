@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use self::plan::{LayerIndices, Plan, Trained};
 use super::config::{Family, ModelConfig};
 use super::lora::{LINEAR, Method};
-use super::ops::{attention, cross_entropy, linear, norm, rope, swiglu};
+use super::ops::{Targets, attention, cross_entropy, linear, norm, rope, swiglu};
 use super::parameters::Parameters;
 use super::simd::{self, vectorize};
 
@@ -106,22 +106,23 @@ impl Backprop {
         4 * (sequence * (kept + passing) + scratch)
     }
 
-    /// The mean loss in nats of the targets that count, and its gradients, which stay readable through
+    /// The mean loss in nats of the targets, weighed by what they count, and its gradients, which stay readable through
     /// [`Backprop::gradients`]. `tokens` are whole sequences, one after the other. Weights that are
     /// frozen cost none: neither products nor memory, and what lies before the first adapter is not gone
     /// back to.
     ///
     /// # Panics
     /// `weights` that are not of the method that these buffers are for.
-    pub fn loss_and_gradients(
+    pub fn loss_and_gradients<'t>(
         &mut self,
         weights: &Parameters<'_>,
         tokens: &[u32],
-        targets: &[u32],
+        targets: impl Into<Targets<'t>>,
     ) -> f32 {
         self.plan.check(weights);
-        let counted = targets.iter().filter(|&&t| t != cross_entropy::IGNORE).count().max(1);
-        let scale = 1.0 / counted as f32;
+        let targets = targets.into();
+        let counted = targets.total().max(f32::MIN_POSITIVE);
+        let scale = 1.0 / counted;
         let Backprop { plan, workers } = self;
         for worker in workers {
             // Made at the first use: a model that is only evaluated needs none.
@@ -140,7 +141,7 @@ impl Backprop {
         first.gradients.par_iter_mut().enumerate().for_each(|(i, sum)| {
             vectorize!(|| rest.iter().for_each(|w| simd::axpy(1.0, &w.gradients[i], sum)));
         });
-        (loss / counted as f64) as f32
+        (loss / f64::from(counted)) as f32
     }
 
     /// The gradients of the last loss, in the order of [`Method::tensors`].
@@ -148,9 +149,14 @@ impl Backprop {
         &self.workers[0].gradients
     }
 
-    /// The sum of the nats of the targets that count, without gradients.
-    pub fn nats(&mut self, weights: &Parameters<'_>, tokens: &[u32], targets: &[u32]) -> f64 {
-        self.each_sequence(tokens, targets, |plan, worker, tokens, targets| {
+    /// The sum of the nats of the targets, times what they count, without gradients.
+    pub fn nats<'t>(
+        &mut self,
+        weights: &Parameters<'_>,
+        tokens: &[u32],
+        targets: impl Into<Targets<'t>>,
+    ) -> f64 {
+        self.each_sequence(tokens, targets.into(), |plan, worker, tokens, targets| {
             worker.forward(plan, weights, tokens);
             worker.loss(plan, weights, targets, None);
         })
@@ -188,11 +194,11 @@ impl Backprop {
     fn each_sequence(
         &mut self,
         tokens: &[u32],
-        targets: &[u32],
-        work: impl Fn(&Plan, &mut Worker, &[u32], &[u32]) + Sync,
+        targets: Targets<'_>,
+        work: impl Fn(&Plan, &mut Worker, &[u32], Targets<'_>) + Sync,
     ) -> f64 {
         let Backprop { plan, workers } = self;
-        assert!(tokens.len() == targets.len() && tokens.len().is_multiple_of(plan.sequence));
+        assert!(tokens.len() == targets.ids.len() && tokens.len().is_multiple_of(plan.sequence));
         let share = (tokens.len() / plan.sequence).div_ceil(workers.len()).max(1) * plan.sequence;
         let sums: Vec<f64> = workers
             .par_iter_mut()
@@ -200,7 +206,7 @@ impl Backprop {
             .map(|(i, worker)| {
                 let mine = (i * share).min(tokens.len())..((i + 1) * share).min(tokens.len());
                 let pairs = tokens[mine.clone()].chunks(plan.sequence);
-                let pairs = pairs.zip(targets[mine].chunks(plan.sequence));
+                let pairs = pairs.zip(targets.range(mine).sequences(plan.sequence));
                 pairs
                     .map(|(tokens, targets)| {
                         work(plan, worker, tokens, targets);
@@ -277,7 +283,13 @@ impl Worker {
     }
 
     /// The loss of every token; with a scale also the gradient of the last hidden states.
-    fn loss(&mut self, plan: &Plan, weights: &Parameters<'_>, targets: &[u32], scale: Option<f32>) {
+    fn loss(
+        &mut self,
+        plan: &Plan,
+        weights: &Parameters<'_>,
+        targets: Targets<'_>,
+        scale: Option<f32>,
+    ) {
         let (head, width) = (plan.lm_head, plan.config.hidden_size);
         let (dh, all) = (&mut self.dh[..], &mut self.gradients);
         let gradients = scale.map(|scale| cross_entropy::Gradients {

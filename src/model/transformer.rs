@@ -6,7 +6,7 @@
 use candle_core::{D, Device, Result, Tensor};
 
 use super::config::{Family, ModelConfig};
-use super::ops::IGNORE;
+use super::ops::{IGNORE, Targets};
 use super::rope::RopeTable;
 
 /// Gives the tensor of that name and shape: a trainable variable, or a frozen weight.
@@ -213,15 +213,23 @@ impl Transformer {
         linear(&self.hidden(tokens, sequence)?, &self.lm_head)
     }
 
-    /// The mean cross-entropy in nats of `targets`; [`IGNORE`] does not count.
-    pub fn loss(&self, tokens: &[u32], targets: &[u32], sequence: usize) -> Result<Tensor> {
+    /// The mean cross-entropy in nats of `targets`, weighed by what they count.
+    pub fn loss<'t>(
+        &self,
+        tokens: &[u32],
+        targets: impl Into<Targets<'t>>,
+        sequence: usize,
+    ) -> Result<Tensor> {
+        let targets = targets.into();
         let logits = self.logits(tokens, sequence)?;
         let device = logits.device();
-        let counts: Vec<f32> = targets.iter().map(|&t| (t != IGNORE) as u8 as f32).collect();
-        let counted = counts.iter().sum::<f32>().max(1.0) as f64;
-        let picked: Vec<u32> = targets.iter().map(|&t| if t == IGNORE { 0 } else { t }).collect();
-        let picked = Tensor::from_vec(picked, (targets.len(), 1), device)?;
-        let counts = Tensor::from_vec(counts, (targets.len(), 1), device)?;
+        let places = targets.ids.len();
+        let counts: Vec<f32> = (0..places).map(|at| targets.count(at)).collect();
+        let counted = f64::from(targets.total().max(f32::MIN_POSITIVE));
+        let ids = targets.ids.iter();
+        let picked: Vec<u32> = ids.map(|&t| if t == IGNORE { 0 } else { t }).collect();
+        let picked = Tensor::from_vec(picked, (places, 1), device)?;
+        let counts = Tensor::from_vec(counts, (places, 1), device)?;
         let shifted = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?.detach())?;
         let total = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?; // (T, 1)
         let nats = ((total - shifted.gather(&picked, D::Minus1)?)? * counts)?;

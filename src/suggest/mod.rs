@@ -7,6 +7,7 @@ pub mod confidence;
 mod fallback;
 mod prompt;
 mod refit;
+pub mod repair;
 mod retrieved;
 mod rules;
 mod shape;

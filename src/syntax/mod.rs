@@ -2,6 +2,7 @@
 //! A language is one row of the table in `table.rs` and a folder of queries beside it.
 
 mod language;
+mod lexemes;
 mod lines;
 mod place;
 mod query;
@@ -10,6 +11,7 @@ mod table;
 mod tree;
 
 pub use language::{BlockStyle, Language};
+pub use lexemes::{Fault, Lexeme, LexemeKind};
 pub use place::Place;
 pub use scope::{Scope, ScopeKind};
 pub use tree::SyntaxTree;

@@ -9,6 +9,7 @@ use anyhow::{Result, bail};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use crate::model::ops::Targets;
 use crate::syntax::Language;
 use crate::tokenizer::{TokenId, Tokenizer};
 
@@ -117,12 +118,28 @@ struct Group {
 }
 
 /// Inputs and targets of some sequences, one after the other.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
     /// Token ids (batch · sequence).
     pub tokens: Vec<TokenId>,
     /// The id that follows each token.
     pub targets: Vec<u32>,
+    /// What each target counts; empty if all count 1.
+    pub counts: Vec<f32>,
+}
+
+impl Batch {
+    /// What is to be predicted.
+    pub fn targets(&self) -> Targets<'_> {
+        Targets { ids: &self.targets, counts: &self.counts }
+    }
+}
+
+/// Some tokens and what each of them counts.
+#[derive(Default)]
+struct Row {
+    ids: Vec<TokenId>,
+    counts: Vec<f32>,
 }
 
 /// Documents with the running totals of their bytes.
@@ -195,34 +212,45 @@ impl Dataset {
     /// The examples `first..first + size`, each packed full with pieces of documents.
     pub fn batch(&self, tokenizer: &Tokenizer, first: u64, size: usize) -> Batch {
         let sequence = self.config.sequence;
-        let mut batch = Batch { tokens: Vec::new(), targets: Vec::new() };
-        for row in self.rows(tokenizer, first, size) {
-            batch.tokens.extend(&row[..sequence]);
-            batch.targets.extend(&row[1..]);
+        let weighed = self.documents.list().iter().any(|d| d.counts.is_some());
+        let mut batch = Batch::default();
+        for row in self.each_row(tokenizer, first, size) {
+            batch.tokens.extend(&row.ids[..sequence]);
+            batch.targets.extend(&row.ids[1..]);
+            if weighed {
+                batch.counts.extend(&row.counts[1..]);
+            }
         }
         batch
     }
 
     /// Rows of sequence + 1 tokens: what [`Dataset::batch`] cuts into inputs and targets.
     pub(super) fn rows(&self, tokenizer: &Tokenizer, first: u64, size: usize) -> Vec<Vec<TokenId>> {
+        self.each_row(tokenizer, first, size).into_iter().map(|row| row.ids).collect()
+    }
+
+    fn each_row(&self, tokenizer: &Tokenizer, first: u64, size: usize) -> Vec<Row> {
         use rayon::prelude::*;
         (first..first + size as u64).into_par_iter().map(|i| self.row(tokenizer, i)).collect()
     }
 
-    fn row(&self, tokenizer: &Tokenizer, index: u64) -> Vec<TokenId> {
+    fn row(&self, tokenizer: &Tokenizer, index: u64) -> Row {
         let mut rng = StdRng::seed_from_u64(self.config.seed ^ index.wrapping_mul(0x9E37_79B9));
         let wanted = self.config.sequence + 1;
-        let mut row = Vec::with_capacity(wanted + 64);
-        while row.len() < wanted {
+        let mut row = Row::default();
+        while row.ids.len() < wanted {
             let document = self.draw(&mut rng);
-            let piece = self.piece(tokenizer, document, wanted - row.len(), &mut rng);
-            if piece.is_empty() {
-                // A text that cannot be read any more, and a family without headers: go on all the same.
-                row.push(0);
+            let piece = self.piece(tokenizer, document, wanted - row.ids.len(), &mut rng);
+            row.counts.extend(piece.counts(tokenizer, &self.documents.list()[document]));
+            row.ids.extend(piece.ids);
+            // A text that cannot be read any more, and a family without headers: go on all the same.
+            if piece.texts.is_empty() {
+                row.ids.push(0);
+                row.counts.push(1.0);
             }
-            row.extend(piece);
         }
-        row.truncate(wanted);
+        row.ids.truncate(wanted);
+        row.counts.truncate(wanted);
         row
     }
 

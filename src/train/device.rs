@@ -9,6 +9,7 @@ use candle_core::{Device, Tensor, Var};
 use crate::model::backprop::Backprop;
 use crate::model::config::ModelConfig;
 use crate::model::lora::Method;
+use crate::model::ops::Targets;
 use crate::model::parameters::Parameters;
 use crate::model::transformer::Transformer;
 
@@ -57,11 +58,11 @@ impl Gradients {
     }
 
     /// As [`Backprop::loss_and_gradients`].
-    pub fn loss_and_gradients(
+    pub fn loss_and_gradients<'t>(
         &mut self,
         weights: &Parameters<'_>,
         tokens: &[u32],
-        targets: &[u32],
+        targets: impl Into<Targets<'t>>,
     ) -> Result<f32> {
         let graph = match self {
             Gradients::Cpu(passes) => {
@@ -91,19 +92,19 @@ impl Gradients {
     }
 
     /// As [`Backprop::nats`].
-    pub fn nats(
+    pub fn nats<'t>(
         &mut self,
         weights: &Parameters<'_>,
         tokens: &[u32],
-        targets: &[u32],
+        targets: impl Into<Targets<'t>>,
     ) -> Result<f64> {
         match self {
             Gradients::Cpu(passes) => Ok(passes.nats(weights, tokens, targets)),
             Gradients::Graph(graph) => {
                 let (model, _) = graph.model(weights)?;
+                let targets = targets.into();
                 let mean: f32 = model.loss(tokens, targets, graph.sequence)?.to_scalar()?;
-                let counted = targets.iter().filter(|&&t| t != crate::model::ops::IGNORE).count();
-                Ok(mean as f64 * counted as f64)
+                Ok(f64::from(mean) * f64::from(targets.total()))
             }
         }
     }

@@ -45,6 +45,9 @@ pub struct Document {
     /// Bytes that were written lately: half of the pieces lie there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recent: Vec<Range<u32>>,
+    /// What the token that begins at each byte counts in the loss, in 255ths; without it each token counts 1.
+    #[serde(skip)]
+    pub counts: Option<Arc<[u8]>>,
 }
 
 fn one() -> f32 {
@@ -118,6 +121,7 @@ impl Documents {
                 related: Vec::new(),
                 weight: 1.0,
                 recent: Vec::new(),
+                counts: None,
             });
             all.push_str(text);
         }
@@ -242,6 +246,7 @@ impl Writer {
             related: Vec::new(),
             weight: 1.0,
             recent: Vec::new(),
+            counts: None,
         });
         self.length += text.len() as u64;
         Ok(())

@@ -24,6 +24,38 @@ const RECENT: f64 = 0.5;
 /// Lengths in bytes of syntax nodes that are worth a middle.
 const NODES: Range<usize> = 10..700;
 
+/// The tokens of a piece, and which of them are text of its document.
+#[derive(Default)]
+pub(super) struct Tokens {
+    pub(super) ids: Vec<TokenId>,
+    /// Which tokens, and the byte of the document that the first of them begins at; `None` for those of other
+    /// documents.
+    pub(super) texts: Vec<(Range<usize>, Option<usize>)>,
+}
+
+impl Tokens {
+    fn push(&mut self, ids: Vec<TokenId>, start: Option<usize>) {
+        self.texts.push((self.ids.len()..self.ids.len() + ids.len(), start));
+        self.ids.extend(ids);
+    }
+
+    /// What each token counts: markers and paths 1, the document's text what is said there, and nothing for
+    /// lines of others beside a document that says so.
+    pub(super) fn counts(&self, tokenizer: &Tokenizer, document: &Document) -> Vec<f32> {
+        let mut counts = vec![1.0; self.ids.len()];
+        let Some(known) = &document.counts else { return counts };
+        for (tokens, start) in &self.texts {
+            let mut byte = start.unwrap_or(usize::MAX);
+            for at in tokens.clone() {
+                let count = known.get(byte).map_or(0.0, |&count| f32::from(count) / 255.0);
+                counts[at] = count;
+                byte = byte.saturating_add(tokenizer.bytes(self.ids[at]).len());
+            }
+        }
+        counts
+    }
+}
+
 /// Some lines of a document.
 struct Piece<'a> {
     text: &'a str,
@@ -44,18 +76,22 @@ impl Dataset {
         index: usize,
         room: usize,
         rng: &mut StdRng,
-    ) -> Vec<TokenId> {
+    ) -> Tokens {
+        let mut tokens = Tokens::default();
         let document = &self.documents.list()[index];
         let text = self.documents.text(index);
         let bytes = |tokens: f64| ((tokens * self.bytes_per_token) as usize).max(1);
         let Some(layout) = tokenizer.fim() else {
-            return tokenizer.encode(lines(&text, bytes(room as f64 * 1.1), rng).text);
+            let piece = lines(&text, bytes(room as f64 * 1.1), rng);
+            tokens.push(tokenizer.encode(piece.text), Some(piece.start));
+            return tokens;
         };
         let (config, tight) = (&self.config, room < 3 * LEAST_ROOM);
         let cut = rng.random_bool(config.fim) && room >= LEAST_ROOM;
         let edit = rng.random_bool(config.edits) && room >= 2 * LEAST_ROOM;
         let beside = rng.random_bool(config.snippets) && room >= 4 * LEAST_ROOM;
-        if edit && let Some(tokens) = self.edit_pair(tokenizer, document, &text, room, rng) {
+        if edit && let Some(ids) = self.edit_pair(tokenizer, document, &text, room, rng) {
+            tokens.push(ids, None);
             return tokens;
         }
         // Pieces of all lengths, as windows are at serving time; the last one of a row fills it, and so does
@@ -79,21 +115,19 @@ impl Dataset {
             true => self.middle(document, &piece, recent.as_ref(), rng),
             false => (piece.text.len() / 2..piece.text.len(), true),
         };
-        let mut tokens = Vec::new();
         if beside {
             let before = &piece.text[..piece.text.floor_char_boundary(middle.start)];
-            tokens = self.snippets(tokenizer, document, before, room / 5 * 2, rng);
+            tokens.push(self.snippets(tokenizer, document, before, room / 5 * 2, rng), None);
         }
-        tokens.extend(tokenizer.file_header(&short_path(Path::new(&document.path))));
+        tokens.ids.extend(tokenizer.file_header(&short_path(Path::new(&document.path))));
         if cut {
             let psm = rng.random_bool(config.psm);
             let end = suffix_end(piece.text, middle.end, exact, rng);
-            let parts = (&piece.text[..end], middle);
-            tokens = fill_in_the_middle(tokenizer, layout, psm, &tokens, parts);
+            fill_in_the_middle(tokenizer, (layout, psm), &mut tokens, (&piece, end, middle));
         } else {
-            tokens.extend(tokenizer.encode(piece.text));
+            tokens.push(tokenizer.encode(piece.text), Some(piece.start));
         }
-        tokens.extend(layout.end());
+        tokens.ids.extend(layout.end());
         tokens
     }
 
@@ -274,22 +308,33 @@ fn suffix_end(text: &str, from: usize, exact: bool, rng: &mut StdRng) -> usize {
 /// the cursor's token is healed. In prefix-first order the middle is a text of its own.
 fn fill_in_the_middle(
     tokenizer: &Tokenizer,
-    layout: &FimLayout,
-    psm: bool,
-    context: &[TokenId],
-    (text, middle): (&str, Range<usize>),
-) -> Vec<TokenId> {
+    (layout, psm): (&FimLayout, bool),
+    tokens: &mut Tokens,
+    (piece, end, middle): (&Piece, usize, Range<usize>),
+) {
+    let text = &piece.text[..end];
     let suffix = tokenizer.encode(&text[middle.end..]);
+    let context = std::mem::take(&mut tokens.ids);
     // Other families know one order only.
-    if psm || !layout.prefix_is_last() {
-        let prefix = tokenizer.encode(&text[..middle.start]);
-        let prompt = FimPrompt { context, prefix: &prefix, suffix: &suffix };
-        let mut tokens = layout.psm().assemble(&prompt);
-        tokens.extend(tokenizer.encode(&text[middle]));
-        tokens
-    } else {
-        let prefix = tokenizer.encode(&text[..middle.end]);
-        layout.assemble(&FimPrompt { context, prefix: &prefix, suffix: &suffix })
+    let split = psm || !layout.prefix_is_last();
+    let prefix = tokenizer.encode(&text[..if split { middle.start } else { middle.end }]);
+    let prompt = FimPrompt { context: &context, prefix: &prefix, suffix: &suffix };
+    // A marker stands before each part.
+    let mut parts = [(&prefix, piece.start), (&suffix, piece.start + middle.end)];
+    tokens.ids = match split {
+        true => layout.psm().assemble(&prompt),
+        false => {
+            parts.reverse();
+            layout.assemble(&prompt)
+        }
+    };
+    let mut at = context.len();
+    for (part, start) in parts {
+        tokens.texts.push((at + 1..at + 1 + part.len(), Some(start)));
+        at += 1 + part.len();
+    }
+    if split {
+        tokens.push(tokenizer.encode(&text[middle.clone()]), Some(piece.start + middle.start));
     }
 }
 

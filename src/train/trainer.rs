@@ -187,7 +187,7 @@ impl Trainer {
     pub(super) fn step(&mut self, batch: &Batch, scale: f64) -> Result<(f32, f64)> {
         let trained = self.optimizer.weights();
         let weights = self.config.method.parameters(self.base.as_deref(), &trained);
-        let loss = self.gradients.loss_and_gradients(&weights, &batch.tokens, &batch.targets)?;
+        let loss = self.gradients.loss_and_gradients(&weights, &batch.tokens, batch.targets())?;
         Ok(match loss.is_finite() {
             true => (loss, self.optimizer.step(self.gradients.gradients(), scale)),
             false => (loss, f64::NAN),
@@ -251,7 +251,7 @@ impl Trainer {
             let sets = [self.optimizer.weights(), self.optimizer.averages()];
             for (sum, trained) in sums.iter_mut().zip(sets).take(1 + averaged as usize) {
                 let weights = self.config.method.parameters(self.base.as_deref(), &trained);
-                *sum += self.gradients.nats(&weights, &batch.tokens, &batch.targets)?;
+                *sum += self.gradients.nats(&weights, &batch.tokens, batch.targets())?;
             }
             if !averaged {
                 sums[1] = sums[0];
@@ -320,7 +320,7 @@ impl Trainer {
                 self.save(&beside(folder, "stable"), &progress, news);
             }
             let scale = self.config.schedule(step, progress.steps);
-            let now = std::mem::replace(&mut ready, Batch { tokens: vec![], targets: vec![] });
+            let now = std::mem::replace(&mut ready, Batch::default());
             // The examples of the next step are made while this one runs.
             let (loss, norm) = std::thread::scope(|scope| {
                 let next = scope.spawn(|| data.batch(tokenizer, (step + 1) * batch as u64, batch));

@@ -12,7 +12,7 @@ pub mod norm;
 pub mod rope;
 pub mod swiglu;
 
-pub use cross_entropy::IGNORE;
+pub use cross_entropy::{IGNORE, Targets};
 
 /// A strided view for [`gemm`]: (elements, row stride, column stride).
 pub(in crate::model) type View<'a> = (&'a [f32], usize, usize);
