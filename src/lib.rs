@@ -11,6 +11,7 @@
 //! - [`text`]: positions, edits, the text of a document.
 //! - [`syntax`]: the language table and parse trees. The only user of tree-sitter.
 //! - [`workspace`]: open documents and files, seen through a snapshot.
+//! - [`check`]: what compilers and checkers say, on a copy of the workspace.
 //! - [`tokenizer`]: byte-level BPE and the prompt layouts of model families.
 //! - [`memory`]: what the repository already says, mixed with the model at every token.
 //! - [`model`]: shapes, weights, the network twice: differentiable, and fast with a KV cache.
@@ -38,6 +39,7 @@ pub mod syntax;
 
 pub mod workspace;
 
+pub mod check;
 pub mod tokenizer;
 
 pub mod memory;

@@ -42,6 +42,17 @@ pub struct Fault {
     pub missing: Option<String>,
 }
 
+/// A node of the tree as mutations see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Its bytes.
+    pub range: Range<usize>,
+    /// Whether it may stand for a value: then something can be put around it.
+    pub is_expression: bool,
+    /// Its named children, in order.
+    pub children: Vec<Range<usize>>,
+}
+
 /// The state of nodes inside of an error (`TS_TREE_STATE_NONE`).
 const NO_STATE: u16 = u16::MAX;
 
@@ -74,6 +85,32 @@ impl SyntaxTree {
         // Line ends are tokens in some grammars; they are space here.
         lexemes.retain(|l| text.get(l.range.clone()).is_some_and(|t| !t.trim().is_empty()));
         lexemes
+    }
+
+    /// The named nodes that lie `within` a range or touch it, but do not reach over both its ends.
+    pub fn parts(&self, within: Range<usize>) -> Vec<Part> {
+        let mut parts = Vec::new();
+        let mut open = vec![self.tree.root_node()];
+        while let Some(node) = open.pop() {
+            let range = node.byte_range();
+            if range.start >= within.end || range.end <= within.start {
+                continue;
+            }
+            let children: Vec<Node> = node.children(&mut node.walk()).collect();
+            if node.is_named() && !(range.start < within.start && range.end > within.end) {
+                let kind = node.kind();
+                let named = children.iter().filter(|child| child.is_named() && !child.is_extra());
+                parts.push(Part {
+                    range,
+                    is_expression: !NO_VALUES.iter().any(|end| kind.ends_with(end)),
+                    children: named.map(|child| child.byte_range()).collect(),
+                });
+            }
+            if whole_kind(&node).is_none() {
+                open.extend(children);
+            }
+        }
+        parts
     }
 
     /// Where the text does not fit: skipped text as a whole, and missing tokens; in the order of the text.
@@ -123,6 +160,12 @@ impl SyntaxTree {
         parsed.then(|| tree.error_count(0..text.len()))
     }
 }
+
+/// Ends of the kinds of nodes that hold no value.
+const NO_VALUES: [&str; 14] = [
+    "statement", "block", "declaration", "comment", "parameters", "arguments", "type", "clause",
+    "item", "definition", "module", "source_file", "program", "list",
+];
 
 /// Strings and comments are one token, whatever the grammar makes of their inside.
 fn whole_kind(node: &Node) -> Option<LexemeKind> {

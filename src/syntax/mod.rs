@@ -11,7 +11,7 @@ mod table;
 mod tree;
 
 pub use language::{BlockStyle, Language};
-pub use lexemes::{Fault, Lexeme, LexemeKind};
+pub use lexemes::{Fault, Lexeme, LexemeKind, Part};
 pub use place::Place;
 pub use scope::{Scope, ScopeKind};
 pub use tree::SyntaxTree;

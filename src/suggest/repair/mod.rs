@@ -1,5 +1,6 @@
 //! Repairs: candidates → those that hold → the likeliest. What is offered says what was proven about it.
 
+pub mod mutations;
 pub mod syntax;
 mod weigh;
 

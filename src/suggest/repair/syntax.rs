@@ -505,7 +505,7 @@ impl<'a> Broken<'a> {
 }
 
 /// Whether a word may be a misspelling of another one: a letter too many, too few, wrong, or two swapped.
-fn is_misspelled(word: &str, of: &str) -> bool {
+pub(super) fn is_misspelled(word: &str, of: &str) -> bool {
     let (a, b): (Vec<char>, Vec<char>) = (word.chars().collect(), of.chars().collect());
     if a.len().abs_diff(b.len()) > 1 || b.len() < 2 || a == b {
         return false;

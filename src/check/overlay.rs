@@ -1,0 +1,224 @@
+//! A copy of a workspace that checkers and tests may do with as they like.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+
+use super::{Checker, Diagnostic, Ended, Finished, Program};
+
+/// Bytes that are copied at most.
+pub const MOST_BYTES: u64 = 500_000_000;
+const MOST_FILES: usize = 60_000;
+/// Folders that ignore rules leave out and that checkers need; they are linked, not copied.
+const LINKED: [&str; 4] = ["node_modules", ".venv", "venv", "vendor"];
+/// Files beside a single one that are copied with it.
+const MOST_BESIDE: usize = 200;
+
+/// A copy of a folder; gone when it is dropped.
+#[derive(Debug)]
+pub struct Overlay {
+    folder: TempDir,
+    root: PathBuf,
+    /// Where compilers put what they make; kept from one copy to the next if there is a place.
+    target: PathBuf,
+}
+
+impl Overlay {
+    /// Copies what git would track of `root`, unchanged. `store` is where compilers may keep what they make.
+    ///
+    /// # Errors
+    /// Too much to copy, no room, files that cannot be read.
+    pub fn of_project(root: &Path, store: Option<&Path>) -> Result<Overlay> {
+        let overlay = Overlay::empty(root, store)?;
+        let mut builder = ignore::WalkBuilder::new(root);
+        builder.hidden(false).require_git(false).follow_links(false);
+        builder.filter_entry(|entry| entry.file_name() != ".git");
+        let (mut files, mut bytes) = (0, 0);
+        for entry in builder.build() {
+            let Ok(entry) = entry else { continue };
+            let Some(kind) = entry.file_type() else { continue };
+            let Ok(below) = entry.path().strip_prefix(root) else { continue };
+            let to = overlay.folder.path().join(below);
+            if kind.is_dir() {
+                fs::create_dir_all(&to)?;
+            } else if kind.is_file() {
+                (files, bytes) = (files + 1, bytes + entry.metadata().map_or(0, |m| m.len()));
+                if files > MOST_FILES || bytes > MOST_BYTES {
+                    bail!(
+                        "{} is too large to be copied for checks: more than {MOST_FILES} files or {} MB",
+                        root.display(),
+                        MOST_BYTES / 1_000_000
+                    );
+                }
+                copy(entry.path(), &to)?;
+            }
+        }
+        for name in LINKED {
+            let (from, to) = (root.join(name), overlay.folder.path().join(name));
+            if from.is_dir() && !to.exists() {
+                link(&from, &to);
+            }
+        }
+        Ok(overlay)
+    }
+
+    /// Copies a file and those of its kind beside it.
+    ///
+    /// # Errors
+    /// See [`Overlay::of_project`].
+    pub fn of_file(file: &Path, store: Option<&Path>) -> Result<Overlay> {
+        let folder = file.parent().unwrap_or(Path::new("."));
+        let overlay = Overlay::empty(folder, store)?;
+        let alike = |path: &PathBuf| path.is_file() && path.extension() == file.extension();
+        let beside = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        for path in beside.filter(alike).take(MOST_BESIDE).chain([file.to_path_buf()]) {
+            if let Some(name) = path.file_name() {
+                copy(&path, &overlay.folder.path().join(name))?;
+            }
+        }
+        Ok(overlay)
+    }
+
+    fn empty(root: &Path, store: Option<&Path>) -> Result<Overlay> {
+        let folder = tempfile::Builder::new().prefix("nestling-check-").tempdir();
+        let folder = folder.context("cannot make a folder for checks; free some space")?;
+        let target = match store {
+            Some(store) => store.to_path_buf(),
+            None => folder.path().join(".nestling-target"),
+        };
+        Ok(Overlay { folder, root: root.to_path_buf(), target })
+    }
+
+    /// The folder that was copied.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The copy.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes one file of the copy; `name` is its path below the root.
+    ///
+    /// # Errors
+    /// A full disk.
+    pub fn write(&self, name: &str, text: &str) -> Result<()> {
+        let path = self.folder.path().join(name);
+        fs::write(&path, text).with_context(|| format!("cannot write {}; free some space", path.display()))
+    }
+
+    /// Runs a command in the copy.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn run(
+        &self,
+        program: &Program,
+        limit: Duration,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<Finished> {
+        let variables = [("CARGO_TARGET_DIR", self.target.as_path())];
+        let finished = program.run(self.folder.path(), &variables, limit, is_wanted);
+        finished.with_context(|| format!("cannot run {program:?}"))
+    }
+
+    /// What a checker says of the project, or of the file `name`.
+    ///
+    /// # Errors
+    /// It cannot be started, hangs, or prints what cannot be understood.
+    pub fn check(
+        &self,
+        checker: &Checker,
+        name: &str,
+        limit: Duration,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<Vec<Diagnostic>> {
+        let out = self.folder.path().join(".nestling-out");
+        let word = |word: &&str| match *word {
+            "{file}" => name.to_string(),
+            "{out}" => out.display().to_string(),
+            other => other.to_string(),
+        };
+        let program = Program::Direct(checker.command.iter().map(word).collect());
+        let finished = self.run(&program, limit, is_wanted)?;
+        match finished.end {
+            Ended::OutOfTime => bail!("{} took more than {} s", checker.name, limit.as_secs_f32()),
+            Ended::Cancelled => bail!("cancelled"),
+            Ended::Itself(success) => {
+                let found = checker.format.read(&finished, self.folder.path(), name);
+                if !success && found.iter().all(|d| !d.is_error) {
+                    let says = finished.stderr.lines().chain(finished.stdout.lines());
+                    let says = says.map(str::trim).find(|line| !line.is_empty()).unwrap_or("nothing");
+                    bail!("{} failed and said: {says}", checker.name);
+                }
+                Ok(found)
+            }
+        }
+    }
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    if let Some(folder) = to.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
+    // The user's file may be read-only; the copy is ours.
+    let mut permissions = fs::metadata(to)?.permissions();
+    if permissions.readonly() {
+        #[cfg(unix)]
+        std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o644);
+        #[cfg(not(unix))]
+        permissions.set_readonly(false);
+        fs::set_permissions(to, permissions)?;
+    }
+    // Build tools trust times.
+    let time = fs::metadata(from)?.modified()?;
+    let _ = fs::File::options().write(true).open(to).and_then(|file| file.set_modified(time));
+    Ok(())
+}
+
+fn link(from: &Path, to: &Path) {
+    #[cfg(unix)]
+    let linked = std::os::unix::fs::symlink(from, to);
+    #[cfg(windows)]
+    let linked = std::os::windows::fs::symlink_dir(from, to);
+    if let Err(error) = linked {
+        tracing::info!("{} is not linked: {error}", from.display());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_copy_has_what_git_would_track_and_the_original_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        fs::create_dir_all(root.join("src/deep")).unwrap();
+        fs::create_dir_all(root.join("node_modules/x")).unwrap();
+        fs::create_dir_all(root.join("target")).unwrap();
+        for (name, text) in [
+            (".gitignore", "target\nnode_modules\n"),
+            ("src/deep/a.py", "x = 1\n"),
+            ("node_modules/x/i.js", "1"),
+            ("target/b.py", "y"),
+        ] {
+            fs::write(root.join(name), text).unwrap();
+        }
+        let overlay = Overlay::of_project(root, None).unwrap();
+        let read = |name: &str| fs::read_to_string(overlay.path().join(name)).ok();
+        assert_eq!(read("src/deep/a.py").as_deref(), Some("x = 1\n"));
+        assert_eq!(read("target/b.py"), None);
+        assert_eq!(read("node_modules/x/i.js").as_deref(), Some("1"));
+        overlay.write("src/deep/a.py", "x = 2\n").unwrap();
+        assert_eq!(fs::read_to_string(root.join("src/deep/a.py")).unwrap(), "x = 1\n");
+        let path = overlay.path().to_path_buf();
+        drop(overlay);
+        assert!(!path.exists() && root.join("node_modules/x/i.js").exists());
+    }
+}

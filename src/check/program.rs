@@ -1,0 +1,181 @@
+//! Runs a command with a limit on time and output; it and all that it started are gone afterwards.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+/// Bytes of output that are kept.
+const MOST_OUTPUT: usize = 8 << 20;
+
+/// A command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// A program with arguments.
+    Direct(Vec<String>),
+    /// A line for the shell.
+    Shell(String),
+}
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// By itself, successfully or not.
+    Itself(bool),
+    /// It took too long.
+    OutOfTime,
+    /// Nobody wanted it any more.
+    Cancelled,
+}
+
+/// What a command left.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// How it ended.
+    pub end: Ended,
+    /// What it printed, and complained.
+    pub stdout: String,
+    /// See `stdout`.
+    pub stderr: String,
+}
+
+impl Program {
+    /// Runs it in a folder, with these variables besides the own ones.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn run(
+        &self,
+        folder: &Path,
+        variables: &[(&str, &Path)],
+        limit: Duration,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> std::io::Result<Finished> {
+        let mut command = match self {
+            Program::Direct(words) => {
+                let mut command = Command::new(words.first().map_or("", String::as_str));
+                command.args(words.iter().skip(1));
+                command
+            }
+            Program::Shell(line) if cfg!(windows) => {
+                let mut command = Command::new("cmd");
+                command.args(["/C", line]);
+                command
+            }
+            Program::Shell(line) => {
+                let mut command = Command::new("sh");
+                command.args(["-c", line]);
+                command
+            }
+        };
+        command.current_dir(folder).stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.envs(variables.iter().copied());
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let mut child = command.spawn()?;
+        let stdout = child.stdout.take().map(reader);
+        let stderr = child.stderr.take().map(reader);
+        let (start, mut pause) = (Instant::now(), Duration::from_millis(1));
+        let end = loop {
+            if let Some(status) = child.try_wait()? {
+                break Ended::Itself(status.success());
+            }
+            let end = match () {
+                () if start.elapsed() >= limit => Ended::OutOfTime,
+                () if !is_wanted() => Ended::Cancelled,
+                () => {
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(Duration::from_millis(10));
+                    continue;
+                }
+            };
+            kill(&mut child);
+            break end;
+        };
+        // What it left behind in its group would hold the pipes.
+        kill(&mut child);
+        Ok(Finished { end, stdout: text(stdout), stderr: text(stderr) })
+    }
+}
+
+#[cfg(unix)]
+fn kill(child: &mut std::process::Child) {
+    // SAFETY: takes numbers only; the group is the child's own, and gone if it says so.
+    unsafe {
+        libc::kill(-(child.id() as i32), libc::SIGKILL);
+    }
+    let _ = child.wait();
+}
+
+#[cfg(not(unix))]
+fn kill(child: &mut std::process::Child) {
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+type Reader = (Arc<Mutex<Vec<u8>>>, JoinHandle<()>);
+
+/// Reads to the end, so that nobody waits for us; what is too much is forgotten.
+fn reader(mut pipe: impl Read + Send + 'static) -> Reader {
+    let kept: Arc<Mutex<Vec<u8>>> = Arc::default();
+    let own = kept.clone();
+    let thread = std::thread::spawn(move || {
+        let mut buffer = [0; 8192];
+        while let Ok(count @ 1..) = pipe.read(&mut buffer) {
+            let mut kept = own.lock();
+            let room = MOST_OUTPUT - kept.len();
+            kept.extend_from_slice(&buffer[..count.min(room)]);
+        }
+    });
+    (kept, thread)
+}
+
+fn text(reader: Option<Reader>) -> String {
+    let Some((kept, thread)) = reader else { return String::new() };
+    // A process that left its group may hold the pipe; it is not waited for.
+    let deadline = Instant::now() + Duration::from_millis(500);
+    while !thread.is_finished() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    String::from_utf8_lossy(&kept.lock()).into_owned()
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    fn shell(line: &str, limit: u64) -> Finished {
+        let program = Program::Shell(line.into());
+        program.run(Path::new("/"), &[], Duration::from_millis(limit), &|| true).unwrap()
+    }
+
+    #[test]
+    fn output_and_success_are_told_apart() {
+        let done = shell("echo out; echo err >&2; exit 3", 5000);
+        assert_eq!((done.end, &*done.stdout, &*done.stderr), (Ended::Itself(false), "out\n", "err\n"));
+        assert_eq!(shell("true", 5000).end, Ended::Itself(true));
+    }
+
+    #[test]
+    fn what_hangs_is_ended_with_its_children() {
+        let start = Instant::now();
+        assert_eq!(shell("sleep 30 & sleep 30", 100).end, Ended::OutOfTime);
+        assert!(start.elapsed() < Duration::from_secs(5));
+        let program = Program::Shell("sleep 30".into());
+        let ended = program.run(Path::new("/"), &[], Duration::from_secs(30), &|| false).unwrap();
+        assert_eq!(ended.end, Ended::Cancelled);
+    }
+
+    #[test]
+    fn a_flood_is_cut_and_a_missing_program_is_an_error() {
+        let done = shell("head -c 20000000 /dev/zero", 20_000);
+        assert_eq!(done.stdout.len(), MOST_OUTPUT);
+        let missing = Program::Direct(vec!["no-such-program".into()]);
+        assert!(missing.run(Path::new("/"), &[], Duration::from_secs(1), &|| true).is_err());
+    }
+}
