@@ -110,7 +110,7 @@ pub(super) fn run(args: CompleteArgs, model: &ModelArgs) -> Result<ExitCode> {
 }
 
 /// The repository that a file belongs to; nothing for a file outside of any.
-fn repository(file: &Path) -> Option<PathBuf> {
+pub(super) fn repository(file: &Path) -> Option<PathBuf> {
     let file = std::fs::canonicalize(file).ok()?;
     let above = file.ancestors().skip(1);
     let marks = [".git", "Cargo.toml", "pyproject.toml", "package.json", "go.mod"];

@@ -4,6 +4,7 @@ mod complete;
 mod doctor;
 mod eval;
 mod finetune;
+mod fix;
 mod generate;
 mod memory;
 mod model;
@@ -11,6 +12,7 @@ mod neighbour;
 mod quantize;
 mod serve;
 mod train;
+mod trust;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -50,6 +52,10 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Complete the code at a place in a file
     Complete(complete::CompleteArgs),
+    /// Repair files: what is broken, what checkers find, what tests show; differences on stdout, or --apply
+    Fix(fix::FixArgs),
+    /// Allow checkers to run code of a workspace, on a copy of it
+    Trust(trust::TrustArgs),
     /// Continue a text
     Generate(generate::GenerateArgs),
     /// The models of a workspace: which is in use, what it is, another one
@@ -161,6 +167,8 @@ pub fn run() -> ExitCode {
     let result = match args.command {
         Command::Serve(own) => serve::run(own, &args.model),
         Command::Complete(own) => complete::run(own, &args.model),
+        Command::Fix(own) => fix::run(own, &args.model),
+        Command::Trust(own) => trust::run(own),
         Command::Generate(own) => generate::run(own, &args.model),
         Command::Model(own) => model::run(own, &args.model),
         Command::Doctor(own) => doctor::run(own, &args.model),

@@ -15,7 +15,7 @@ use super::statistics::{self, Figure, percentile};
 use super::texts::Repository;
 use crate::generation::{CancelToken, Model};
 use crate::memory::FocusCache;
-use crate::suggest::repair::{Scale, syntax_repairs};
+use crate::suggest::repair::{Weigher, syntax_repairs};
 use crate::syntax::{Language, Lexeme, LexemeKind, SyntaxTree};
 use crate::text::{Text, TextEdit, apply};
 
@@ -128,7 +128,7 @@ pub fn fix(
             };
             let text = Text::new(broken.0.as_str());
             let start = Instant::now();
-            let mut scale = model.as_ref().zip(kv.as_mut()).map(|(model, kv)| Scale {
+            let mut weigher = model.as_ref().zip(kv.as_mut()).map(|(model, kv)| Weigher {
                 model,
                 kv,
                 memory: memories[number].as_deref(),
@@ -136,7 +136,7 @@ pub fn fix(
                 name: &file.path,
             });
             let cancel = CancelToken::new();
-            let repairs = syntax_repairs((&tree, &text), None, scale.as_mut(), LIMIT, &cancel);
+            let repairs = syntax_repairs((&tree, &text), None, weigher.as_mut(), LIMIT, &cancel);
             let milliseconds = 1e3 * start.elapsed().as_secs_f64();
             let result = |edit: &TextEdit| apply(&broken.0, std::slice::from_ref(edit));
             let right = |edit: &TextEdit| result(edit) == file.text;

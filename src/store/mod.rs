@@ -35,6 +35,7 @@ pub const FOLDER_VARIABLE: &str = "NESTLING_DATA";
 const USE_FILE: &str = "use.json";
 const ROOT_FILE: &str = "root";
 const TYPING_FILE: &str = "typing";
+const TRUST_FILE: &str = "trusted";
 const LONGEST_NAME: usize = 80;
 
 /// All that is kept for all workspaces.
@@ -256,6 +257,32 @@ impl Workspace {
         Ok(was_in_use)
     }
 
+    /// Whether the user has said that code of this workspace may be run.
+    pub fn is_trusted(&self) -> bool {
+        let noted = fs::read_to_string(self.folder.join(TRUST_FILE)).unwrap_or_default();
+        // Two paths might share a hash: the whole one is compared.
+        !noted.is_empty() && Path::new(noted.trim_end_matches('\n')) == self.root
+    }
+
+    /// Notes whether code of this workspace may be run.
+    ///
+    /// # Errors
+    /// A data folder that cannot be written.
+    pub fn set_trusted(&self, is_trusted: bool) -> Result<()> {
+        let file = self.folder.join(TRUST_FILE);
+        if is_trusted {
+            fs::create_dir_all(&self.folder)
+                .with_context(|| format!("cannot make {}", self.folder.display()))?;
+            return files::write(&file, format!("{}\n", self.root.display()).as_bytes());
+        }
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", file.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Notes that the user types here now, once a second at most. Workspaces without models for which nobody has asked
     /// are passed over, so that nothing is left of a folder that was only looked at.
     pub fn touch_typing(&self) {
@@ -292,6 +319,11 @@ impl Installed {
     pub fn text(&self, file: &str) -> Option<String> {
         fs::read_to_string(self.folder.join(file)).ok()
     }
+}
+
+/// A number for a path that stays the same from version to version.
+pub fn path_hash(path: &Path) -> u64 {
+    stable_hash(path.as_os_str().as_encoded_bytes())
 }
 
 /// The repository around a path; a home folder under version control is none.

@@ -9,11 +9,14 @@ use crate::generation::{
     CancelToken, Finish, Flow, GenerateOptions, Generated, Generation, Generator,
 };
 use crate::memory::{Focus, FocusCache, Gate, Memory, Mixing, fingerprint};
+use crate::model::kv_cache::KvCache;
 use crate::syntax::SyntaxTree;
 use crate::text::TextEdit;
+use crate::workspace::Document;
 
 use super::confidence::{Beginning, Confidence, beginnings, is_half};
 use super::prompt;
+use super::repair::Weigher;
 use super::refit::Refit;
 use super::retrieved::{self, Retrieved};
 use super::rules::{Extent, Rules};
@@ -97,6 +100,8 @@ pub struct ModelCompleter {
     focus: FocusCache,
     beginnings: (String, Vec<Beginning>),
     refit: Refit,
+    /// Keys and values of texts that are weighed.
+    weighed: Option<KvCache>,
 }
 
 impl ModelCompleter {
@@ -114,6 +119,7 @@ impl ModelCompleter {
             focus: FocusCache::default(),
             beginnings: Default::default(),
             refit: Refit::default(),
+            weighed: None,
         }
     }
 
@@ -253,6 +259,56 @@ impl Completer for ModelCompleter {
 }
 
 impl ModelCompleter {
+    /// Gives `work` what weighs texts of a document that is called `name`.
+    pub(super) fn with_weigher<R>(
+        &mut self,
+        document: &Document,
+        name: &str,
+        work: impl FnOnce(&mut Weigher<'_>) -> R,
+    ) -> R {
+        let model = self.generator.model();
+        let kv = self.weighed.get_or_insert_with(|| model.engine.new_cache());
+        let path = document.path.as_deref().unwrap_or(Path::new(""));
+        let known = self.memories.iter().find(|known| path.starts_with(known.memory.root()));
+        let known = known.or(self.memories.last()).filter(|_| self.options.memory);
+        let memory = known.map(|known| &*known.memory);
+        work(&mut Weigher { model, kv, memory, cache: &mut self.focus, name })
+    }
+
+    /// The lines around a place as the model corrects them, seeing them; `None` for families that never learnt it, or
+    /// where it has nothing to say.
+    pub(super) fn corrected(
+        &mut self,
+        document: &Document,
+        within: Range<usize>,
+        cancel: &CancelToken,
+    ) -> Option<(Range<usize>, String)> {
+        const LINES: usize = 8;
+        const AROUND: usize = 1_200;
+        let (text, source) = (&document.text, document.text.as_str());
+        let first = text.line_of(within.start);
+        let last = text.line_of(within.end.saturating_sub(1).max(within.start)).min(first + LINES);
+        let range = text.line_range(first).start..text.line_range(last).end;
+        let from = source.floor_char_boundary(range.start.saturating_sub(AROUND));
+        let to = source.floor_char_boundary((range.end + AROUND / 2).min(source.len()));
+        let tokenizer = self.generator.model().tokenizer.clone();
+        let path = prompt::short_path(document.path.as_deref().unwrap_or(Path::new("")));
+        let parts = [&source[from..range.start], &source[range.clone()], &source[range.end..to]];
+        let tokens = tokenizer.repair_prompt(&path, parts[0], parts[1], parts[2])?;
+        let max_tokens = tokenizer.encode(parts[1]).len() + 24;
+        if tokens.len() + max_tokens >= self.generator.model().engine.context() {
+            return None;
+        }
+        let prompt = crate::generation::Prompt { tokens, ..Default::default() };
+        let options = GenerateOptions { max_tokens, ..GenerateOptions::default() };
+        let mut rule = |_: Generated<'_>| Flow::Continue;
+        let key = format!("{} corrected", document.uri);
+        let written = self.generator.generate(&key, &prompt, &options, None, &mut rule, cancel);
+        self.generator.forget(&key);
+        let written = written.ok().filter(|written| written.finish == Finish::End)?;
+        Some((range, written.text))
+    }
+
     /// Counts a memory from now on, in place of the one of the same folder.
     fn take_in(&mut self, memory: Arc<Memory>) {
         self.memories.retain(|known| known.memory.root() != memory.root());

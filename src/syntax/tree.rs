@@ -41,6 +41,11 @@ impl SyntaxTree {
         Some(SyntaxTree { language, tree, current: true })
     }
 
+    /// The tree of another text in the same language.
+    pub fn language_tree(&self, text: &str) -> Option<SyntaxTree> {
+        SyntaxTree::parse(self.language, text)
+    }
+
     /// Parses like [`SyntaxTree::parse`], but the limit is one of work, not of time: the answer depends on
     /// the text alone, however busy the machine.
     pub fn parse_steadily(language: &'static Language, text: &str) -> Option<SyntaxTree> {

@@ -67,9 +67,18 @@ impl Source {
     /// to another path as it was did not change. A file that git cannot compare, because a clone lacks its
     /// content, is left out with a word in the log.
     pub fn changes(&self, from: &str, to: &str) -> Result<Vec<Change>> {
-        let options = ["--no-color", "--no-ext-diff", "--no-textconv", "-M", from, to, "--"];
-        let list = ["diff", "--raw", "-z", "--diff-filter=AMR"];
-        let list = self.git_output(&[&list, &options[..]].concat())?;
+        let options = |renames| {
+            ["--no-color", "--no-ext-diff", "--no-textconv", renames, from, to, "--"]
+        };
+        let list = |renames| {
+            let list = ["diff", "--raw", "-z", "--diff-filter=AMR"];
+            self.git_output(&[&list[..], &options(renames)].concat())
+        };
+        // A clone that lacks contents can still tell what was moved unchanged.
+        let (list, options) = match list("-M") {
+            Ok(found) => (found, options("-M")),
+            Err(_) => (list("-M100%")?, options("-M100%")),
+        };
         let mut fields = list.split('\0');
         let mut changes = Vec::new();
         while let Some((header, old)) = fields.next().zip(fields.next()) {

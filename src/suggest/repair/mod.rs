@@ -1,6 +1,8 @@
 //! Repairs: candidates → those that hold → the likeliest. What is offered says what was proven about it.
 
+mod fix;
 pub mod mutations;
+mod propose;
 pub mod syntax;
 mod weigh;
 
@@ -11,19 +13,21 @@ use crate::generation::CancelToken;
 use crate::syntax::SyntaxTree;
 use crate::text::Text;
 
+pub use fix::{Check, Evidence, Fixed, Fixing, Outcome, fix};
+pub use propose::{Ask, Origin, Proposal, proposals};
 pub use syntax::{Candidate, Change};
-pub use weigh::Scale;
+pub use weigh::Weigher;
 
 /// Candidates that the model is asked about.
 const MOST_WEIGHED: usize = 40;
 /// Share of the time for the parser; the rest is the model's.
 const PARSING: f64 = 0.4;
 
-/// Repairs of broken syntax, likeliest first. `scale` weighs them; without it the parser alone decides.
+/// Repairs of broken syntax, likeliest first. `weigher` weighs them; without it the parser alone decides.
 pub fn syntax_repairs(
     (tree, text): (&SyntaxTree, &Text),
     within: Option<Range<usize>>,
-    scale: Option<&mut Scale<'_>>,
+    weigher: Option<&mut Weigher<'_>>,
     limit: Duration,
     cancel: &CancelToken,
 ) -> Vec<Candidate> {
@@ -34,10 +38,10 @@ pub fn syntax_repairs(
     }
     found.sort_by(|a, b| b.worth.total_cmp(&a.worth));
     found.truncate(MOST_WEIGHED);
-    if let Some(scale) = scale {
+    if let Some(weigher) = weigher {
         let edits: Vec<_> = found.iter().map(|candidate| &candidate.edit).collect();
         let go_on = || start.elapsed() < limit && !cancel.is_cancelled();
-        match scale.gains(text, &edits, &go_on) {
+        match weigher.gains(text, &edits, &go_on) {
             Ok(gains) => {
                 for (candidate, gain) in found.iter_mut().zip(gains) {
                     // What there was no time for comes after what was weighed.

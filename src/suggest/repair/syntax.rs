@@ -39,6 +39,19 @@ pub struct Candidate {
     pub worth: f32,
 }
 
+impl Candidate {
+    /// What it does, in a few words.
+    pub fn title(&self) -> String {
+        let token = super::propose::short(&self.token);
+        match self.change {
+            Change::Insert => format!("add `{token}`"),
+            Change::Undouble | Change::Delete => format!("remove `{token}`"),
+            Change::Swap => format!("swap `{token}` with the next word"),
+            Change::Replace => format!("write `{token}`"),
+        }
+    }
+}
+
 /// Tokens around the ends of an error that are looked at.
 const BEFORE: usize = 5;
 const AFTER: usize = 7;

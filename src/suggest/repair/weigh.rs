@@ -21,7 +21,7 @@ const MOST_TOKENS: usize = 96;
 const AROUND: usize = 30_000;
 
 /// What judges texts.
-pub struct Scale<'a> {
+pub struct Weigher<'a> {
     /// The network.
     pub model: &'a Model,
     /// Keys and values, kept between calls.
@@ -34,7 +34,7 @@ pub struct Scale<'a> {
     pub name: &'a str,
 }
 
-impl Scale<'_> {
+impl Weigher<'_> {
     /// Nats that each edit of `text` gains; `None` where the model cannot tell, or `go_on` says that it is late.
     pub fn gains(
         &mut self,

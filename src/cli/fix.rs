@@ -1,0 +1,308 @@
+//! `nestling fix`: repairs files, on a copy first; shows the differences, or writes them with `--apply`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+use similar::TextDiff;
+
+use super::complete::repository;
+use super::train::parse_duration;
+use super::{ModelArgs, print, print_json, store, wrong_use};
+use crate::check::{Checker, Overlay, Program};
+use crate::generation::CancelToken;
+use crate::memory::walk;
+use crate::store::Store;
+use crate::suggest::repair::{Check, Fixing, Outcome, fix};
+use crate::suggest::{Completer, ModelCompleter};
+use crate::syntax::Language;
+use crate::workspace::{Document, read_file};
+
+#[derive(clap::Args)]
+pub(super) struct FixArgs {
+    /// Files, or folders whose files are looked at
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Seek mistakes that only tests show in the function or lines around this line
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    line: Option<u64>,
+    /// A command that must succeed, in a copy of the project; instead of the checkers that are known
+    #[arg(long, value_name = "CMD")]
+    check: Option<String>,
+    /// A command that runs the tests, in a copy of the project
+    #[arg(long, value_name = "CMD")]
+    test: Option<String>,
+    /// Write what was validated into the files
+    #[arg(long)]
+    apply: bool,
+    /// Time for each file, as in 30s or 2m
+    #[arg(long, default_value = "60s", value_parser = parse_duration)]
+    time: f64,
+    /// Let parser and checkers decide alone
+    #[arg(long)]
+    no_model: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: FixArgs, model: &ModelArgs) -> Result<ExitCode> {
+    let mut files = Vec::new();
+    for path in &args.paths {
+        if !path.exists() {
+            return Ok(wrong_use(format!("{}: no such file or folder", path.display())));
+        }
+        match path.is_dir() {
+            true => {
+                let known = |name: &str| Language::by_path(Path::new(name)).is_some();
+                let found = walk::walk(path).into_iter().filter(|file| known(&file.name));
+                files.extend(found.map(|file| (path.join(&file.name), true)));
+            }
+            false => files.push((path.clone(), false)),
+        }
+    }
+    if args.line.is_some() && (files.len() != 1 || args.paths[0].is_dir()) {
+        return Ok(wrong_use("--line goes with one file"));
+    }
+    let mut completer = match args.no_model {
+        true => None,
+        false => Some(model.load_for(&args.paths[0])?.completer()),
+    };
+    let mut projects: BTreeMap<PathBuf, Project> = BTreeMap::new();
+    let (mut results, mut unread) = (Vec::new(), Vec::new());
+    for (path, from_folder) in &files {
+        let mut document = match read_file(path) {
+            Ok(document) => document,
+            // Of a folder, what cannot be read is passed over.
+            Err(error) if *from_folder => {
+                unread.push(error.to_string());
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        document.path = std::fs::canonicalize(path).ok().or(document.path);
+        let file = document.path.clone().unwrap_or_else(|| path.clone());
+        let root = root_of(&file, document.language, &args);
+        let key = root.clone().unwrap_or_else(|| file.clone());
+        if !projects.contains_key(&key) {
+            projects.insert(key.clone(), Project::new(root.as_deref(), &file, &args)?);
+            if let (Some(root), Some(completer)) = (&root, &mut completer) {
+                remember(completer, root);
+            }
+        }
+        let project = &projects[&key];
+        results.push((path.clone(), project.fix(&document, completer.as_mut(), &args)?));
+    }
+    for message in unread {
+        eprintln!("nestling: {message}");
+    }
+    report(&args, &results)
+}
+
+/// The root of the project that a file is checked in; none for a file on its own.
+fn root_of(file: &Path, language: Option<&Language>, args: &FixArgs) -> Option<PathBuf> {
+    if args.check.is_some() || args.test.is_some() {
+        return repository(file);
+    }
+    let wanted = crate::check::CHECKERS.iter().filter(|checker| {
+        language.is_some_and(|language| checker.languages.contains(&language.name))
+    });
+    let marks: Vec<&str> = wanted.filter_map(|checker| checker.project).collect();
+    let within = repository(file)?;
+    // The outermost: members of a workspace are checked with it.
+    let folders = file.ancestors().skip(1).take_while(|folder| folder.starts_with(&within));
+    folders.filter(|f| marks.iter().any(|mark| f.join(mark).exists())).last().map(Path::to_path_buf)
+}
+
+fn remember(completer: &mut ModelCompleter, root: &Path) {
+    if let Some(memory) = completer.remember(root) {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        if let Err(error) = memory.update(threads, &|_| {}, &|| true) {
+            tracing::warn!("the repository is not known: {error:#}");
+        }
+    }
+}
+
+/// A copy of a project, and what may be run in it.
+struct Project {
+    root: PathBuf,
+    overlay: Overlay,
+    check: Option<Program>,
+    test: Option<Program>,
+    is_trusted: bool,
+}
+
+impl Project {
+    fn new(root: Option<&Path>, file: &Path, args: &FixArgs) -> Result<Project> {
+        let trust = Store::of_user().map(|store| store.workspace(file));
+        let is_trusted = trust.is_some_and(|workspace| workspace.is_trusted());
+        // What compilers make is kept, so that the second time is quick.
+        let kept = store().map(|store| store.join("checks")).zip(root);
+        let kept = kept.map(|(store, root)| {
+            let name = root.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            store.join(format!("{name}-{:016x}", crate::store::path_hash(root)))
+        });
+        let overlay = match root {
+            Some(root) => Overlay::of_project(root, kept.as_deref())?,
+            None => Overlay::of_file(file, None)?,
+        };
+        let root = overlay.root().to_path_buf();
+        // Commands of the user run where they would have run.
+        let here = std::env::current_dir().unwrap_or_default();
+        let below = here.canonicalize().unwrap_or(here);
+        let below = below.strip_prefix(&root).unwrap_or(Path::new("")).to_path_buf();
+        let program = |line: &String| match below.as_os_str().is_empty() {
+            true => Program::Shell(line.clone()),
+            false => Program::Shell(format!(
+                "cd '{}' && {line}",
+                below.display().to_string().replace('\'', r"'\''")
+            )),
+        };
+        let (check, test) = (args.check.as_ref().map(program), args.test.as_ref().map(program));
+        Ok(Project { root, overlay, check, test, is_trusted })
+    }
+
+    fn fix(
+        &self,
+        document: &Document,
+        completer: Option<&mut ModelCompleter>,
+        args: &FixArgs,
+    ) -> Result<Outcome> {
+        let file = document.path.as_deref().unwrap_or(Path::new(""));
+        let Some(name) = walk::name_below(&self.root, file) else {
+            bail!("{}: its name is not UTF-8. Rename it.", file.display());
+        };
+        let mut withheld = Vec::new();
+        let checks: Vec<Check<'_>> = match (&self.check, document.language) {
+            (Some(program), _) => vec![Check::Own(program)],
+            (None, Some(language)) => {
+                let mut known = Checker::of(&self.root, language.name);
+                known.retain(|checker| {
+                    let allowed = self.is_trusted || !checker.runs_code;
+                    if !allowed {
+                        withheld.push(format!(
+                            "{} is not run, because it runs code of the project: allow it with nestling trust {}",
+                            checker.name,
+                            self.root.display()
+                        ));
+                    }
+                    allowed
+                });
+                known.into_iter().map(Check::Known).collect()
+            }
+            (None, None) => Vec::new(),
+        };
+        let within = args.line.map(|line| {
+            let line = (line as usize - 1).min(document.text.line_count() - 1);
+            let lines = document.text.line_range(line);
+            let scopes = document.tree.as_ref().map(|tree| tree.scopes(document.text.as_str(), lines.start));
+            let function = scopes.into_iter().flatten().rev().find(|scope| {
+                scope.kind == crate::syntax::ScopeKind::Function
+            });
+            function.map_or(lines, |scope| scope.range)
+        });
+        let cancel = CancelToken::new();
+        let fixing = Fixing {
+            overlay: &self.overlay,
+            name: &name,
+            checks: &checks,
+            test: self.test.as_ref(),
+            within,
+            limit: Duration::from_secs_f64(args.time),
+            cancel: &cancel,
+        };
+        let mut told = Instant::now();
+        let mut say = |what: &str| {
+            if told.elapsed() > Duration::from_secs(1) {
+                eprintln!("{name}: {what}");
+                told = Instant::now();
+            }
+        };
+        let mut outcome = fix(completer, document, &fixing, &mut say);
+        outcome.notes.extend(withheld);
+        Ok(outcome)
+    }
+}
+
+fn report(args: &FixArgs, results: &[(PathBuf, Outcome)]) -> Result<ExitCode> {
+    let mut applied = Vec::new();
+    if args.apply {
+        for (path, outcome) in results.iter().filter(|(_, o)| o.before != o.after) {
+            write(path, outcome)?;
+            applied.push(path);
+        }
+    }
+    let left: usize = results.iter().map(|(_, outcome)| outcome.left.len()).sum();
+    let failing = results.iter().any(|(_, outcome)| outcome.tests == Some(false));
+    if args.json {
+        let files: Vec<_> = results
+            .iter()
+            .map(|(path, outcome)| {
+                json!({
+                    "path": path,
+                    "fixed": outcome.fixed,
+                    "left": outcome.left,
+                    "tests": outcome.tests,
+                    "notes": outcome.notes,
+                    "applied": applied.contains(&path),
+                    "diff": diff(path, outcome),
+                })
+            })
+            .collect();
+        print_json(&json!({ "files": files, "version": env!("CARGO_PKG_VERSION") }))?;
+    } else {
+        for (path, outcome) in results {
+            if !args.apply {
+                print(&diff(path, outcome))?;
+            }
+            for fixed in &outcome.fixed {
+                eprintln!(
+                    "{}:{}: {} ({}): {}",
+                    path.display(),
+                    fixed.line,
+                    fixed.title,
+                    fixed.evidence,
+                    fixed.problem
+                );
+            }
+            for message in outcome.left.iter().map(|left| format!("not repaired: {left}")).chain(outcome.notes.clone()) {
+                eprintln!("{}: {message}", path.display());
+            }
+            if outcome.tests == Some(false) {
+                eprintln!("{}: not repaired: the tests fail", path.display());
+            }
+        }
+        let changes: usize = results.iter().map(|(_, outcome)| outcome.fixed.len()).sum();
+        let written = if args.apply { ", written" } else { "" };
+        eprintln!("{changes} repaired{written}, {left} left, in {} file(s)", results.len());
+    }
+    Ok(if left > 0 || failing { ExitCode::from(1) } else { ExitCode::SUCCESS })
+}
+
+/// Writes a repaired file, unless somebody else has.
+fn write(path: &Path, outcome: &Outcome) -> Result<()> {
+    let now = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mark = if now.starts_with('\u{feff}') { "\u{feff}" } else { "" };
+    if now[mark.len()..] != outcome.before {
+        bail!("{} was changed meanwhile and is left alone: run the command again", path.display());
+    }
+    let permissions = std::fs::metadata(path)?.permissions();
+    if permissions.readonly() {
+        bail!("{} is read-only and is left alone", path.display());
+    }
+    // A link stays one.
+    let place = std::fs::canonicalize(path)?;
+    crate::files::write(&place, format!("{mark}{}", outcome.after).as_bytes())?;
+    std::fs::set_permissions(&place, permissions)?;
+    Ok(())
+}
+
+fn diff(path: &Path, outcome: &Outcome) -> String {
+    let name = path.display().to_string();
+    let (old, new) = (format!("a/{name}"), format!("b/{name}"));
+    let diff = TextDiff::from_lines(&outcome.before, &outcome.after);
+    diff.unified_diff().context_radius(3).header(&old, &new).to_string()
+}

@@ -1,0 +1,404 @@
+//! Repairs a file until its checkers and tests have nothing more to say: one error after the other, each change tried
+//! on a copy first. What was proven is kept beside each change.
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::propose::{Ask, Origin, Proposal, proposals};
+use crate::check::{Checker, Diagnostic, Ended, Overlay, Program, is_better};
+use crate::generation::CancelToken;
+use crate::suggest::ModelCompleter;
+use crate::text::{Text, apply};
+use crate::workspace::{Document, Snapshot};
+
+/// What says whether a file is right.
+#[derive(Clone, Copy, Debug)]
+pub enum Check<'a> {
+    /// A row of the table.
+    Known(&'a Checker),
+    /// The user's own command: it must succeed, and may print where it does not.
+    Own(&'a Program),
+}
+
+/// What was proven of a change; each includes the ones before it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase", tag = "proof", content = "of")]
+pub enum Evidence {
+    /// Nothing.
+    None,
+    /// There are fewer errors in its parse.
+    Parses,
+    /// A checker does not find this any more, and nothing new.
+    Checks(String),
+    /// The tests pass.
+    Tests,
+}
+
+impl std::fmt::Display for Evidence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Evidence::None => f.write_str("nothing proven"),
+            Evidence::Parses => f.write_str("parses"),
+            Evidence::Checks(what) => write!(f, "checks: {what} gone"),
+            Evidence::Tests => f.write_str("tests pass"),
+        }
+    }
+}
+
+/// A change that was made.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Fixed {
+    /// Line, from 1.
+    pub line: usize,
+    /// What was wrong.
+    pub problem: String,
+    /// What it does.
+    pub title: String,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// What was proven.
+    pub evidence: Evidence,
+}
+
+/// What became of a file.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// The text before.
+    pub before: String,
+    /// And after.
+    pub after: String,
+    /// The changes.
+    pub fixed: Vec<Fixed>,
+    /// What is still wrong, in words.
+    pub left: Vec<String>,
+    /// Whether the tests passed in the end; `None` without tests.
+    pub tests: Option<bool>,
+    /// What went wrong with checkers and tests themselves.
+    pub notes: Vec<String>,
+}
+
+/// How a file is repaired.
+pub struct Fixing<'a> {
+    /// A copy of its project; the file lies there under `name`.
+    pub overlay: &'a Overlay,
+    /// The file's path below the root.
+    pub name: &'a str,
+    /// What checks it.
+    pub checks: &'a [Check<'a>],
+    /// What tests it.
+    pub test: Option<&'a Program>,
+    /// Where mistakes may be sought that no checker places; all of the file by default.
+    pub within: Option<Range<usize>>,
+    /// Time for all of it.
+    pub limit: Duration,
+    /// Set to stop.
+    pub cancel: &'a CancelToken,
+}
+
+/// Errors of one file that are worked on at most.
+const MOST_ERRORS: usize = 60;
+/// Proposals for one error that a checker is asked about.
+const MOST_CHECKED: usize = 24;
+/// Time in which proposals for one error are made.
+const THINKING: Duration = Duration::from_millis(1500);
+/// The same for all of a file that fails its tests, as a share of the time there is.
+const SEARCHING: f64 = 0.3;
+/// One run of a checker takes no longer.
+const LONGEST_CHECK: Duration = Duration::from_secs(60);
+/// And one of the tests.
+const LONGEST_TEST: Duration = Duration::from_secs(20);
+
+/// Repairs `document`. The file in the copy has the result in the end; nothing else is written.
+pub fn fix(
+    mut completer: Option<&mut ModelCompleter>,
+    document: &Document,
+    fixing: &Fixing<'_>,
+    say: &mut dyn FnMut(&str),
+) -> Outcome {
+    let mut run = Run {
+        fixing,
+        document: document.clone(),
+        outcome: Outcome { before: document.text.as_str().into(), ..Outcome::default() },
+        deadline: Instant::now() + fixing.limit,
+    };
+    run.repair_syntax(completer.as_deref_mut(), say);
+    if run.syntax_errors() == 0 {
+        for check in fixing.checks {
+            run.repair_checked(completer.as_deref_mut(), check, say);
+        }
+        run.repair_tested(completer, say);
+    } else {
+        run.outcome.left.push("syntax errors that no single change repairs".into());
+    }
+    run.outcome.after = run.document.text.as_str().into();
+    if let Err(error) = fixing.overlay.write(fixing.name, &run.outcome.after) {
+        run.outcome.notes.push(format!("{error:#}"));
+    }
+    run.outcome
+}
+
+struct Run<'a> {
+    fixing: &'a Fixing<'a>,
+    document: Document,
+    outcome: Outcome,
+    deadline: Instant,
+}
+
+impl Run<'_> {
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.deadline || self.fixing.cancel.is_cancelled()
+    }
+
+    fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    fn syntax_errors(&self) -> usize {
+        self.document.tree.as_ref().map_or(0, |tree| tree.error_count(0..self.document.text.len()))
+    }
+
+    fn ask(
+        &self,
+        completer: Option<&mut ModelCompleter>,
+        within: Range<usize>,
+        diagnostic: Option<&Diagnostic>,
+        limit: Duration,
+    ) -> Vec<Proposal> {
+        let document = self.document.clone().into();
+        let snapshot = Snapshot { document, others: Vec::new(), recent_edits: Vec::new() };
+        let ask = Ask {
+            snapshot: &snapshot,
+            name: self.fixing.name,
+            within,
+            diagnostic,
+            limit: limit.min(self.left()),
+            writes: true,
+        };
+        proposals(completer, &ask, self.fixing.cancel)
+    }
+
+    fn with(&self, proposal: &Proposal) -> String {
+        apply(self.document.text.as_str(), &proposal.edits)
+    }
+
+    fn take(&mut self, proposal: &Proposal, problem: String, evidence: Evidence) {
+        let start = proposal.edits.iter().map(|edit| edit.range.start).min().unwrap_or(0);
+        self.outcome.fixed.push(Fixed {
+            line: self.document.text.line_of(start) + 1,
+            problem,
+            title: proposal.title.clone(),
+            origin: proposal.origin,
+            evidence,
+        });
+        let text = self.with(proposal);
+        self.set(&text);
+    }
+
+    fn set(&mut self, text: &str) {
+        self.document.text = Text::new(text);
+        self.document.tree = None;
+        self.document.catch_up();
+    }
+
+    fn repair_syntax(
+        &mut self,
+        mut completer: Option<&mut ModelCompleter>,
+        say: &mut dyn FnMut(&str),
+    ) {
+        for _ in 0..MOST_ERRORS {
+            let errors = self.syntax_errors();
+            if errors == 0 || self.is_over() {
+                return;
+            }
+            say("syntax");
+            let all = 0..self.document.text.len();
+            let found = self.ask(completer.as_deref_mut(), all, None, THINKING);
+            let Some(best) = found.into_iter().find(|proposal| proposal.errors < errors) else {
+                return;
+            };
+            self.take(&best, "syntax error".into(), Evidence::Parses);
+        }
+    }
+
+    /// What a check says of a text; a message if it cannot say anything.
+    fn check(&self, check: &Check<'_>, text: &str) -> Result<Vec<Diagnostic>> {
+        let Fixing { overlay, name, cancel, .. } = self.fixing;
+        overlay.write(name, text)?;
+        let limit = LONGEST_CHECK.min(self.left());
+        let is_wanted = || !cancel.is_cancelled();
+        match check {
+            Check::Known(checker) => overlay.check(checker, name, limit, &is_wanted),
+            Check::Own(program) => {
+                let finished = overlay.run(program, limit, &is_wanted)?;
+                let mut found = crate::check::Format::Lines.read(&finished, overlay.path(), name);
+                found.retain(|diagnostic| diagnostic.is_error);
+                match finished.end {
+                    Ended::Itself(true) => Ok(Vec::new()),
+                    Ended::Itself(false) if found.is_empty() => Ok(vec![Diagnostic {
+                        path: (*name).into(),
+                        is_error: true,
+                        message: "the check fails".into(),
+                        ..Diagnostic::default()
+                    }]),
+                    Ended::Itself(false) => Ok(found),
+                    Ended::OutOfTime => {
+                        anyhow::bail!("the check took more than {} s", limit.as_secs())
+                    }
+                    Ended::Cancelled => anyhow::bail!("cancelled"),
+                }
+            }
+        }
+    }
+
+    fn repair_checked(
+        &mut self,
+        mut completer: Option<&mut ModelCompleter>,
+        check: &Check<'_>,
+        say: &mut dyn FnMut(&str),
+    ) {
+        let name = match check {
+            Check::Known(checker) => checker.name,
+            Check::Own(_) => "the check",
+        };
+        say(name);
+        let mut now = match self.check(check, self.document.text.as_str()) {
+            Ok(found) => found,
+            Err(error) => {
+                self.outcome.notes.push(format!("{error:#}"));
+                return;
+            }
+        };
+        let own = |d: &Diagnostic| d.is_error && d.path == self.fixing.name;
+        let (mut given_up, mut seen) = (HashSet::new(), HashSet::new());
+        for _ in 0..MOST_ERRORS {
+            // A set of errors that was there before would come again and again.
+            let mut keys: Vec<String> = now.iter().map(|d| format!("{:?}", d.key())).collect();
+            keys.sort();
+            if !seen.insert(keys) || self.is_over() {
+                break;
+            }
+            let key = |d: &Diagnostic| format!("{:?} {:?}", d.key(), d.span.start);
+            let Some(error) = now.iter().find(|d| own(d) && !given_up.contains(&key(d))).cloned()
+            else {
+                break;
+            };
+            say(&format!("{name}: {}", error.name()));
+            let within = error.span.bytes(&self.document.text);
+            let within = self.lines_around(within);
+            let found = self.ask(completer.as_deref_mut(), within, Some(&error), THINKING);
+            let mut better = None;
+            for proposal in found.into_iter().take(MOST_CHECKED) {
+                if self.is_over() {
+                    break;
+                }
+                if let Ok(after) = self.check(check, &self.with(&proposal))
+                    && is_better(&now, &after, &error)
+                {
+                    // What merely removes something is right too easily: anything else comes first.
+                    let deletes = proposal.only_deletes() && proposal.origin != Origin::Checker;
+                    if !deletes {
+                        better = Some((proposal, after));
+                        break;
+                    }
+                    better.get_or_insert((proposal, after));
+                }
+            }
+            match better {
+                Some((proposal, after)) => {
+                    let evidence = Evidence::Checks(error.name());
+                    self.take(&proposal, error.message.clone(), evidence);
+                    now = after;
+                    given_up.clear();
+                }
+                None => {
+                    given_up.insert(key(&error));
+                    seen.clear();
+                }
+            }
+        }
+        let left = now.iter().filter(|d| own(d));
+        let left = left.map(|d| format!("line {}: {}", d.span.start.0 + 1, d.message));
+        self.outcome.left.extend(left);
+    }
+
+    /// The place of an error with its whole lines, a few of them.
+    fn lines_around(&self, within: Range<usize>) -> Range<usize> {
+        const MOST: usize = 3;
+        let text = &self.document.text;
+        let first = text.line_of(within.start);
+        let last = text.line_of(within.end.max(within.start + 1) - 1).min(first + MOST - 1);
+        text.line_range(first).start..text.line_range(last).end
+    }
+
+    fn repair_tested(
+        &mut self,
+        completer: Option<&mut ModelCompleter>,
+        say: &mut dyn FnMut(&str),
+    ) {
+        let Some(test) = self.fixing.test else { return };
+        say("tests");
+        let (overlay, name) = (self.fixing.overlay, self.fixing.name);
+        match passes(overlay, name, self.document.text.as_str(), test, self.left()) {
+            Ok(true) => {
+                self.outcome.tests = Some(true);
+                self.outcome.fixed.iter_mut().for_each(|fixed| fixed.evidence = Evidence::Tests);
+                return;
+            }
+            Ok(false) => self.outcome.tests = Some(false),
+            Err(error) => {
+                self.outcome.notes.push(format!("{error:#}"));
+                return;
+            }
+        }
+        let within = self.fixing.within.clone().unwrap_or(0..self.document.text.len());
+        say("what could make the tests pass");
+        let found = self.ask(completer, within, None, self.left().mul_f64(SEARCHING));
+        say(&format!("{} changes, until the tests pass", found.len()));
+        if let Some(at) = self.first_that_passes(&found, test) {
+            self.take(&found[at], "the tests fail".into(), Evidence::Tests);
+            self.outcome.tests = Some(true);
+        }
+    }
+
+    /// The first proposal with which the tests pass, tried two at a time.
+    fn first_that_passes(&self, found: &[Proposal], test: &Program) -> Option<usize> {
+        let (next, best) = (AtomicUsize::new(0), AtomicUsize::new(usize::MAX));
+        let work = |overlay: &Overlay| {
+            loop {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                if at >= found.len() || at > best.load(Ordering::Relaxed) || self.is_over() {
+                    return;
+                }
+                let text = self.with(&found[at]);
+                if passes(overlay, self.fixing.name, &text, test, self.left()).unwrap_or(false) {
+                    best.fetch_min(at, Ordering::Relaxed);
+                }
+            }
+        };
+        let second = Overlay::of_project(self.fixing.overlay.path(), None).ok();
+        std::thread::scope(|scope| {
+            if let Some(second) = &second {
+                scope.spawn(move || work(second));
+            }
+            work(self.fixing.overlay);
+        });
+        Some(best.into_inner()).filter(|&at| at < found.len())
+    }
+}
+
+fn passes(
+    overlay: &Overlay,
+    name: &str,
+    text: &str,
+    test: &Program,
+    limit: Duration,
+) -> Result<bool> {
+    overlay.write(name, text)?;
+    let limit = LONGEST_TEST.min(limit.max(Duration::from_millis(100)));
+    Ok(overlay.run(test, limit, &|| true)?.end == Ended::Itself(true))
+}

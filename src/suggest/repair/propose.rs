@@ -1,0 +1,321 @@
+//! What could repair a place, from all sources: the compiler's own suggestions, the parser, mutations, the model.
+//! Model and memory weigh them all; nothing here is proven yet.
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use super::mutations::{self, mutations};
+use super::syntax_repairs;
+use crate::check::Diagnostic;
+use crate::generation::CancelToken;
+use crate::suggest::{Completer, CompletionRequest, ModelCompleter, Progress, Trigger};
+use crate::syntax::SyntaxTree;
+use crate::text::{Text, TextEdit, apply};
+use crate::workspace::{Document, Snapshot};
+
+/// Where a proposal comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// A checker proposed it.
+    Checker,
+    /// The parser takes it.
+    Syntax,
+    /// It undoes a kind of mistake.
+    Mutation,
+    /// The model wrote it.
+    Model,
+}
+
+/// A change that may repair a place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proposal {
+    /// The edits of the document.
+    pub edits: Vec<TextEdit>,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// What it does, in a few words.
+    pub title: String,
+    /// Nats that speak for it.
+    pub worth: f32,
+    /// Errors of the parse afterwards.
+    pub errors: usize,
+}
+
+impl Proposal {
+    /// Whether it only takes something away.
+    pub fn only_deletes(&self) -> bool {
+        self.edits.iter().all(|edit| edit.new_text.trim().is_empty())
+    }
+}
+
+/// What is to be repaired.
+pub struct Ask<'a> {
+    /// The document and what is open beside it.
+    pub snapshot: &'a Snapshot,
+    /// The document's name below the root.
+    pub name: &'a str,
+    /// Where the mistake may lie.
+    pub within: Range<usize>,
+    /// What was said about it.
+    pub diagnostic: Option<&'a Diagnostic>,
+    /// Time to think.
+    pub limit: Duration,
+    /// Whether the model may write code of its own.
+    pub writes: bool,
+}
+
+/// Parses and weighings take about so long; more are not begun than fit.
+const WEIGHING: Duration = Duration::from_millis(5);
+/// Nats for a suggestion of a checker, which knows more than any model here.
+const CERTAIN: f32 = 30.0;
+const SUGGESTED: f32 = 10.0;
+
+/// Proposals, likeliest first.
+pub fn proposals(
+    mut completer: Option<&mut ModelCompleter>,
+    ask: &Ask<'_>,
+    cancel: &CancelToken,
+) -> Vec<Proposal> {
+    let start = Instant::now();
+    let document = &ask.snapshot.document;
+    let text = &document.text;
+    let mut all = Vec::new();
+    if let Some(diagnostic) = ask.diagnostic {
+        all.extend(suggested(diagnostic, ask.name, text));
+    }
+    let Some(tree) = &document.tree else { return all };
+    let errors = tree.error_count(0..text.len());
+    for proposal in &mut all {
+        proposal.errors = errors_after(tree, text, &proposal.edits).unwrap_or(usize::MAX);
+    }
+    if errors > 0 {
+        all.extend(repaired_syntax(completer.as_deref_mut(), ask, tree, cancel));
+    } else {
+        let rest = ask.limit.saturating_sub(start.elapsed());
+        all.extend(mutated(completer.as_deref_mut(), ask, tree, rest.mul_f64(0.7), cancel));
+        if let Some(completer) = completer
+            && ask.writes
+            && !cancel.is_cancelled()
+        {
+            all.extend(written(completer, ask, tree, cancel));
+        }
+    }
+    let mut seen = HashSet::new();
+    all.sort_by(|a, b| b.worth.total_cmp(&a.worth));
+    all.retain(|proposal| {
+        let after = apply(text.as_str(), &proposal.edits);
+        proposal.errors <= errors && after != text.as_str() && seen.insert(after)
+    });
+    all
+}
+
+/// What the checker itself proposes, as far as it concerns this document.
+fn suggested(diagnostic: &Diagnostic, name: &str, text: &Text) -> Vec<Proposal> {
+    let own = diagnostic.suggestions.iter().enumerate().filter(|(_, suggestion)| {
+        suggestion.edits.iter().all(|(path, ..)| path == name) && !suggestion.edits.is_empty()
+    });
+    let proposal = |(rank, suggestion): (usize, &crate::check::Suggestion)| Proposal {
+        edits: suggestion
+            .edits
+            .iter()
+            .map(|(_, span, new)| TextEdit { range: span.bytes(text), new_text: new.clone() })
+            .collect(),
+        origin: Origin::Checker,
+        title: suggestion.message.clone(),
+        worth: if suggestion.is_certain { CERTAIN } else { SUGGESTED } - rank as f32,
+        errors: 0,
+    };
+    own.map(proposal).collect()
+}
+
+fn repaired_syntax(
+    completer: Option<&mut ModelCompleter>,
+    ask: &Ask<'_>,
+    tree: &SyntaxTree,
+    cancel: &CancelToken,
+) -> Vec<Proposal> {
+    let text = &ask.snapshot.document.text;
+    let within = Some(ask.within.clone());
+    let place = (tree, text);
+    let mut found = match completer {
+        Some(completer) => completer.with_weigher(&ask.snapshot.document, ask.name, |weigher| {
+            syntax_repairs(place, within, Some(weigher), ask.limit, cancel)
+        }),
+        None => syntax_repairs(place, within, None, ask.limit, cancel),
+    };
+    found.truncate(12);
+    let proposal = |candidate: super::Candidate| Proposal {
+        title: candidate.title(),
+        edits: vec![candidate.edit],
+        origin: Origin::Syntax,
+        worth: candidate.worth,
+        errors: candidate.errors,
+    };
+    found.into_iter().map(proposal).collect()
+}
+
+fn mutated(
+    completer: Option<&mut ModelCompleter>,
+    ask: &Ask<'_>,
+    tree: &SyntaxTree,
+    limit: Duration,
+    cancel: &CancelToken,
+) -> Vec<Proposal> {
+    let start = Instant::now();
+    let text = &ask.snapshot.document.text;
+    let undefined = ask.diagnostic.and_then(|d| quoted(&d.message));
+    let all = mutations(tree, text, ask.within.clone(), undefined);
+    let errors = tree.error_count(0..text.len());
+    let fits = |mutation: &mutations::Mutation| {
+        let in_time = start.elapsed() < limit / 2;
+        let left = in_time.then(|| tree.errors_after(text, &mutation.edit)).flatten();
+        left.filter(|&left| left <= errors).map(|left| (mutation.clone(), left))
+    };
+    let mut kept: Vec<_> = all.iter().filter_map(fits).collect();
+    if let Some(completer) = completer {
+        let most = (limit.as_secs_f64() / WEIGHING.as_secs_f64()) as usize;
+        kept.truncate(most.max(8));
+        let edits: Vec<&TextEdit> = kept.iter().map(|(mutation, _)| &mutation.edit).collect();
+        let go_on = || start.elapsed() < limit && !cancel.is_cancelled();
+        let gains = completer.with_weigher(&ask.snapshot.document, ask.name, |weigher| {
+            weigher.gains(text, &edits, &go_on)
+        });
+        let gains = gains.unwrap_or_else(|error| {
+            tracing::error!(%error, "mutations are not weighed");
+            Vec::new()
+        });
+        for ((mutation, _), gain) in kept.iter_mut().zip(gains) {
+            mutation.worth += gain.unwrap_or(-20.0);
+        }
+    }
+    let proposal = |(mutation, errors): (mutations::Mutation, usize)| Proposal {
+        title: title(text, &mutation.edit, mutation.rule),
+        edits: vec![mutation.edit],
+        origin: Origin::Mutation,
+        worth: mutation.worth,
+        errors,
+    };
+    kept.into_iter().map(proposal).collect()
+}
+
+/// Lines and ends of lines of the place, written by the model without seeing what stands there; and the place as the
+/// model corrects it, seeing it.
+fn written(
+    completer: &mut ModelCompleter,
+    ask: &Ask<'_>,
+    tree: &SyntaxTree,
+    cancel: &CancelToken,
+) -> Vec<Proposal> {
+    /// Lines that are written anew at most.
+    const LINES: usize = 6;
+    let document = &ask.snapshot.document;
+    let (text, source) = (&document.text, document.text.as_str());
+    let mut holes: Vec<Range<usize>> = Vec::new();
+    let first = text.line_of(ask.within.start);
+    let last = text.line_of(ask.within.end.saturating_sub(1).max(ask.within.start));
+    for line in (first..=last).take(LINES) {
+        let range = text.line_range(line);
+        let content = source[range.clone()].trim_end();
+        let start = range.start + content.len() - content.trim_start().len();
+        if content.trim().is_empty() {
+            continue;
+        }
+        let end = range.start + content.len();
+        holes.push(start..end);
+        // From where the mistake was seen.
+        if start < ask.within.start && ask.within.start < end {
+            holes.push(ask.within.start..end);
+        }
+    }
+    let mut found = Vec::new();
+    let mut push = |edit: TextEdit, worth: f32| {
+        let errors = tree.errors_after(text, &edit).unwrap_or(usize::MAX);
+        let title = format!("write `{}`", short(edit.new_text.trim()));
+        let edits = vec![edit];
+        found.push(Proposal { edits, origin: Origin::Model, title, worth, errors });
+    };
+    for hole in holes {
+        if cancel.is_cancelled() {
+            break;
+        }
+        let without = [&source[..hole.start], &source[hole.end..]].concat();
+        let mut emptied: Document = (**document).clone();
+        emptied.text = Text::new(without);
+        emptied.tree = tree.language_tree(emptied.text.as_str());
+        let request = CompletionRequest {
+            snapshot: Snapshot { document: emptied.into(), ..ask.snapshot.clone() },
+            offset: hole.start,
+            trigger: Trigger::Invoked,
+            items: 3,
+            selected: None,
+            precision: None,
+        };
+        let answer = completer.complete(&request, &Progress::new(), cancel);
+        for suggestion in answer.suggestions {
+            // On the document with what the hole held.
+            let edit = suggestion.edit;
+            let behind = edit.range.end.saturating_sub(hole.start);
+            let range = edit.range.start.min(hole.start)..hole.end + behind;
+            let edit = TextEdit { range, new_text: edit.new_text };
+            push(edit, suggestion.probability.max(1e-6).ln() - 1.0);
+        }
+    }
+    if let Some((range, new_text)) = completer.corrected(document, ask.within.clone(), cancel) {
+        push(TextEdit { range, new_text }, -1.0);
+    }
+    found
+}
+
+/// The first thing in quotes of a message: mostly the name that it is about.
+pub(super) fn quoted(message: &str) -> Option<&str> {
+    let quote = |c: char| "`'\"‘’“”".contains(c);
+    let start = message.find(quote)?;
+    let inside = &message[start + message[start..].chars().next()?.len_utf8()..];
+    let name = &inside[..inside.find(quote)?];
+    (!name.is_empty()).then_some(name)
+}
+
+fn title(text: &Text, edit: &TextEdit, rule: &str) -> String {
+    let old = text.as_str()[edit.range.clone()].trim();
+    let new = edit.new_text.trim();
+    match (old.is_empty(), new.is_empty()) {
+        (true, _) => format!("{rule}: add `{}`", short(new)),
+        (_, true) => format!("{rule}: remove `{}`", short(old)),
+        _ => format!("{rule}: `{}` instead of `{}`", short(new), short(old)),
+    }
+}
+
+/// One line of a few words.
+pub(super) fn short(text: &str) -> String {
+    const LONGEST: usize = 40;
+    let line = text.lines().next().unwrap_or("");
+    let cut: String = line.chars().take(LONGEST).collect();
+    if cut.len() < text.len() { format!("{}…", cut.trim_end()) } else { cut }
+}
+
+fn errors_after(tree: &SyntaxTree, text: &Text, edits: &[TextEdit]) -> Option<usize> {
+    match edits {
+        [edit] => tree.errors_after(text, edit),
+        _ => {
+            let after = apply(text.as_str(), edits);
+            let tree = tree.language_tree(&after)?;
+            Some(tree.error_count(0..after.len()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_in_a_message_is_found_in_all_quotes() {
+        assert_eq!(quoted("cannot find value `größe` in this scope"), Some("größe"));
+        assert_eq!(quoted("undefined name 'x'"), Some("x"));
+        assert_eq!(quoted("‘y’ undeclared"), Some("y"));
+        assert_eq!(quoted("expected `"), None);
+        assert_eq!(quoted("nothing"), None);
+    }
+}
