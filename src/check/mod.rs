@@ -75,7 +75,11 @@ impl Diagnostic {
         const LONGEST: usize = 40;
         self.code.clone().unwrap_or_else(|| {
             let short: String = self.message.chars().take(LONGEST).collect();
-            if short.len() < self.message.len() { format!("{}…", short.trim_end()) } else { short }
+            if short.len() < self.message.len() {
+                format!("{}…", short.trim_end())
+            } else {
+                short
+            }
         })
     }
 

@@ -41,7 +41,9 @@ impl Format {
                 .collect(),
             Format::Rustc => json_lines(stderr).filter_map(|line| rustc(&line)).collect(),
             Format::Python => python(stderr, file).into_iter().collect(),
-            Format::Ruff => json(stdout).as_array().into_iter().flatten().filter_map(ruff).collect(),
+            Format::Ruff => {
+                json(stdout).as_array().into_iter().flatten().filter_map(ruff).collect()
+            }
             Format::Pyright => {
                 let report = json(stdout);
                 let list = report["generalDiagnostics"].as_array();
@@ -133,7 +135,8 @@ fn rustc(message: &Value) -> Option<Diagnostic> {
             }
         }
         if !edits.is_empty() {
-            suggestions.insert(0, Suggestion { message: text(&child["message"])?, edits, is_certain });
+            suggestions
+                .insert(0, Suggestion { message: text(&child["message"])?, edits, is_certain });
         }
     }
     // The likeliest first, as the compiler lists them.
@@ -220,7 +223,10 @@ fn tsc(line: &str) -> Option<Diagnostic> {
     let (place, rest) = line.split_once("): ")?;
     let (path, place) = place.rsplit_once('(')?;
     let (line, column) = place.split_once(',')?;
-    let at = (line.parse::<usize>().ok()?.checked_sub(1)?, column.parse::<usize>().ok()?.checked_sub(1)?);
+    let at = (
+        line.parse::<usize>().ok()?.checked_sub(1)?,
+        column.parse::<usize>().ok()?.checked_sub(1)?,
+    );
     let (kind, message) = rest.split_once(": ")?;
     let (severity, code) = kind.split_once(' ')?;
     Some(Diagnostic {
@@ -234,11 +240,13 @@ fn tsc(line: &str) -> Option<Diagnostic> {
 }
 
 fn node(stderr: &str, file: &str) -> Option<Diagnostic> {
-    let line = stderr.lines().find_map(|line| line.rsplit_once(':')?.1.trim().parse::<usize>().ok())?;
+    let line =
+        stderr.lines().find_map(|line| line.rsplit_once(':')?.1.trim().parse::<usize>().ok())?;
     let line = line.checked_sub(1)?;
     let message = stderr.lines().find(|line| line.contains("Error: "))?;
     let (code, message) = message.split_once(": ")?;
-    let column = stderr.lines().find(|l| l.trim().starts_with('^')).map_or(0, |l| l.find('^').unwrap_or(0));
+    let column =
+        stderr.lines().find(|l| l.trim().starts_with('^')).map_or(0, |l| l.find('^').unwrap_or(0));
     Some(Diagnostic {
         path: file.to_string(),
         span: Span { start: (line, column), end: (line, column + 1) },
@@ -314,11 +322,8 @@ mod tests {
     use crate::check::Ended;
 
     fn read(format: Format, stdout: &str, stderr: &str) -> Vec<Diagnostic> {
-        let finished = Finished {
-            end: Ended::Itself(false),
-            stdout: stdout.into(),
-            stderr: stderr.into(),
-        };
+        let finished =
+            Finished { end: Ended::Itself(false), stdout: stdout.into(), stderr: stderr.into() };
         format.read(&finished, Path::new("/w"), "a/b.x")
     }
 
@@ -326,7 +331,9 @@ mod tests {
     fn rubbish_is_nothing_in_every_format() {
         use Format::*;
         for format in [Cargo, Rustc, Python, Ruff, Pyright, Tsc, Node, Gcc, Lines] {
-            for rubbish in ["", "{", "[1, {}]", "Segmentation fault", "\u{1f600}:é:1", "::::", "a(: "] {
+            for rubbish in
+                ["", "{", "[1, {}]", "Segmentation fault", "\u{1f600}:é:1", "::::", "a(: "]
+            {
                 let _ = read(format, rubbish, rubbish);
             }
         }
@@ -340,8 +347,16 @@ mod tests {
             )
         };
         let none = span(3, 5, 8, "null", "null");
-        let both = [span(3, 5, 5, "\"(\"", "\"MachineApplicable\""), span(3, 8, 8, "\")\"", "\"MachineApplicable\"")].join(",");
-        let choices = [span(3, 5, 8, "\"x\"", "\"MaybeIncorrect\""), span(3, 5, 8, "\"y\"", "\"MaybeIncorrect\"")].join(",");
+        let both = [
+            span(3, 5, 5, "\"(\"", "\"MachineApplicable\""),
+            span(3, 8, 8, "\")\"", "\"MachineApplicable\""),
+        ]
+        .join(",");
+        let choices = [
+            span(3, 5, 8, "\"x\"", "\"MaybeIncorrect\""),
+            span(3, 5, 8, "\"y\"", "\"MaybeIncorrect\""),
+        ]
+        .join(",");
         let line = format!(
             r#"{{"message":"cannot","code":{{"code":"E0425"}},"level":"error","spans":[{none}],"children":[{{"message":"wrap","spans":[{both}]}},{{"message":"name","spans":[{choices}]}}]}}"#
         );
@@ -357,7 +372,8 @@ mod tests {
 
     #[test]
     fn the_others_are_read_too() {
-        let python = "  File \"a/b.x\", line 3\n    x = (\n        ^\nSyntaxError: '(' was never closed\n";
+        let python =
+            "  File \"a/b.x\", line 3\n    x = (\n        ^\nSyntaxError: '(' was never closed\n";
         let found = read(Format::Python, "", python);
         assert_eq!((found[0].span.start.0, found[0].code.as_deref()), (2, Some("SyntaxError")));
         let tsc = "src/a.ts(4,7): error TS2304: Cannot find name 'x'.\n";
@@ -366,7 +382,8 @@ mod tests {
         let gcc = r#"[{"kind":"error","message":"expected ';'","locations":[{"caret":{"file":"/w/a.c","line":2,"column":4}}],"fixits":[{"start":{"file":"/w/a.c","line":2,"column":4},"next":{"file":"/w/a.c","line":2,"column":4},"string":";"}]}]"#;
         let found = read(Format::Gcc, "", gcc);
         assert_eq!((found[0].span.start, found[0].suggestions.len()), ((1, 3), 1));
-        let found = read(Format::Lines, "", "vet: ./x/y.go:7:2: undefined: z\ny.go:1: bad\nnote: no\n");
+        let found =
+            read(Format::Lines, "", "vet: ./x/y.go:7:2: undefined: z\ny.go:1: bad\nnote: no\n");
         assert_eq!(found.len(), 2);
         assert_eq!((&*found[0].path, found[0].span.start), ("x/y.go", (6, 1)));
         let node = "/w/a.js:2\nlet = ;\n    ^\n\nSyntaxError: Unexpected token\n";

@@ -108,7 +108,8 @@ impl Overlay {
     /// A full disk.
     pub fn write(&self, name: &str, text: &str) -> Result<()> {
         let path = self.folder.path().join(name);
-        fs::write(&path, text).with_context(|| format!("cannot write {}; free some space", path.display()))
+        fs::write(&path, text)
+            .with_context(|| format!("cannot write {}; free some space", path.display()))
     }
 
     /// Runs a command in the copy.
@@ -152,7 +153,8 @@ impl Overlay {
                 let found = checker.format.read(&finished, self.folder.path(), name);
                 if !success && found.iter().all(|d| !d.is_error) {
                     let says = finished.stderr.lines().chain(finished.stdout.lines());
-                    let says = says.map(str::trim).find(|line| !line.is_empty()).unwrap_or("nothing");
+                    let says =
+                        says.map(str::trim).find(|line| !line.is_empty()).unwrap_or("nothing");
                     bail!("{} failed and said: {says}", checker.name);
                 }
                 Ok(found)

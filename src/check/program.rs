@@ -157,7 +157,10 @@ mod tests {
     #[test]
     fn output_and_success_are_told_apart() {
         let done = shell("echo out; echo err >&2; exit 3", 5000);
-        assert_eq!((done.end, &*done.stdout, &*done.stderr), (Ended::Itself(false), "out\n", "err\n"));
+        assert_eq!(
+            (done.end, &*done.stdout, &*done.stderr),
+            (Ended::Itself(false), "out\n", "err\n")
+        );
         assert_eq!(shell("true", 5000).end, Ended::Itself(true));
     }
 

@@ -61,7 +61,14 @@ pub static CHECKERS: [Checker; 12] = [
         name: "ruff",
         languages: &["python"],
         project: None,
-        command: &["ruff", "check", "--no-cache", "--output-format=json", "--select=E9,F", "{file}"],
+        command: &[
+            "ruff",
+            "check",
+            "--no-cache",
+            "--output-format=json",
+            "--select=E9,F",
+            "{file}",
+        ],
         format: Format::Ruff,
         runs_code: false,
     },
@@ -137,7 +144,9 @@ impl Checker {
     pub fn of(root: &Path, language: &str) -> Vec<&'static Checker> {
         let fits = |checker: &&Checker| {
             let project = checker.project.is_none_or(|file| root.join(file).exists());
-            checker.languages.contains(&language) && project && installed(checker.command[0]).is_some()
+            checker.languages.contains(&language)
+                && project
+                && installed(checker.command[0]).is_some()
         };
         let mut found: Vec<&Checker> = CHECKERS.iter().filter(fits).collect();
         if found.iter().any(|checker| checker.project.is_some()) {
@@ -179,7 +188,8 @@ mod tests {
     #[test]
     fn a_project_is_checked_as_a_whole_and_a_file_alone() {
         let folder = tempfile::tempdir().unwrap();
-        let names = || Checker::of(folder.path(), "rust").iter().map(|c| c.name).collect::<Vec<_>>();
+        let names =
+            || Checker::of(folder.path(), "rust").iter().map(|c| c.name).collect::<Vec<_>>();
         assert_eq!(names(), ["rustc"]);
         std::fs::write(folder.path().join("Cargo.toml"), "").unwrap();
         assert_eq!(names(), ["cargo check"]);

@@ -37,7 +37,7 @@ pub(super) enum EvalCommand {
     /// Commits typed again into the server, key by key: keys saved, suggestions wrong, time and memory
     Replay(ReplayArgs),
     /// Files broken by one token, and how many are repaired, exactly and in what time
-    Fix(FixArgs),
+    Fix(Box<FixArgs>),
     /// A line of a program, written by the model and run with the program's tests
     Infilling(InfillingArgs),
     /// The likeliest tokens after texts and how close each decision was: for comparing engines
@@ -206,7 +206,7 @@ pub(super) fn run(command: EvalCommand, args: &ModelArgs) -> Result<ExitCode> {
         }
         EvalCommand::Completion(own) => completion::measure(*own, args)?,
         EvalCommand::Replay(own) => replay::measure(own, args)?,
-        EvalCommand::Fix(own) => fix::measure(own, args)?,
+        EvalCommand::Fix(own) => fix::measure(*own, args)?,
         EvalCommand::Infilling(own) => {
             let (model, count) = (args.load()?, own.count);
             let mut suite = Suite::open(&own.suite, count, own.seed, &own.sandbox)?;

@@ -198,10 +198,13 @@ impl Project {
         let within = args.line.map(|line| {
             let line = (line as usize - 1).min(document.text.line_count() - 1);
             let lines = document.text.line_range(line);
-            let scopes = document.tree.as_ref().map(|tree| tree.scopes(document.text.as_str(), lines.start));
-            let function = scopes.into_iter().flatten().rev().find(|scope| {
-                scope.kind == crate::syntax::ScopeKind::Function
-            });
+            let scopes =
+                document.tree.as_ref().map(|tree| tree.scopes(document.text.as_str(), lines.start));
+            let function = scopes
+                .into_iter()
+                .flatten()
+                .rev()
+                .find(|scope| scope.kind == crate::syntax::ScopeKind::Function);
             function.map_or(lines, |scope| scope.range)
         });
         let cancel = CancelToken::new();
@@ -268,7 +271,12 @@ fn report(args: &FixArgs, results: &[(PathBuf, Outcome)]) -> Result<ExitCode> {
                     fixed.problem
                 );
             }
-            for message in outcome.left.iter().map(|left| format!("not repaired: {left}")).chain(outcome.notes.clone()) {
+            for message in outcome
+                .left
+                .iter()
+                .map(|left| format!("not repaired: {left}"))
+                .chain(outcome.notes.clone())
+            {
                 eprintln!("{}: {message}", path.display());
             }
             if outcome.tests == Some(false) {
@@ -284,7 +292,8 @@ fn report(args: &FixArgs, results: &[(PathBuf, Outcome)]) -> Result<ExitCode> {
 
 /// Writes a repaired file, unless somebody else has.
 fn write(path: &Path, outcome: &Outcome) -> Result<()> {
-    let now = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let now =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let mark = if now.starts_with('\u{feff}') { "\u{feff}" } else { "" };
     if now[mark.len()..] != outcome.before {
         bail!("{} was changed meanwhile and is left alone: run the command again", path.display());

@@ -28,7 +28,9 @@ pub(super) fn run(args: TrustArgs) -> Result<ExitCode> {
     let root = workspace.root().display();
     match args.revoke {
         true => eprintln!("{root} is not trusted"),
-        false => eprintln!("{root} is trusted: checkers that run its code may be run, on a copy of it"),
+        false => {
+            eprintln!("{root} is trusted: checkers that run its code may be run, on a copy of it")
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

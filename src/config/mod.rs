@@ -42,6 +42,8 @@ pub struct Config {
     pub memory: bool,
     /// Whether lines of other files are put into the prompt.
     pub retrieval: bool,
+    /// Whether broken syntax is shown as hints, in languages for which no other server reports anything.
+    pub syntax_hints: bool,
     /// Whether the client wants a `nestling/statusChanged` notification at each change.
     pub status_notifications: bool,
 }
@@ -56,6 +58,7 @@ impl Default for Config {
             precision_percent: 50,
             memory: true,
             retrieval: true,
+            syntax_hints: true,
             status_notifications: false,
         }
     }
@@ -101,10 +104,11 @@ impl Config {
                 "precision" => self.read_precision(value),
                 "memory" => read_bool(value, &mut self.memory),
                 "retrieval" => read_bool(value, &mut self.retrieval),
+                "syntaxHints" => read_bool(value, &mut self.syntax_hints),
                 "statusNotifications" => read_bool(value, &mut self.status_notifications),
                 _ => {
                     let known = "enable, languages, debounce, maxItems, precision, memory, retrieval, \
-                                 statusNotifications";
+                                 syntaxHints, statusNotifications";
                     problems.push(Problem(format!(
                         "{SECTION}.{key} is not a setting and is ignored; the settings are {known}."
                     )));

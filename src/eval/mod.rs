@@ -12,6 +12,7 @@ pub mod memory;
 mod middles;
 pub mod ngram;
 pub mod perplexity;
+pub mod repair;
 pub mod replay;
 pub mod sandbox;
 pub mod statistics;

@@ -12,6 +12,7 @@ use tower_lsp_server::{Client, ClientSocket, LanguageServer, LspService};
 
 use super::capabilities::{ClientTraits, is_workspace};
 use super::completion::{Answer, Ask, answer};
+use super::repair::{self, ActionParams};
 use super::shared::Shared;
 use super::{ServeOptions, commands, finetune, from_proto, parent, to_proto, watch};
 use crate::config::MAX_ITEMS;
@@ -33,6 +34,8 @@ pub(super) fn service(options: ServeOptions) -> (LspService<Backend>, ClientSock
         .custom_method("textDocument/didClose", Backend::did_close)
         .custom_method("textDocument/inlineCompletion", Backend::inline_completion)
         .custom_method("textDocument/completion", Backend::completion)
+        .custom_method("textDocument/codeAction", Backend::code_action)
+        .custom_method("codeAction/resolve", Backend::resolve_code_action)
         .custom_method("workspace/didChangeConfiguration", Backend::did_change_configuration)
         .custom_method("workspace/didChangeWatchedFiles", Backend::did_change_watched_files)
         .custom_method("workspace/didChangeWorkspaceFolders", Backend::did_change_folders)
@@ -131,6 +134,7 @@ impl Backend {
         let uri = params.text_document.uri.0;
         let mut state = self.shared.state.lock();
         state.forget_runs(&uri);
+        self.shared.unhint(&mut state, &uri);
         if let Some(engine) = &state.engine {
             engine.forget(&uri);
         }
@@ -201,6 +205,14 @@ impl Backend {
         });
         let items = items.collect();
         Ok(lsp::CompletionList { is_incomplete: true, items, ..Default::default() }.into())
+    }
+
+    async fn code_action(&self, params: ActionParams) -> Result<Value> {
+        repair::actions(&self.shared, params).await
+    }
+
+    async fn resolve_code_action(&self, action: Value) -> Result<Value> {
+        repair::resolve(&self.shared, action).await
     }
 
     async fn execute_command(&self, params: lsp::ExecuteCommandParams) -> Result<Value> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tower_lsp_server::gen_lsp_types as lsp;
 
-use super::{commands, from_proto, to_proto};
+use super::{commands, from_proto, repair, to_proto};
 use crate::text::PositionEncoding;
 use crate::workspace::path_of_uri;
 
@@ -29,11 +29,15 @@ pub(super) struct ClientTraits {
     pub(super) roots: Vec<PathBuf>,
     /// Watches files for us when it is asked to.
     pub(super) watches_files: bool,
+    /// Takes edits of a document's version, and words about them.
+    pub(super) takes_versions: bool,
+    pub(super) takes_annotations: bool,
 }
 
 impl ClientTraits {
     pub(super) fn new(params: lsp::InitializeParams) -> ClientTraits {
-        let roots = roots(&serde_json::to_value(&params).unwrap_or_default());
+        let value = serde_json::to_value(&params).unwrap_or_default();
+        let (roots, edits) = (roots(&value), &value["capabilities"]["workspace"]["workspaceEdit"]);
         let capabilities = params.capabilities;
         let text_document = capabilities.text_document.unwrap_or_default();
         let encodings = capabilities.general.and_then(|general| general.position_encodings);
@@ -47,6 +51,8 @@ impl ClientTraits {
             process_id: params.process_id.and_then(|id| u32::try_from(id).ok()),
             options: params.initialization_options.unwrap_or_default(),
             roots,
+            takes_versions: edits["documentChanges"] == true,
+            takes_annotations: edits["changeAnnotationSupport"].is_object(),
             watches_files: workspace
                 .did_change_watched_files
                 .is_some_and(|watching| watching.dynamic_registration == Some(true)),
@@ -69,6 +75,12 @@ impl ClientTraits {
             commands: commands::ALL.map(String::from).to_vec(),
             ..lsp::ExecuteCommandOptions::default()
         };
+        let kinds = [repair::QUICK_FIX, repair::FIX_ALL].map(|kind| kind.to_string().into());
+        let actions = lsp::CodeActionOptions {
+            code_action_kinds: Some(kinds.to_vec()),
+            resolve_provider: Some(true),
+            ..lsp::CodeActionOptions::default()
+        };
         let folders = lsp::WorkspaceFoldersServerCapabilities {
             supported: Some(true),
             change_notifications: Some(true.into()),
@@ -82,6 +94,7 @@ impl ClientTraits {
                 position_encoding: Some(to_proto::encoding(self.encoding)),
                 text_document_sync: Some(sync.into()),
                 inline_completion_provider: Some(true.into()),
+                code_action_provider: Some(actions.into()),
                 completion_provider: (!self.has_inline_completion).then_some(popup),
                 execute_command_provider: Some(commands),
                 workspace: Some(workspace),

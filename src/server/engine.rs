@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
 use super::mailbox::{Job, QUIET, Work};
+use super::repair::RepairJob;
 use super::swap::{Common, News};
 use crate::memory::{Keeper, KeeperState};
 use crate::store::{Choice, DEFAULT, Installed, Store};
@@ -151,6 +152,11 @@ impl EngineThread {
         self.common.mailbox.post(job);
     }
 
+    /// Hands over a repair, which waits until nothing is to be completed.
+    pub(super) fn repair(&self, job: RepairJob) {
+        self.common.mailbox.repair(job);
+    }
+
     /// Takes back the waiting job of a document, if there is one.
     pub(super) fn withdraw(&self, uri: &str) {
         self.common.mailbox.withdraw(uri);
@@ -284,6 +290,11 @@ impl Engine {
                     let keeper = self.common.remember(completer.as_mut(), root);
                     self.common.keepers.lock().extend(keeper);
                 }
+            }
+            Work::Repair(job) => {
+                let found = completer.proposals(&job.ask(), &job.cancel);
+                // Nobody may want it any more.
+                let _ = job.outcome.send(found);
             }
             Work::Forget(uri) => completer.forget(&uri),
             Work::Answer(_) | Work::Idle => {}

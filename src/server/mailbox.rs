@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
+use super::repair::RepairJob;
 use super::swap::Swap;
 use crate::generation::CancelToken;
 use crate::suggest::{Completion, CompletionRequest, Progress, Sources};
@@ -29,6 +30,8 @@ pub(super) struct Job {
 pub(super) enum Work {
     /// Answer a request.
     Answer(Job),
+    /// Say what could repair a place.
+    Repair(Box<RepairJob>),
     /// Free what is kept for a document that was closed.
     Forget(String),
     /// Go on with another model, which is loaded.
@@ -48,6 +51,8 @@ pub(super) const QUIET: Duration = Duration::from_secs(2);
 struct State {
     /// The newest is last.
     waiting: Vec<Job>,
+    /// The newest is last.
+    repairs: Vec<RepairJob>,
     /// Documents that were closed.
     gone: Vec<String>,
     /// Only the last of each counts.
@@ -56,6 +61,8 @@ struct State {
     folders: Option<Vec<PathBuf>>,
     /// Of the job that the engine has taken.
     running: Option<CancelToken>,
+    /// Of the repair that it has taken: it gives way to what is typed.
+    repairing: Option<CancelToken>,
     is_closed: bool,
 }
 
@@ -75,6 +82,24 @@ impl Mailbox {
         }
         state.waiting.retain(|waiting| waiting.uri != job.uri);
         state.waiting.push(job);
+        if let Some(repairing) = state.repairing.take() {
+            repairing.cancel();
+        }
+        self.changed.notify_one();
+    }
+
+    /// Puts a repair in. One that waits for an older text of the document is dropped, and its outcome closed.
+    pub(super) fn repair(&self, job: RepairJob) {
+        let mut state = self.state.lock();
+        if state.is_closed {
+            return;
+        }
+        let (uri, revision) = (&job.snapshot.document.uri, job.snapshot.document.revision);
+        state.repairs.retain(|waiting| {
+            let document = &waiting.snapshot.document;
+            document.uri != *uri || document.revision == revision
+        });
+        state.repairs.push(job);
         self.changed.notify_one();
     }
 
@@ -119,7 +144,9 @@ impl Mailbox {
 
     /// Takes all waiting jobs out.
     pub(super) fn clear(&self) {
-        self.state.lock().waiting.clear();
+        let mut state = self.state.lock();
+        state.waiting.clear();
+        state.repairs.clear();
     }
 
     /// Waits for something to do; `None` once the mailbox is closed. Documents are forgotten before a
@@ -144,6 +171,10 @@ impl Mailbox {
             if let Some(job) = state.waiting.pop() {
                 state.running = Some(job.cancel.clone());
                 return Some(Work::Answer(job));
+            }
+            if let Some(job) = state.repairs.pop() {
+                state.repairing = Some(job.cancel.clone());
+                return Some(Work::Repair(Box::new(job)));
             }
             // An index is opened for it, which takes longer than a key.
             if let Some(folders) = state.folders.take() {
@@ -182,6 +213,10 @@ impl Mailbox {
         let mut state = self.state.lock();
         state.is_closed = true;
         state.waiting.clear();
+        state.repairs.clear();
+        if let Some(repairing) = state.repairing.take() {
+            repairing.cancel();
+        }
         (state.swap, state.folders) = (None, None);
         if let Some(running) = state.running.take() {
             running.cancel();

@@ -19,6 +19,7 @@ mod framing;
 mod from_proto;
 mod mailbox;
 mod parent;
+mod repair;
 mod shared;
 mod status;
 mod swap;

@@ -12,11 +12,13 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tower_lsp_server::Client;
+use tower_lsp_server::gen_lsp_types as lsp;
 
 use super::ServeOptions;
 use super::capabilities::ClientTraits;
 use super::engine::{EngineThread, ModelState};
 use super::flights::Flights;
+use super::repair::{self, Repairs};
 use super::status::Stats;
 use super::watch as watchers;
 use crate::config::{Config, Problem};
@@ -32,6 +34,10 @@ pub(super) struct State {
     pub(super) documents: Documents,
     pub(super) flights: Flights,
     pub(super) stats: Stats,
+    pub(super) repairs: Repairs,
+    /// Documents with hints in sight, and languages that another server speaks for.
+    pub(super) hinted: HashSet<String>,
+    pub(super) spoken_for: HashSet<&'static str>,
     /// `None` until completion is first switched on.
     pub(super) engine: Option<EngineThread>,
     /// Documents whose trees are being brought up to date.
@@ -130,7 +136,10 @@ impl Shared {
                 let mut state = shared.state.lock();
                 let now = state.documents.get(&uri).map(|document| document.text.clone());
                 match parsed {
-                    Ok(Some(copy)) => state.documents.adopt_tree(copy),
+                    Ok(Some(copy)) => {
+                        state.documents.adopt_tree(copy);
+                        shared.hint(&mut state, &uri);
+                    }
                     // Too slow; what came since may be faster, as when a quote was closed.
                     _ if now.is_some_and(|now| !now.is_same(&text)) => {}
                     _ => {
@@ -138,6 +147,52 @@ impl Shared {
                         return;
                     }
                 }
+            }
+        });
+    }
+
+    /// Tells the client where a document's syntax is broken, if somebody wants to know and no other server says it.
+    pub(super) fn hint(self: &Arc<Self>, state: &mut State, uri: &str) {
+        let Some(document) = state.documents.get(uri).cloned() else { return };
+        let language = document.language.map_or("", |language| language.name);
+        let wanted = state.config.syntax_hints
+            && state.config.is_enabled_for(document.language.map(|language| language.name))
+            && !state.spoken_for.contains(language);
+        let hints = match wanted {
+            true => repair::hints(&document, state.client.encoding),
+            false => Vec::new(),
+        };
+        let changed = match hints.is_empty() {
+            true => state.hinted.remove(uri),
+            false => {
+                state.hinted.insert(uri.to_string());
+                true
+            }
+        };
+        if changed {
+            self.publish(uri, Some(document.version), hints);
+        }
+    }
+
+    /// Takes a document's hints out of sight.
+    pub(super) fn unhint(self: &Arc<Self>, state: &mut State, uri: &str) {
+        if state.hinted.remove(uri) {
+            self.publish(uri, None, Vec::new());
+        }
+    }
+
+    fn publish(self: &Arc<Self>, uri: &str, version: Option<i32>, diagnostics: Vec<Value>) {
+        let mut params = json!({ "uri": uri, "diagnostics": diagnostics });
+        if let Some(version) = version {
+            params["version"] = version.into();
+        }
+        let shared = self.clone();
+        self.spawn(async move {
+            if let Ok(params) = serde_json::from_value(params) {
+                shared
+                    .client
+                    .send_notification::<lsp::PublishDiagnosticsNotification>(params)
+                    .await;
             }
         });
     }

@@ -24,7 +24,7 @@ fn position(position: Position) -> lsp::Position {
     lsp::Position { line: position.line, character: position.character }
 }
 
-fn range(
+pub(super) fn range(
     document: &Document,
     range: &std::ops::Range<usize>,
     encoding: PositionEncoding,

@@ -16,8 +16,8 @@ use crate::workspace::Document;
 
 use super::confidence::{Beginning, Confidence, beginnings, is_half};
 use super::prompt;
-use super::repair::Weigher;
 use super::refit::Refit;
+use super::repair::{Ask, Proposal, Weigher};
 use super::retrieved::{self, Retrieved};
 use super::rules::{Extent, Rules};
 use super::shape::{Site, rest_of_line, shape};
@@ -242,6 +242,10 @@ impl Completer for ModelCompleter {
 
     fn set_sources(&mut self, sources: Sources) {
         (self.options.memory, self.options.retrieval) = (sources.memory, sources.retrieval);
+    }
+
+    fn proposals(&mut self, ask: &Ask<'_>, cancel: &CancelToken) -> Vec<Proposal> {
+        super::repair::proposals(Some(self), ask, cancel)
     }
 
     fn name(&self) -> String {

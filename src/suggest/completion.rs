@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::repair::{Ask, Proposal, proposals};
 use crate::generation::CancelToken;
 use crate::memory::Memory;
 use crate::text::TextEdit;
@@ -208,6 +209,11 @@ pub trait Completer: Send {
     /// Switches parts of the repository on and off: the memory that is mixed in, and the lines of other files in
     /// the prompt.
     fn set_sources(&mut self, _sources: Sources) {}
+
+    /// What could repair a place; without a model, what parser and rules say.
+    fn proposals(&mut self, ask: &Ask<'_>, cancel: &CancelToken) -> Vec<Proposal> {
+        proposals(None, ask, cancel)
+    }
 
     /// What the model is called.
     fn name(&self) -> String {

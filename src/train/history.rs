@@ -67,9 +67,8 @@ impl Source {
     /// to another path as it was did not change. A file that git cannot compare, because a clone lacks its
     /// content, is left out with a word in the log.
     pub fn changes(&self, from: &str, to: &str) -> Result<Vec<Change>> {
-        let options = |renames| {
-            ["--no-color", "--no-ext-diff", "--no-textconv", renames, from, to, "--"]
-        };
+        let options =
+            |renames| ["--no-color", "--no-ext-diff", "--no-textconv", renames, from, to, "--"];
         let list = |renames| {
             let list = ["diff", "--raw", "-z", "--diff-filter=AMR"];
             self.git_output(&[&list[..], &options(renames)].concat())

@@ -6,6 +6,7 @@ mod cli;
 mod eval;
 mod factory;
 mod finetune;
+mod fix;
 mod house;
 mod lora;
 mod memory;

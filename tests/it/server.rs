@@ -6,6 +6,7 @@ mod documents;
 mod lifecycle;
 mod memory;
 mod model;
+mod repair;
 mod script;
 mod storm;
 mod swap;

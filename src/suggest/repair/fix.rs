@@ -111,7 +111,9 @@ const SEARCHING: f64 = 0.3;
 /// One run of a checker takes no longer.
 const LONGEST_CHECK: Duration = Duration::from_secs(60);
 /// And one of the tests.
-const LONGEST_TEST: Duration = Duration::from_secs(20);
+const LONGEST_TEST: Duration = Duration::from_secs(60);
+/// A change is given so many times what the tests took without it.
+const PATIENCE: f64 = 8.0;
 
 /// Repairs `document`. The file in the copy has the result in the end; nothing else is written.
 pub fn fix(
@@ -140,6 +142,46 @@ pub fn fix(
         run.outcome.notes.push(format!("{error:#}"));
     }
     run.outcome
+}
+
+/// The first of the proposals with which a check does not find `reported` any more, and nothing new. The checks' own
+/// suggestions for it come first.
+///
+/// # Errors
+/// No check can be run, or none finds what was reported.
+pub fn validated(
+    document: &Document,
+    fixing: &Fixing<'_>,
+    reported: &Diagnostic,
+    found: Vec<Proposal>,
+) -> Result<Option<(Proposal, Evidence)>> {
+    let run = Run {
+        fixing,
+        document: document.clone(),
+        outcome: Outcome::default(),
+        deadline: Instant::now() + fixing.limit,
+    };
+    let mut trouble = anyhow::anyhow!("no checker finds this problem, so no repair can be checked");
+    for check in fixing.checks {
+        let now = match run.check(check, document.text.as_str()) {
+            Ok(now) => now,
+            Err(error) => {
+                trouble = error;
+                continue;
+            }
+        };
+        let line = reported.span.start.0;
+        let same = |d: &&Diagnostic| d.path == fixing.name && d.span.start.0 == line;
+        let by_code = now.iter().filter(same).find(|d| d.code.is_some() && d.code == reported.code);
+        let Some(error) = by_code.or_else(|| now.iter().find(same)) else { continue };
+        let mut all = super::propose::suggested(error, fixing.name, &document.text);
+        all.extend(found.iter().cloned());
+        if let Some((proposal, _)) = run.first_better(check, &now, error, all) {
+            return Ok(Some((proposal, Evidence::Checks(error.name()))));
+        }
+        return Ok(None);
+    }
+    Err(trouble)
 }
 
 struct Run<'a> {
@@ -291,23 +333,7 @@ impl Run<'_> {
             let within = error.span.bytes(&self.document.text);
             let within = self.lines_around(within);
             let found = self.ask(completer.as_deref_mut(), within, Some(&error), THINKING);
-            let mut better = None;
-            for proposal in found.into_iter().take(MOST_CHECKED) {
-                if self.is_over() {
-                    break;
-                }
-                if let Ok(after) = self.check(check, &self.with(&proposal))
-                    && is_better(&now, &after, &error)
-                {
-                    // What merely removes something is right too easily: anything else comes first.
-                    let deletes = proposal.only_deletes() && proposal.origin != Origin::Checker;
-                    if !deletes {
-                        better = Some((proposal, after));
-                        break;
-                    }
-                    better.get_or_insert((proposal, after));
-                }
-            }
+            let better = self.first_better(check, &now, &error, found);
             match better {
                 Some((proposal, after)) => {
                     let evidence = Evidence::Checks(error.name());
@@ -326,6 +352,32 @@ impl Run<'_> {
         self.outcome.left.extend(left);
     }
 
+    /// The first proposal that a check calls better, with what the check then says.
+    fn first_better(
+        &self,
+        check: &Check<'_>,
+        now: &[Diagnostic],
+        error: &Diagnostic,
+        found: Vec<Proposal>,
+    ) -> Option<(Proposal, Vec<Diagnostic>)> {
+        let mut better = None;
+        for proposal in found.into_iter().take(MOST_CHECKED) {
+            if self.is_over() {
+                break;
+            }
+            if let Ok(after) = self.check(check, &self.with(&proposal))
+                && is_better(now, &after, error)
+            {
+                // What merely removes something is right too easily: anything else comes first.
+                if !proposal.only_deletes() || proposal.origin == Origin::Checker {
+                    return Some((proposal, after));
+                }
+                better.get_or_insert((proposal, after));
+            }
+        }
+        better
+    }
+
     /// The place of an error with its whole lines, a few of them.
     fn lines_around(&self, within: Range<usize>) -> Range<usize> {
         const MOST: usize = 3;
@@ -335,14 +387,11 @@ impl Run<'_> {
         text.line_range(first).start..text.line_range(last).end
     }
 
-    fn repair_tested(
-        &mut self,
-        completer: Option<&mut ModelCompleter>,
-        say: &mut dyn FnMut(&str),
-    ) {
+    fn repair_tested(&mut self, completer: Option<&mut ModelCompleter>, say: &mut dyn FnMut(&str)) {
         let Some(test) = self.fixing.test else { return };
         say("tests");
         let (overlay, name) = (self.fixing.overlay, self.fixing.name);
+        let clock = Instant::now();
         match passes(overlay, name, self.document.text.as_str(), test, self.left()) {
             Ok(true) => {
                 self.outcome.tests = Some(true);
@@ -355,18 +404,24 @@ impl Run<'_> {
                 return;
             }
         }
+        let usual = clock.elapsed().mul_f64(PATIENCE).max(Duration::from_secs(1));
         let within = self.fixing.within.clone().unwrap_or(0..self.document.text.len());
         say("what could make the tests pass");
         let found = self.ask(completer, within, None, self.left().mul_f64(SEARCHING));
         say(&format!("{} changes, until the tests pass", found.len()));
-        if let Some(at) = self.first_that_passes(&found, test) {
+        if let Some(at) = self.first_that_passes(&found, test, usual) {
             self.take(&found[at], "the tests fail".into(), Evidence::Tests);
             self.outcome.tests = Some(true);
         }
     }
 
     /// The first proposal with which the tests pass, tried two at a time.
-    fn first_that_passes(&self, found: &[Proposal], test: &Program) -> Option<usize> {
+    fn first_that_passes(
+        &self,
+        found: &[Proposal],
+        test: &Program,
+        usual: Duration,
+    ) -> Option<usize> {
         let (next, best) = (AtomicUsize::new(0), AtomicUsize::new(usize::MAX));
         let work = |overlay: &Overlay| {
             loop {
@@ -375,7 +430,9 @@ impl Run<'_> {
                     return;
                 }
                 let text = self.with(&found[at]);
-                if passes(overlay, self.fixing.name, &text, test, self.left()).unwrap_or(false) {
+                if passes(overlay, self.fixing.name, &text, test, usual.min(self.left()))
+                    .unwrap_or(false)
+                {
                     best.fetch_min(at, Ordering::Relaxed);
                 }
             }

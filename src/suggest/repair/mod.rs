@@ -13,7 +13,7 @@ use crate::generation::CancelToken;
 use crate::syntax::SyntaxTree;
 use crate::text::Text;
 
-pub use fix::{Check, Evidence, Fixed, Fixing, Outcome, fix};
+pub use fix::{Check, Evidence, Fixed, Fixing, Outcome, fix, validated};
 pub use propose::{Ask, Origin, Proposal, proposals};
 pub use syntax::{Candidate, Change};
 pub use weigh::Weigher;
@@ -63,5 +63,57 @@ fn habit(change: Change) -> f32 {
         Change::Delete => 0.0,
         Change::Swap => 1.0,
         Change::Replace => -4.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::syntax::Language;
+
+    /// All repairs of a text that the parser alone finds, as texts, likeliest first.
+    fn repaired(language: &str, broken: &str) -> Vec<String> {
+        let text = Text::new(broken);
+        let language = Language::by_name(language).unwrap();
+        let tree = SyntaxTree::parse(language, broken).unwrap();
+        let found =
+            syntax_repairs((&tree, &text), None, None, Duration::from_secs(5), &CancelToken::new());
+        let apply = |c: &Candidate| crate::text::apply(broken, std::slice::from_ref(&c.edit));
+        found.iter().map(apply).collect()
+    }
+
+    #[track_caller]
+    fn check(language: &str, broken: &str, wanted: &str) {
+        let found = repaired(language, broken);
+        assert!(found.iter().any(|text| text == wanted), "{wanted:?} is not in {found:#?}");
+    }
+
+    #[test]
+    fn one_token_that_is_missing_doubled_wrong_or_misplaced_is_found() {
+        check("rust", "fn f() {\n    g(1, 2;\n}\n", "fn f() {\n    g(1, 2);\n}\n");
+        check("rust", "fn f() {\n    let let x = 1;\n}\n", "fn f() {\n    let x = 1;\n}\n");
+        check("rust", "fn f() {\n    let x 1 = ;\n}\n", "fn f() {\n    let x = 1 ;\n}\n");
+        check("rust", "fun f() {}\n\nfn g() {}\n", "fn f() {}\n\nfn g() {}\n");
+        check("python", "def f(a, b:\n    return a\n", "def f(a, b):\n    return a\n");
+        check("python", "if a\n    b()\n", "if a:\n    b()\n");
+        check("python", "x = [1, 2, 3]]\n", "x = [1, 2, 3]\n");
+        check("typescript", "const a = {b: 1, c: 2;\n", "const a = {b: 1, c: 2};\n");
+        check("go", "package p\n\nfunc f() \n\tg()\n}\n", "package p\n\nfunc f() {\n\tg()\n}\n");
+        check("c", "int f(void) {\n  return 1\n}\n", "int f(void) {\n  return 1;\n}\n");
+        check("json", "{\"a\": 1 \"b\": 2}\n", "{\"a\": 1, \"b\": 2}\n");
+    }
+
+    #[test]
+    fn a_brace_that_is_missing_is_put_where_the_indentation_says() {
+        let broken = "fn f() {\n    if a {\n        b();\n    \n    c();\n}\n\nfn g() {}\n";
+        let wanted = "fn f() {\n    if a {\n        b();\n    }\n    c();\n}\n\nfn g() {}\n";
+        check("rust", broken, wanted);
+    }
+
+    #[test]
+    fn names_do_not_grow_together_and_nothing_is_offered_for_what_is_whole() {
+        let all = repaired("python", "def f(a):\n    return .b(a)\n").concat();
+        assert!(!all.contains("returnb") && !all.contains("return b(a)b"), "{all}");
+        assert!(repaired("rust", "fn f() {}\n").is_empty());
     }
 }

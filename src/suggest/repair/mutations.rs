@@ -115,8 +115,16 @@ const BEFORE: &[(&str, Languages, &[&str])] = &[
 /// What may be missing around one.
 const AROUND: &[(&str, Languages, &[(&str, &str)])] = &[
     ("wrapping", RUST, &[("Some(", ")"), ("Ok(", ")"), ("Box::new(", ")"), ("String::from(", ")")]),
-    ("wrapping", PYTHON, &[("len(", ")"), ("str(", ")"), ("int(", ")"), ("abs(", ")"), ("list(", ")")]),
-    ("wrapping", PYTHON, &[("sorted(", ")"), ("set(", ")"), ("sum(", ")"), ("round(", ")"), ("(", ")")]),
+    (
+        "wrapping",
+        PYTHON,
+        &[("len(", ")"), ("str(", ")"), ("int(", ")"), ("abs(", ")"), ("list(", ")")],
+    ),
+    (
+        "wrapping",
+        PYTHON,
+        &[("sorted(", ")"), ("set(", ")"), ("sum(", ")"), ("round(", ")"), ("(", ")")],
+    ),
 ];
 
 /// What may be missing at the beginning of a statement.
@@ -128,12 +136,32 @@ const STATEMENT: &[(&str, Languages, &[&str])] = &[
 
 /// Modules of Python's library that are used by their name.
 const PYTHON_MODULES: &[&str] = &[
-    "math", "re", "os", "sys", "json", "time", "random", "itertools", "functools", "collections",
-    "datetime", "string", "logging", "typing", "pathlib", "subprocess", "copy", "heapq", "bisect",
+    "math",
+    "re",
+    "os",
+    "sys",
+    "json",
+    "time",
+    "random",
+    "itertools",
+    "functools",
+    "collections",
+    "datetime",
+    "string",
+    "logging",
+    "typing",
+    "pathlib",
+    "subprocess",
+    "copy",
+    "heapq",
+    "bisect",
 ];
 /// Names of `typing` and `collections` that are used without them.
 const PYTHON_NAMES: &[(&str, &[&str])] = &[
-    ("typing", &["List", "Dict", "Optional", "Tuple", "Any", "Union", "Set", "Callable", "Iterable"]),
+    (
+        "typing",
+        &["List", "Dict", "Optional", "Tuple", "Any", "Union", "Set", "Callable", "Iterable"],
+    ),
     ("collections", &["defaultdict", "Counter", "deque", "OrderedDict", "namedtuple"]),
     ("pathlib", &["Path"]),
     ("dataclasses", &["dataclass", "field"]),
@@ -181,7 +209,13 @@ struct Mutator<'a> {
 }
 
 impl Mutator<'_> {
-    fn push(&mut self, rule: &'static str, range: Range<usize>, new_text: impl Into<String>, worth: f32) {
+    fn push(
+        &mut self,
+        rule: &'static str,
+        range: Range<usize>,
+        new_text: impl Into<String>,
+        worth: f32,
+    ) {
         let new_text = new_text.into();
         if self.source[range.clone()] != new_text {
             self.found.push(Mutation { edit: TextEdit { range, new_text }, rule, worth });
@@ -226,7 +260,8 @@ impl Mutator<'_> {
 
     fn literal(&mut self, range: Range<usize>, token: &str) {
         if let Ok(number) = token.parse::<i64>() {
-            let mut others = BTreeSet::from([0, 1, 2, number.saturating_add(1), number.saturating_sub(1)]);
+            let mut others =
+                BTreeSet::from([0, 1, 2, number.saturating_add(1), number.saturating_sub(1)]);
             others.extend([number.saturating_mul(2), number / 2, number.saturating_neg(), 10]);
             for other in others {
                 let far = if (other - number).abs() <= 1 { 0.0 } else { -1.0 };
@@ -264,7 +299,8 @@ impl Mutator<'_> {
         let mut seen = HashSet::new();
         near.retain(|(_, name)| seen.insert(*name));
         let alike = |name: &str| super::syntax::is_misspelled(token, name);
-        let spelled: Vec<&str> = near.iter().map(|(_, n)| *n).filter(|n| alike(n)).take(3).collect();
+        let spelled: Vec<&str> =
+            near.iter().map(|(_, n)| *n).filter(|n| alike(n)).take(3).collect();
         for name in spelled {
             self.push("misspelled name", range.clone(), name, 0.0);
         }
@@ -394,7 +430,11 @@ mod tests {
         check("rust", "fn f() { ‸let x = 1;‸ }\n", "fn f() { let mut x = 1; }\n");
         check("rust", "fn f(v: V) { ‸g(v)‸ }\n", "fn f(v: V) { g(&v) }\n");
         check("rust", "fn f() -> u8 { ‸1;‸ }\n", "fn f() -> u8 { 1 }\n");
-        check("typescript", "function f(a) { ‸return a.lenght‸; }\n let length;", "function f(a) { return a.length; }\n let length;");
+        check(
+            "typescript",
+            "function f(a) { ‸return a.lenght‸; }\n let length;",
+            "function f(a) { return a.length; }\n let length;",
+        );
     }
 
     #[test]

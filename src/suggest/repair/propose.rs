@@ -112,7 +112,7 @@ pub fn proposals(
 }
 
 /// What the checker itself proposes, as far as it concerns this document.
-fn suggested(diagnostic: &Diagnostic, name: &str, text: &Text) -> Vec<Proposal> {
+pub(super) fn suggested(diagnostic: &Diagnostic, name: &str, text: &Text) -> Vec<Proposal> {
     let own = diagnostic.suggestions.iter().enumerate().filter(|(_, suggestion)| {
         suggestion.edits.iter().all(|(path, ..)| path == name) && !suggestion.edits.is_empty()
     });

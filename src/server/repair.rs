@@ -1,0 +1,528 @@
+//! Quick fixes. The menu gets what is known at once: repairs of broken syntax that parse, and for each problem that
+//! some server reported an entry that is worked out when it is chosen. What is offered says what was proven about it.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use tower_lsp_server::gen_lsp_types as lsp;
+use tower_lsp_server::jsonrpc::{Error, ErrorCode, Result};
+
+use super::capabilities::ClientTraits;
+use super::engine::ModelState;
+use super::shared::Shared;
+use super::{from_proto, to_proto};
+use crate::check::{Checker, Diagnostic, Overlay, Span};
+use crate::generation::CancelToken;
+use crate::memory::walk;
+use crate::suggest::repair::{Ask, Check, Fixing, Proposal, proposals, validated};
+use crate::text::{PositionEncoding, Text, TextEdit, apply, minimal_edit};
+use crate::workspace::{Document, Snapshot};
+
+pub(super) const QUICK_FIX: &str = "quickfix";
+pub(super) const FIX_ALL: &str = "source.fixAll.nestling";
+
+/// The menu waits no longer for repairs that are being worked out.
+const MENU: Duration = Duration::from_millis(80);
+/// Time to make proposals for broken syntax, and for what somebody reported.
+const SYNTAX: Duration = Duration::from_millis(260);
+const REPORTED: Duration = Duration::from_millis(1500);
+/// Time to validate one.
+const VALIDATION: Duration = Duration::from_secs(20);
+const MOST_OFFERS: usize = 3;
+const ANNOTATION: &str = "nestling";
+/// Repairs one after the other of one file.
+const MOST_REPAIRS: usize = 30;
+/// Larger files are not looked at.
+const MOST_BYTES: usize = 1 << 20;
+
+/// Proposals for a document as it was: they are made once.
+#[derive(Default)]
+pub(super) struct Repairs {
+    known: Vec<(String, u64, Range<usize>, Vec<Proposal>)>,
+}
+
+impl Repairs {
+    const MOST: usize = 16;
+
+    fn get(&self, document: &Document, within: &Range<usize>) -> Option<Vec<Proposal>> {
+        let same = |(uri, revision, range, _): &&(String, u64, Range<usize>, Vec<Proposal>)| {
+            *uri == document.uri && *revision == document.revision && range == within
+        };
+        self.known.iter().find(same).map(|(.., found)| found.clone())
+    }
+
+    fn put(&mut self, document: &Document, within: Range<usize>, found: Vec<Proposal>) {
+        // Those of an older text are of no use any more.
+        self.known.retain(|(uri, revision, range, _)| {
+            *uri != document.uri || *revision == document.revision && *range != within
+        });
+        self.known.truncate(Self::MOST - 1);
+        self.known.insert(0, (document.uri.clone(), document.revision, within, found));
+    }
+}
+
+/// What proposals are asked for; the engine's part of a quick fix.
+pub(super) struct RepairJob {
+    pub(super) snapshot: Snapshot,
+    name: String,
+    within: Range<usize>,
+    diagnostic: Option<Diagnostic>,
+    limit: Duration,
+    pub(super) cancel: CancelToken,
+    pub(super) outcome: oneshot::Sender<Vec<Proposal>>,
+}
+
+impl RepairJob {
+    pub(super) fn ask(&self) -> Ask<'_> {
+        Ask {
+            snapshot: &self.snapshot,
+            name: &self.name,
+            within: self.within.clone(),
+            diagnostic: self.diagnostic.as_ref(),
+            limit: self.limit,
+            writes: true,
+        }
+    }
+}
+
+/// `textDocument/codeAction`, as far as it matters here.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ActionParams {
+    text_document: lsp::TextDocumentIdentifier,
+    range: lsp::Range,
+    context: ActionContext,
+}
+
+#[derive(Deserialize)]
+struct ActionContext {
+    #[serde(default)]
+    diagnostics: Vec<Value>,
+    only: Option<Vec<String>>,
+}
+
+impl ActionParams {
+    /// Whether a kind is wanted: it or one that it belongs to is named, or none at all.
+    fn wants(&self, kind: &str) -> bool {
+        self.context.only.as_ref().is_none_or(|only| {
+            only.iter().any(|wanted| kind == wanted || kind.starts_with(&format!("{wanted}.")))
+        })
+    }
+}
+
+/// What an entry that is worked out later remembers.
+#[derive(Deserialize, serde::Serialize)]
+struct Remembered {
+    uri: String,
+    revision: u64,
+    start: usize,
+    end: usize,
+    message: Option<String>,
+    code: Option<String>,
+    all: bool,
+}
+
+/// The entries for a place.
+pub(super) async fn actions(shared: &Arc<Shared>, params: ActionParams) -> Result<Value> {
+    let (snapshot, client) = {
+        let mut state = shared.state.lock();
+        let Some(snapshot) = state.documents.snapshot(&params.text_document.uri.0) else {
+            return Err(Error::invalid_params(format!(
+                "the document is not open: {}",
+                params.text_document.uri.0
+            )));
+        };
+        let language = snapshot.document.language.map(|language| language.name);
+        if !state.config.is_enabled_for(language) {
+            return Ok(json!([]));
+        }
+        // Another server speaks for this language: hints would say the same twice.
+        let others = params.context.diagnostics.iter().any(|d| d["source"] != "nestling");
+        if let Some(language) = language.filter(|_| others)
+            && state.spoken_for.insert(language)
+        {
+            let hinted: Vec<String> = state.hinted.iter().cloned().collect();
+            hinted.iter().for_each(|uri| shared.hint(&mut state, uri));
+        }
+        (snapshot, state.client.clone())
+    };
+    let encoding = client.encoding;
+    let document = snapshot.document.clone();
+    let text = &document.text;
+    if text.len() > MOST_BYTES {
+        return Ok(json!([]));
+    }
+    let asked = from_proto::range(params.range);
+    let asked = text.offset(asked.start, encoding)..text.offset(asked.end, encoding);
+    let lines = whole_lines(text, &asked);
+    let tree = document.tree.as_ref().filter(|tree| tree.is_current());
+    let faults = tree.map(|tree| tree.faults()).unwrap_or_default();
+    let near = |range: &Range<usize>| range.start <= lines.end && range.end >= lines.start;
+    let mut entries = Vec::new();
+    let reported = own_diagnostics(&params.context.diagnostics);
+    if params.wants(QUICK_FIX)
+        && let Some(fault) = faults.iter().find(|fault| near(&fault.range))
+    {
+        let within = fault.range.start.min(lines.start)..fault.range.end.max(lines.end);
+        match syntax_repairs(shared, &snapshot, within.clone()).await {
+            Some(found) => {
+                let errors = tree.map_or(0, |tree| tree.error_count(0..text.len()));
+                let offers = found.iter().filter(|proposal| proposal.errors < errors);
+                for proposal in offers.take(MOST_OFFERS) {
+                    let proof = match proposal.errors {
+                        0 => "parses".to_string(),
+                        left => format!("{left} syntax errors left"),
+                    };
+                    let edit = edit(&document, &client, &proposal.edits, &proof);
+                    entries.push(json!({
+                        "title": format!("nestling: {} — {proof}", proposal.title),
+                        "kind": QUICK_FIX,
+                        "diagnostics": reported,
+                        "edit": edit,
+                    }));
+                }
+            }
+            // Still being worked out: when it is chosen, it is there.
+            None => entries.push(later(
+                "nestling: repair the syntax error here",
+                QUICK_FIX,
+                &remembered(&document, within, None, false),
+            )),
+        }
+    }
+    if params.wants(QUICK_FIX) && faults.is_empty() {
+        let others = params.context.diagnostics.iter().filter(|d| d["source"] != "nestling");
+        for diagnostic in others.take(MOST_OFFERS) {
+            let Ok(range) = serde_json::from_value::<lsp::Range>(diagnostic["range"].clone())
+            else {
+                continue;
+            };
+            let range = from_proto::range(range);
+            let range = text.offset(range.start, encoding)..text.offset(range.end, encoding);
+            let message = diagnostic["message"].as_str().unwrap_or_default();
+            let title = format!("nestling: seek a repair of “{}”", short(message));
+            let mut remembered = remembered(&document, range, Some(message), false);
+            remembered.code = match &diagnostic["code"] {
+                Value::String(code) => Some(code.clone()),
+                Value::Number(code) => Some(code.to_string()),
+                _ => None,
+            };
+            let mut entry = later(&title, QUICK_FIX, &remembered);
+            entry["diagnostics"] = json!([diagnostic]);
+            entries.push(entry);
+        }
+    }
+    if params.wants(FIX_ALL) && !faults.is_empty() {
+        entries.push(later(
+            "nestling: repair all syntax errors of the file that can be",
+            FIX_ALL,
+            &remembered(&document, 0..text.len(), None, true),
+        ));
+    }
+    Ok(Value::Array(entries))
+}
+
+/// Diagnostics that we published and that an entry is about.
+fn own_diagnostics(diagnostics: &[Value]) -> Vec<&Value> {
+    diagnostics.iter().filter(|diagnostic| diagnostic["source"] == "nestling").collect()
+}
+
+fn remembered(
+    document: &Document,
+    within: Range<usize>,
+    message: Option<&str>,
+    all: bool,
+) -> Remembered {
+    Remembered {
+        uri: document.uri.clone(),
+        revision: document.revision,
+        start: within.start,
+        end: within.end,
+        message: message.map(String::from),
+        code: None,
+        all,
+    }
+}
+
+fn later(title: &str, kind: &str, data: &Remembered) -> Value {
+    json!({ "title": title, "kind": kind, "data": data })
+}
+
+fn short(message: &str) -> String {
+    const LONGEST: usize = 60;
+    let line = message.lines().next().unwrap_or("");
+    let cut: String = line.chars().take(LONGEST).collect();
+    if cut.len() < line.len() { format!("{}…", cut.trim_end()) } else { cut }
+}
+
+fn whole_lines(text: &Text, range: &Range<usize>) -> Range<usize> {
+    let (first, last) = (text.line_of(range.start), text.line_of(range.end));
+    text.line_range(first).start..text.line_range(last).end
+}
+
+/// A workspace edit of one document as it is now: a client that has another version refuses it.
+fn edit(document: &Document, client: &ClientTraits, edits: &[TextEdit], evidence: &str) -> Value {
+    let edits: Vec<Value> = edits
+        .iter()
+        .map(|edit| {
+            let range = to_proto::range(document, &edit.range, client.encoding);
+            let mut edit = json!({ "range": range, "newText": edit.new_text });
+            if client.takes_annotations {
+                edit["annotationId"] = ANNOTATION.into();
+            }
+            edit
+        })
+        .collect();
+    if !client.takes_versions {
+        return json!({ "changes": { &document.uri: edits } });
+    }
+    let identifier = json!({ "uri": document.uri, "version": document.version });
+    let mut edit = json!({ "documentChanges": [{ "textDocument": identifier, "edits": edits }] });
+    if client.takes_annotations {
+        let about = json!({ "label": "nestling", "description": evidence });
+        edit["changeAnnotations"] = json!({ ANNOTATION: about });
+    }
+    edit
+}
+
+/// Repairs of broken syntax: known ones, or those that are made within the menu's patience. What takes longer goes on,
+/// for the next time.
+async fn syntax_repairs(
+    shared: &Arc<Shared>,
+    snapshot: &Snapshot,
+    within: Range<usize>,
+) -> Option<Vec<Proposal>> {
+    let known = shared.state.lock().repairs.get(&snapshot.document, &within);
+    if known.is_some() {
+        return known;
+    }
+    let (sender, receiver) = oneshot::channel();
+    let (own, snapshot) = (shared.clone(), snapshot.clone());
+    shared.spawn(async move {
+        let document = snapshot.document.clone();
+        let found = propose(&own, snapshot, within.clone(), None, SYNTAX).await;
+        own.state.lock().repairs.put(&document, within, found.clone());
+        let _ = sender.send(found);
+    });
+    tokio::time::timeout(MENU, receiver).await.ok()?.ok()
+}
+
+/// Proposals by the engine, or by the parser alone while there is no model.
+async fn propose(
+    shared: &Arc<Shared>,
+    snapshot: Snapshot,
+    within: Range<usize>,
+    diagnostic: Option<Diagnostic>,
+    limit: Duration,
+) -> Vec<Proposal> {
+    let (outcome, receiver) = oneshot::channel();
+    let (root, cancel) = (root_of(shared, &snapshot.document), CancelToken::new());
+    let name = name_of(root.as_deref(), &snapshot.document);
+    let job = RepairJob { snapshot, name, within, diagnostic, limit, cancel, outcome };
+    let alone = {
+        let state = shared.state.lock();
+        match (&state.engine, state.model()) {
+            (Some(engine), ModelState::Ready) => {
+                engine.repair(job);
+                None
+            }
+            _ => Some(job),
+        }
+    };
+    if let Some(job) = alone {
+        tokio::task::spawn_blocking(move || {
+            let found = proposals(None, &job.ask(), &job.cancel);
+            let _ = job.outcome.send(found);
+        });
+    }
+    receiver.await.unwrap_or_default()
+}
+
+/// The folder of the workspace that a document belongs to.
+fn root_of(shared: &Shared, document: &Document) -> Option<PathBuf> {
+    let path = document.path.as_deref()?;
+    let state = shared.state.lock();
+    let roots = state.client.roots.iter().filter(|root| path.starts_with(root));
+    roots.max_by_key(|root| root.as_os_str().len()).cloned()
+}
+
+fn name_of(root: Option<&Path>, document: &Document) -> String {
+    let path = document.path.as_deref().unwrap_or(Path::new(&document.uri));
+    let below = root.and_then(|root| walk::name_below(root, path));
+    below.unwrap_or_else(|| {
+        path.file_name().map_or(document.uri.clone(), |name| name.to_string_lossy().into_owned())
+    })
+}
+
+/// Works an entry out that was chosen.
+pub(super) async fn resolve(shared: &Arc<Shared>, mut action: Value) -> Result<Value> {
+    let Ok(data) = serde_json::from_value::<Remembered>(action["data"].clone()) else {
+        return Ok(action);
+    };
+    let (snapshot, client) = {
+        let state = shared.state.lock();
+        (state.documents.snapshot(&data.uri), state.client.clone())
+    };
+    let changed = || Error {
+        code: ErrorCode::ContentModified,
+        message: "the text has changed since".into(),
+        data: None,
+    };
+    let snapshot = snapshot.filter(|s| s.document.revision == data.revision).ok_or_else(changed)?;
+    let document = snapshot.document.clone();
+    let within = data.start.min(document.text.len())..data.end.min(document.text.len());
+    let repaired = match &data.message {
+        Some(message) => reported(shared, snapshot, within, message, data.code.clone()).await,
+        None => syntax(shared, snapshot, within, data.all).await,
+    };
+    let (text, evidence) = match repaired {
+        Ok(found) => found,
+        Err(reason) => {
+            shared.client.show_message(lsp::MessageType::Info, format!("nestling: {reason}")).await;
+            return Ok(action);
+        }
+    };
+    let now = shared.state.lock().documents.get(&data.uri).map(|document| document.revision);
+    if now != Some(data.revision) {
+        return Err(changed());
+    }
+    if let Some(change) = minimal_edit(document.text.as_str(), &text) {
+        action["edit"] = edit(&document, &client, &[change], &evidence);
+        shared.client.show_message(lsp::MessageType::Info, format!("nestling: {evidence}")).await;
+    }
+    Ok(action)
+}
+
+/// The text without syntax errors, as far as single changes go; all of them or the first.
+async fn syntax(
+    shared: &Arc<Shared>,
+    snapshot: Snapshot,
+    within: Range<usize>,
+    all: bool,
+) -> std::result::Result<(String, String), String> {
+    let mut now = snapshot.clone();
+    let mut done = 0;
+    for _ in 0..if all { MOST_REPAIRS } else { 1 } {
+        let document = now.document.clone();
+        let Some(tree) = &document.tree else { break };
+        let errors = tree.error_count(0..document.text.len());
+        if errors == 0 {
+            break;
+        }
+        let place = if all { 0..document.text.len() } else { within.clone() };
+        let found = propose(shared, now.clone(), place, None, SYNTAX).await;
+        let Some(best) = found.into_iter().find(|proposal| proposal.errors < errors) else { break };
+        let mut next = (*document).clone();
+        next.text = Text::new(apply(document.text.as_str(), &best.edits));
+        next.tree = None;
+        next.catch_up();
+        now = Snapshot { document: next.into(), ..now };
+        done += 1;
+    }
+    if done == 0 {
+        return Err("no single change repairs the syntax here".into());
+    }
+    let left = now.document.tree.as_ref().map_or(0, |t| t.error_count(0..now.document.text.len()));
+    let proof = if left == 0 { "parses".into() } else { format!("{left} syntax errors left") };
+    Ok((now.document.text.as_str().into(), proof))
+}
+
+/// The text with a repair of what somebody reported, checked on a copy where a checker may be run.
+async fn reported(
+    shared: &Arc<Shared>,
+    snapshot: Snapshot,
+    within: Range<usize>,
+    message: &str,
+    code: Option<String>,
+) -> std::result::Result<(String, String), String> {
+    let document = snapshot.document.clone();
+    let root = root_of(shared, &document);
+    let name = name_of(root.as_deref(), &document);
+    let place = |at: usize| {
+        let position = document.text.position(at, PositionEncoding::Utf32);
+        (position.line as usize, position.character as usize)
+    };
+    let span = Span { start: place(within.start), end: place(within.end) };
+    let diagnostic = Diagnostic {
+        path: name.clone(),
+        span,
+        is_error: true,
+        code,
+        message: message.to_string(),
+        suggestions: Vec::new(),
+    };
+    let lines = whole_lines(&document.text, &within);
+    let found = propose(shared, snapshot, lines, Some(diagnostic.clone()), REPORTED).await;
+    let workspace = shared.options.store.clone().zip(root.clone());
+    let trusted = workspace.is_some_and(|(store, root)| store.workspace(&root).is_trusted());
+    let validate = move || {
+        let language = document.language.map_or("", |language| language.name);
+        let folder =
+            root.clone().or_else(|| Some(document.path.as_deref()?.parent()?.to_path_buf()));
+        let mut checkers = folder.map(|root| Checker::of(&root, language)).unwrap_or_default();
+        checkers.retain(|checker| trusted || !checker.runs_code);
+        let overlay = match (&root, &document.path) {
+            _ if checkers.is_empty() => None,
+            (Some(root), _) => Some(Overlay::of_project(root, None)),
+            (None, Some(path)) => Some(Overlay::of_file(path, None)),
+            _ => None,
+        };
+        let Some(overlay) = overlay else {
+            // Nobody can say more than the parser.
+            let best = found.into_iter().find(|proposal| !proposal.only_deletes());
+            let best = best.ok_or("nothing was found that parses")?;
+            let text = apply(document.text.as_str(), &best.edits);
+            return Ok((text, format!("{} — parses; nothing here can check more", best.title)));
+        };
+        let overlay = overlay.map_err(|error| format!("{error:#}"))?;
+        let checks: Vec<Check<'_>> = checkers.into_iter().map(Check::Known).collect();
+        let cancel = CancelToken::new();
+        let fixing = Fixing {
+            overlay: &overlay,
+            name: &name,
+            checks: &checks,
+            test: None,
+            within: None,
+            limit: VALIDATION,
+            cancel: &cancel,
+        };
+        match validated(&document, &fixing, &diagnostic, found) {
+            Ok(Some((proposal, evidence))) => {
+                let text = apply(document.text.as_str(), &proposal.edits);
+                Ok((text, format!("{} — {evidence}", proposal.title)))
+            }
+            Ok(None) => Err("no repair was found that the checks accept".to_string()),
+            Err(error) => Err(format!("{error:#}")),
+        }
+    };
+    tokio::task::spawn_blocking(validate).await.map_err(|error| error.to_string())?
+}
+
+/// The syntax errors of a document as hints, for languages without a server of their own.
+pub(super) fn hints(document: &Document, encoding: PositionEncoding) -> Vec<Value> {
+    const MOST: usize = 20;
+    let tree = document.tree.as_ref().filter(|tree| tree.is_current());
+    let faults = tree.map(|tree| tree.faults()).unwrap_or_default();
+    let hint = |fault: &crate::syntax::Fault| {
+        let message = match &fault.missing {
+            Some(missing) => format!("`{missing}` is missing here"),
+            None => "this does not fit here".to_string(),
+        };
+        // Of a long error, its first line.
+        let line = document.text.line_of(fault.range.start);
+        let end = fault.range.end.min(document.text.line_range(line).end);
+        let range = fault.range.start..end.max(fault.range.start);
+        json!({
+            "range": to_proto::range(document, &range, encoding),
+            "severity": 4,
+            "source": "nestling",
+            "message": message,
+        })
+    };
+    faults.iter().take(MOST).map(hint).collect()
+}

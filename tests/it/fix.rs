@@ -1,0 +1,135 @@
+//! `nestling fix`: files in, differences out; nothing written without `--apply`, nothing unproven with it.
+
+use std::path::{Path, PathBuf};
+
+use tempfile::{TempDir, tempdir};
+
+use crate::house::House;
+use crate::program::{Run, run};
+
+fn file(name: &str, text: &str) -> (TempDir, PathBuf) {
+    let folder = tempdir().expect("a folder");
+    let path = folder.path().join(name);
+    std::fs::write(&path, text).expect("a file");
+    (folder, path)
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+fn fix(path: &Path, more: &[&str]) -> Run {
+    run(&[&["fix", text(path)], more].concat())
+}
+
+const BROKEN: &str = "def area(width, height:\n    return width * height\n";
+
+#[test]
+fn broken_syntax_becomes_a_diff_and_is_written_only_when_told() {
+    let (_folder, path) = file("area.py", BROKEN);
+    let shown = fix(&path, &[]);
+    assert_eq!(shown.code, Some(0), "{shown:?}");
+    assert!(shown.stdout.contains("+def area(width, height):\n"), "{shown:?}");
+    assert!(shown.stderr.contains("(parses)") && shown.stderr.contains("1 repaired"), "{shown:?}");
+    assert_eq!(std::fs::read_to_string(&path).expect("a file"), BROKEN);
+    let written = fix(&path, &["--apply", "--json"]);
+    let json = written.json();
+    assert_eq!(json["files"][0]["applied"], true);
+    assert_eq!(json["files"][0]["fixed"][0]["evidence"]["proof"], "parses");
+    let now = std::fs::read_to_string(&path).expect("a file");
+    assert_eq!(now, BROKEN.replace("height:", "height):"));
+    let again = fix(&path, &[]);
+    assert_eq!((again.code, &*again.stdout), (Some(0), ""), "{again:?}");
+}
+
+#[test]
+fn what_the_compiler_finds_is_repaired_and_checked() {
+    let source = "#include <stdio.h>\nint main(void) {\n    int count = 1;\n    printf(\"%d\", cuont);\n    return 0;\n}\n";
+    let (_folder, path) = file("count.c", source);
+    let done = fix(&path, &["--json"]);
+    let json = done.json();
+    let fixed = &json["files"][0]["fixed"][0];
+    assert_eq!(fixed["evidence"]["proof"], "checks", "{json}");
+    assert!(
+        json["files"][0]["diff"]
+            .as_str()
+            .is_some_and(|d| d.contains("+    printf(\"%d\", count);"))
+    );
+    assert_eq!(std::fs::read_to_string(&path).expect("a file"), source);
+}
+
+#[test]
+fn rust_alone_is_checked_by_its_compiler_with_its_own_suggestions() {
+    let (_folder, path) =
+        file("lib.rs", "pub fn f() -> u8 {\n    let x = 1;\n    x += 1;\n    x\n}\n");
+    let done = fix(&path, &[]);
+    assert!(done.stdout.contains("+    let mut x = 1;"), "{done:?}");
+    assert!(done.stderr.contains("checks: E0384 gone"), "{done:?}");
+}
+
+#[test]
+fn failing_tests_lead_to_the_change_that_makes_them_pass() {
+    let (folder, path) = file("larger.py", "def larger(a, b):\n    return a if a < b else b\n");
+    let test = "import larger\nassert larger.larger(1, 2) == 2 and larger.larger(3, 2) == 3\n";
+    std::fs::write(folder.path().join("test_larger.py"), test).expect("a file");
+    let command = "python3 -B test_larger.py";
+    let done = fix(&path, &["--test", command, "--json"]);
+    let json = done.json();
+    assert_eq!(json["files"][0]["tests"], true, "{json}");
+    assert_eq!(json["files"][0]["fixed"][0]["evidence"]["proof"], "tests", "{json}");
+    // What passes already is left alone; what no single change repairs is said.
+    let (folder, path) = file("odd.py", "def odd():\n    pass\n");
+    let test = "import odd\nassert odd.odd() == {'a': [1, 'b', 7.25]}\n";
+    std::fs::write(folder.path().join("test_odd.py"), test).expect("a file");
+    let done = fix(&path, &["--test", "python3 -B test_odd.py", "--time", "5s"]);
+    assert_eq!((done.code, &*done.stdout), (Some(1), ""), "{done:?}");
+    assert!(done.stderr.contains("the tests fail"), "{done:?}");
+}
+
+#[test]
+fn checkers_that_hang_crash_or_print_rubbish_cost_a_line_and_nothing_else() {
+    let source = "def f():\n    return 1\n";
+    let (_folder, path) = file("f.py", source);
+    for (check, said) in [
+        ("sleep 60", "took more than"),
+        ("kill -SEGV $$", "the check fails"),
+        ("head -c 4000 /dev/urandom; exit 1", "the check fails"),
+        ("no-such-checker", "the check fails"),
+    ] {
+        let done = fix(&path, &["--check", check, "--time", "3s", "--apply", "--no-model"]);
+        assert!(done.stderr.contains(said), "{check}: {done:?}");
+        assert_eq!(std::fs::read_to_string(&path).expect("a file"), source);
+    }
+}
+
+#[test]
+fn wrong_use_is_said() {
+    let missing = run(&["fix", "/no/such/file.rs"]);
+    assert_eq!(missing.code, Some(2), "{missing:?}");
+    let (_folder, path) = file("a.bin", "a\0b");
+    let binary = fix(&path, &[]);
+    assert!(binary.stderr.contains("binary"), "{binary:?}");
+}
+
+#[test]
+fn a_folder_is_looked_through_and_its_code_runs_only_when_trusted() {
+    let house = House::new();
+    let root = &house.work();
+    std::fs::create_dir(root.join("src")).expect("a folder");
+    let manifest = "[package]\nname = \"made\"\nversion = \"0.1.0\"\nedition = \"2024\"\n";
+    std::fs::write(root.join("Cargo.toml"), manifest).expect("a file");
+    std::fs::write(
+        root.join("src/lib.rs"),
+        "pub fn f() -> u8 {\n    let x = 1;\n    x += 1;\n    x\n}\n",
+    )
+    .expect("a file");
+    let with = |arguments: &[&str]| Run::of(house.command().args(arguments));
+    let untrusted = with(&["fix", text(root)]);
+    assert!(untrusted.stderr.contains("nestling trust"), "{untrusted:?}");
+    assert_eq!(untrusted.stdout, "");
+    assert_eq!(with(&["trust", text(root)]).code, Some(0));
+    let trusted = with(&["fix", text(root)]);
+    assert!(trusted.stdout.contains("+    let mut x = 1;"), "{trusted:?}");
+    assert_eq!(with(&["trust", text(root), "--revoke"]).code, Some(0));
+    assert!(with(&["fix", text(root)]).stderr.contains("nestling trust"));
+}
