@@ -137,7 +137,7 @@ struct Project {
 
 impl Project {
     fn new(root: Option<&Path>, file: &Path, args: &FixArgs) -> Result<Project> {
-        let trust = Store::of_user().map(|store| store.workspace(file));
+        let trust = Store::of_user().map(|store| store.workspace(root.unwrap_or(file)));
         let is_trusted = trust.is_some_and(|workspace| workspace.is_trusted());
         // What compilers make is kept, so that the second time is quick.
         let kept = store().map(|store| store.join("checks")).zip(root);
@@ -311,6 +311,7 @@ fn write(path: &Path, outcome: &Outcome) -> Result<()> {
 
 fn diff(path: &Path, outcome: &Outcome) -> String {
     let name = path.display().to_string();
+    let name = name.trim_start_matches('/');
     let (old, new) = (format!("a/{name}"), format!("b/{name}"));
     let diff = TextDiff::from_lines(&outcome.before, &outcome.after);
     diff.unified_diff().context_radius(3).header(&old, &new).to_string()

@@ -208,7 +208,7 @@ def plugin_says_why_it_is_silent():
 
 def plugin_switches_off_and_on():
     with scripted().attached() as editor:
-        same(editor.lua("return vim.fn.getcompletion('Nestling ', 'cmdline')"), ["disable", "enable", "log", "status"])
+        same(editor.lua("return vim.fn.getcompletion('Nestling ', 'cmdline')"), ["cancel", "disable", "enable", "finetune", "fix", "log", "status"])
         editor.rpc.command("Nestling disable")
         until(lambda: editor.lua(f"return {CLIENT} == nil"), "the server stops")
         same(editor.lua("return { vim.fn.maparg('<Tab>', 'i', false, true).buffer, require('nestling').status() }"), [0, ""])
@@ -329,6 +329,43 @@ def program_health():
         assert "❌" not in health and "⚠️" not in health, health
         for wanted in "✅ OK found ", "✅ OK version: nestling", "✅ OK attached to 1 buffer", "✅ OK nestling/status", r"✅ OK model.* is ready":
             assert re.search(wanted, health), f"{wanted!r} is not in\n{health}"
+
+
+def repair(editor, wanted):
+    """Asks for repairs of the current line, chooses the first, and waits for the line."""
+    editor.screen.press("Escape")
+    until(lambda: editor.rpc.api.get_mode()["mode"] == "n", "normal mode")
+    editor.lua("vim.ui.select = function(items, _, choose) vim.g.menu = vim.tbl_map(function(i) return i.title end, items); choose(items[1]) end")
+    editor.rpc.command("Nestling fix")
+    until(lambda: editor.line() == wanted, f"the line {wanted!r}", 30)
+
+
+def program_repairs_broken_syntax():
+    with program(PYTHON) as editor:
+        ready(editor).open_line("items = []")
+        editor.type("    print(len(items)")
+        editor.screen.press("Escape")
+        problems = "return vim.tbl_map(function(d) return d.source end, vim.diagnostic.get(0))"
+        until(lambda: "nestling" in editor.lua(problems), "a hint appears", 10)
+        repair(editor, "    print(len(items))")
+        until(lambda: editor.lua(problems) == [], "the hint is gone", 10)
+        editor.screen.type("u")
+        until(lambda: editor.line() == "    print(len(items)", "u takes the repair back")
+
+
+def program_repairs_what_another_server_reports():
+    # The program finds the checker on PATH, as it would beside the user's editor.
+    path = f"vim.env.PATH = '{CACHE / 'venv' / 'bin'}:' .. vim.env.PATH\n"
+    other = "vim.lsp.config('ruff', { cmd = { 'ruff', 'server' }, filetypes = { 'python' }, root_markers = { '.' } })\nvim.lsp.enable('ruff')"
+    with program(PYTHON, before=path + other) as editor:
+        ready(editor).open_line("items = []")
+        editor.type("    print(itemz)")
+        editor.screen.press("Escape")
+        row = editor.rpc.current.window.cursor[0] - 1
+        found = f"return vim.tbl_map(function(d) return d.code end, vim.diagnostic.get(0, {{ lnum = {row} }}))"
+        until(lambda: editor.lua(found) == ["F821"], "the other server reports the name", 20)
+        repair(editor, "    print(items)")
+        until(lambda: editor.lua(found) == [], "the other server is content", 20)
 
 
 def program_picture():

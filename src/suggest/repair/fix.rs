@@ -107,7 +107,7 @@ const MOST_CHECKED: usize = 24;
 /// Time in which proposals for one error are made.
 const THINKING: Duration = Duration::from_millis(1500);
 /// The same for all of a file that fails its tests, as a share of the time there is.
-const SEARCHING: f64 = 0.3;
+const SEARCHING: f64 = 0.15;
 /// One run of a checker takes no longer.
 const LONGEST_CHECK: Duration = Duration::from_secs(60);
 /// And one of the tests.

@@ -29,7 +29,29 @@ function M.describe(status)
   }
 end
 
+--- Asks the server to do something that takes its time; it tells of it by itself.
+local function execute(command)
+  local client = server.client(0) or server.client()
+  if not client then
+    return vim.notify('nestling: not running', vim.log.levels.WARN)
+  end
+  client:request('workspace/executeCommand', { command = command, arguments = {} }, function(problem)
+    if problem then
+      vim.notify('nestling: ' .. problem.message, vim.log.levels.WARN)
+    end
+  end)
+end
+
 local commands = {
+  fix = function()
+    require('nestling').repair()
+  end,
+  finetune = function()
+    execute('nestling.finetune')
+  end,
+  cancel = function()
+    execute('nestling.cancelFinetune')
+  end,
   status = function()
     local client = server.client(0) or server.client()
     if not client then
@@ -59,7 +81,7 @@ local commands = {
 function M.run(args)
   local command = commands[args[1] or 'status']
   if not command or #args > 1 then
-    return vim.notify('nestling: :Nestling status|enable|disable|log', vim.log.levels.ERROR)
+    return vim.notify('nestling: :Nestling status|fix|finetune|cancel|enable|disable|log', vim.log.levels.ERROR)
   end
   command()
 end

@@ -109,6 +109,11 @@ function M.dismiss()
   return ghost.dismiss()
 end
 
+--- Shows what could repair the line under the cursor, for the diagnostics of all servers, and applies what is chosen.
+function M.repair()
+  require('nestling.repair').repair()
+end
+
 --- A word for the status line: empty where nestling is not attached, else its state and why it is silent.
 ---@return string
 function M.status()
