@@ -196,7 +196,7 @@ fn ruff(item: &Value) -> Option<Diagnostic> {
         is_certain: item["fix"]["applicability"] == "safe",
     };
     Some(Diagnostic {
-        path: path.clone(),
+        path,
         span: span(item)?,
         is_error: true,
         code: text(&item["code"]),

@@ -254,7 +254,7 @@ fn mistake(
         }
         Mutation::Swap => {
             let between = &source[this.end..next.start];
-            (this.start..next.end, format!("{}{between}{token}", &source[next.clone()]), token)
+            (this.start..next.end, format!("{}{between}{token}", &source[next]), token)
         }
     };
     Some((TextEdit { range, new_text }, token.to_string()))

@@ -138,9 +138,9 @@ impl SyntaxTree {
     /// of an error. Some of them lead into an error later on.
     pub fn expected(&self, after: &Lexeme) -> Option<(Vec<String>, bool)> {
         let language = (self.language.grammar)();
-        let mut symbols = language.lookahead_iterator(after.state?)?;
+        let symbols = language.lookahead_iterator(after.state?)?;
         let (mut fixed, mut name) = (Vec::new(), false);
-        while let Some(symbol) = symbols.next() {
+        for symbol in symbols {
             let Some(kind) = language.node_kind_for_id(symbol) else { continue };
             match language.node_kind_is_named(symbol) {
                 true => name |= kind.ends_with("identifier"),

@@ -320,7 +320,7 @@ impl Trainer {
                 self.save(&beside(folder, "stable"), &progress, news);
             }
             let scale = self.config.schedule(step, progress.steps);
-            let now = std::mem::replace(&mut ready, Batch::default());
+            let now = std::mem::take(&mut ready);
             // The examples of the next step are made while this one runs.
             let (loss, norm) = std::thread::scope(|scope| {
                 let next = scope.spawn(|| data.batch(tokenizer, (step + 1) * batch as u64, batch));

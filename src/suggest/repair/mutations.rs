@@ -112,8 +112,11 @@ const BEFORE: &[(&str, Languages, &[&str])] = &[
     ("owner", RUST, &["self.", "Self::"]),
 ];
 
+/// Text before and text behind.
+type Wrap = (&'static str, &'static str);
+
 /// What may be missing around one.
-const AROUND: &[(&str, Languages, &[(&str, &str)])] = &[
+const AROUND: &[(&str, Languages, &[Wrap])] = &[
     ("wrapping", RUST, &[("Some(", ")"), ("Ok(", ")"), ("Box::new(", ")"), ("String::from(", ")")]),
     (
         "wrapping",

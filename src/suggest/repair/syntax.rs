@@ -430,8 +430,8 @@ impl<'a> Broken<'a> {
             push(lexeme.range.clone(), lost - 0.5);
         }
         // A line of its own goes as a whole.
-        if first && source[after.clone()].contains('\n') && at > 0 {
-            let line = before.start + source[before.clone()].rfind('\n').unwrap_or(0);
+        if first && source[after].contains('\n') && at > 0 {
+            let line = before.start + source[before].rfind('\n').unwrap_or(0);
             push(line..lexeme.range.end, lost - 0.5);
         }
     }
