@@ -53,7 +53,8 @@ fn what_the_compiler_finds_is_repaired_and_checked() {
     assert!(
         json["files"][0]["diff"]
             .as_str()
-            .is_some_and(|d| d.contains("+    printf(\"%d\", count);"))
+            .is_some_and(|d| d.contains("+    printf(\"%d\", count);")),
+        "{json}"
     );
     assert_eq!(std::fs::read_to_string(&path).expect("a file"), source);
 }

@@ -68,11 +68,13 @@ pub struct Ask<'a> {
 
 /// Parses and weighings take about so long; more are not begun than fit.
 const WEIGHING: Duration = Duration::from_millis(5);
-/// Nats for a suggestion of a checker, which knows more than any model here.
+/// Nats for a suggestion of a checker; they only order these.
 const CERTAIN: f32 = 30.0;
 const SUGGESTED: f32 = 25.0;
-/// A shorter text is always likelier. What a byte that goes must not gain, in nats: about what code costs.
+/// A shorter text is always likelier. What a byte that goes must not gain, in nats: about what code costs; and what
+/// all of them gain at most.
 const BYTE: f32 = 0.5;
+const MOST_GAIN: f32 = 3.0;
 
 /// Proposals, likeliest first.
 pub fn proposals(
@@ -106,7 +108,9 @@ pub fn proposals(
         }
     }
     let mut seen = HashSet::new();
-    all.sort_by(|a, b| b.worth.total_cmp(&a.worth));
+    // A checker knows more than any model here.
+    let guessed = |proposal: &Proposal| proposal.origin != Origin::Checker;
+    all.sort_by(|a, b| guessed(a).cmp(&guessed(b)).then(b.worth.total_cmp(&a.worth)));
     all.retain(|proposal| {
         let after = apply(text.as_str(), &proposal.edits);
         proposal.errors <= errors && after != text.as_str() && seen.insert(after)
@@ -191,7 +195,11 @@ fn mutated(
         });
         for ((mutation, _), gain) in kept.iter_mut().zip(gains) {
             let gone = mutation.edit.range.len().saturating_sub(mutation.edit.new_text.len());
-            mutation.worth += gain.unwrap_or(-20.0) - BYTE * gone as f32;
+            let gain = gain.unwrap_or(-20.0);
+            mutation.worth += match gone {
+                0 => gain,
+                _ => (gain - BYTE * gone as f32).min(MOST_GAIN),
+            };
         }
     }
     let proposal = |(mutation, errors): (mutations::Mutation, usize)| Proposal {
