@@ -272,7 +272,8 @@ fn edit(document: &Document, client: &ClientTraits, edits: &[TextEdit], evidence
         .map(|edit| {
             let range = to_proto::range(document, &edit.range, client.encoding);
             let mut edit = json!({ "range": range, "newText": edit.new_text });
-            if client.takes_annotations {
+            // Some clients that take both take no words about edits without versions.
+            if client.takes_versions && client.takes_annotations {
                 edit["annotationId"] = ANNOTATION.into();
             }
             edit

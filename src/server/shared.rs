@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -138,7 +138,8 @@ impl Shared {
                 match parsed {
                     Ok(Some(copy)) => {
                         state.documents.adopt_tree(copy);
-                        shared.hint(&mut state, &uri);
+                        drop(state);
+                        shared.hint_later(&uri);
                     }
                     // Too slow; what came since may be faster, as when a quote was closed.
                     _ if now.is_some_and(|now| !now.is_same(&text)) => {}
@@ -147,6 +148,21 @@ impl Shared {
                         return;
                     }
                 }
+            }
+        });
+    }
+
+    /// Looks at a document's syntax once nobody has changed it for a while: what is being typed is always broken.
+    fn hint_later(self: &Arc<Self>, uri: &str) {
+        const QUIET: Duration = Duration::from_millis(700);
+        let revision = |state: &State, uri: &str| state.documents.get(uri).map(|d| d.revision);
+        let (shared, uri) = (self.clone(), uri.to_string());
+        let before = revision(&self.state.lock(), &uri);
+        self.spawn(async move {
+            tokio::time::sleep(QUIET).await;
+            let mut state = shared.state.lock();
+            if revision(&state, &uri) == before {
+                shared.hint(&mut state, &uri);
             }
         });
     }

@@ -40,6 +40,8 @@ function M.start()
       if server.is_ours(event.data.client_id) then
         vim.lsp.inline_completion.enable(true, { bufnr = event.buf })
         keys.map(event.buf)
+        -- Hints are quiet: underlined, without a column of signs that moves the text.
+        vim.diagnostic.config({ signs = false }, vim.lsp.diagnostic.get_namespace(event.data.client_id))
       end
     end,
   })
