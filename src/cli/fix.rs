@@ -1,6 +1,7 @@
 //! `nestling fix`: repairs files, on a copy first; shows the differences, or writes them with `--apply`.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -133,6 +134,8 @@ struct Project {
     check: Option<Program>,
     test: Option<Program>,
     is_trusted: bool,
+    /// Files with errors, by the checker of the project; asked once, because it looks at all of them.
+    broken: RefCell<BTreeMap<&'static str, BTreeSet<String>>>,
 }
 
 impl Project {
@@ -162,7 +165,23 @@ impl Project {
             )),
         };
         let (check, test) = (args.check.as_ref().map(program), args.test.as_ref().map(program));
-        Ok(Project { root, overlay, check, test, is_trusted })
+        Ok(Project { root, overlay, check, test, is_trusted, broken: RefCell::default() })
+    }
+
+    /// Whether the checker of a project has anything against a file.
+    fn is_broken(&self, checker: &Checker, name: &str, args: &FixArgs) -> bool {
+        let mut broken = self.broken.borrow_mut();
+        let files = broken.entry(checker.name).or_insert_with(|| {
+            let limit = Duration::from_secs_f64(args.time);
+            match self.overlay.check(checker, name, limit, &|| true) {
+                Ok(found) => found.into_iter().filter(|d| d.is_error).map(|d| d.path).collect(),
+                Err(error) => {
+                    eprintln!("nestling: {error:#}");
+                    BTreeSet::new()
+                }
+            }
+        });
+        files.contains(name)
     }
 
     fn fix(
@@ -190,6 +209,10 @@ impl Project {
                         ));
                     }
                     allowed
+                });
+                // What the project's checker has nothing against needs no look of its own.
+                known.retain(|checker| {
+                    checker.project.is_none() || self.is_broken(checker, &name, args)
                 });
                 known.into_iter().map(Check::Known).collect()
             }

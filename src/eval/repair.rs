@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use super::sandbox::TemporaryFolder;
 use super::statistics::{self, Figure};
-use crate::check::{CHECKERS, Ended, Overlay, Program};
+use crate::check::{CHECKERS, Diagnostic, Ended, Overlay, Program};
 use crate::generation::CancelToken;
 use crate::suggest::ModelCompleter;
-use crate::suggest::repair::{Ask, Check, Fixing, fix, proposals};
+use crate::suggest::repair::{Ask, Check, Evidence, Fixed, Fixing, fix, proposals};
 use crate::workspace::{Snapshot, read_file};
 
 /// A function with a bug.
@@ -62,6 +62,8 @@ pub struct Exercise {
     pub compiles: bool,
     /// Whether it then passes its own tests, or prints what the solution prints if it has none.
     pub behaves: bool,
+    /// Errors that were said to be gone and are there when the compiler is run again.
+    pub false_claims: usize,
     /// What was done.
     pub titles: Vec<String>,
     /// Seconds it took.
@@ -214,11 +216,12 @@ pub fn exercises(
         let document = read_file(path)?;
         let overlay = Overlay::of_file(path, None)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let errors = |overlay: &Overlay| -> Result<usize> {
+        let errors = |overlay: &Overlay| -> Result<Vec<Diagnostic>> {
             let found = overlay.check(rustc, &name, limit, &|| true)?;
-            Ok(found.iter().filter(|d| d.is_error).count())
+            Ok(found.into_iter().filter(|d| d.is_error).collect())
         };
-        if errors(&overlay)? == 0 {
+        let before = errors(&overlay)?;
+        if before.is_empty() {
             continue;
         }
         let fixing = Fixing {
@@ -233,13 +236,24 @@ pub fn exercises(
         let clock = Instant::now();
         let outcome = fix(Some(completer), &document, &fixing, &mut |_| {});
         let seconds = clock.elapsed().as_secs_f64();
-        let compiles = errors(&overlay)? == 0;
+        // Of several equal errors, as many must be gone as were said to be.
+        let after = errors(&overlay)?;
+        let count =
+            |all: &[Diagnostic], message: &str| all.iter().filter(|d| d.message == message).count();
+        let claimed = outcome.fixed.iter().filter(|fixed| fixed.evidence != Evidence::Parses);
+        let is_false = |fixed: &&Fixed| {
+            let left = count(&after, &fixed.problem);
+            left > 0 && left >= count(&before, &fixed.problem)
+        };
+        let false_claims = claimed.filter(is_false).count();
+        let compiles = after.is_empty();
         let solution = solutions.and_then(|s| Some(s.join(path.strip_prefix(folder).ok()?)));
         let behaves = compiles && behaves(&overlay, &name, solution.as_deref())?;
         results.push(Exercise {
             path: path.strip_prefix(folder).unwrap_or(path).display().to_string(),
             compiles,
             behaves,
+            false_claims,
             titles: outcome.fixed.into_iter().map(|fixed| fixed.title).collect(),
             seconds,
         });
@@ -296,11 +310,12 @@ pub fn bug_table(results: &[BugResult]) -> String {
 /// Exercises in a few words.
 pub fn exercise_table(results: &[Exercise]) -> String {
     let mut lines: Vec<Vec<String>> =
-        vec![["", "compiles", "behaves", "seconds"].map(String::from).to_vec()];
+        vec![["", "compiles", "behaves", "false claims", "seconds"].map(String::from).to_vec()];
     let yes = |such: bool| if such { "yes" } else { "no" }.to_string();
     for result in results {
-        let Exercise { path, compiles, behaves, seconds, .. } = result;
-        lines.push(vec![path.clone(), yes(*compiles), yes(*behaves), format!("{seconds:.1}")]);
+        let Exercise { path, compiles, behaves, false_claims, seconds, .. } = result;
+        let (claims, seconds) = (false_claims.to_string(), format!("{seconds:.1}"));
+        lines.push(vec![path.clone(), yes(*compiles), yes(*behaves), claims, seconds]);
     }
     let share = |such: &dyn Fn(&Exercise) -> bool| {
         format!("{:.1} %", Figure::share(results.iter().filter(|r| such(r)).count(), results.len()))
@@ -309,6 +324,7 @@ pub fn exercise_table(results: &[Exercise]) -> String {
         format!("all {}", results.len()),
         share(&|r| r.compiles),
         share(&|r| r.behaves),
+        results.iter().map(|r| r.false_claims).sum::<usize>().to_string(),
         String::new(),
     ]);
     statistics::table(&lines)

@@ -33,6 +33,7 @@ const SYNTAX: Duration = Duration::from_millis(260);
 const REPORTED: Duration = Duration::from_millis(1500);
 /// Time to validate one.
 const VALIDATION: Duration = Duration::from_secs(20);
+const QUICK_CHECK: Duration = Duration::from_secs(5);
 const MOST_OFFERS: usize = 3;
 const ANNOTATION: &str = "nestling";
 /// Repairs one after the other of one file.
@@ -40,30 +41,57 @@ const MOST_REPAIRS: usize = 30;
 /// Larger files are not looked at.
 const MOST_BYTES: usize = 1 << 20;
 
-/// Proposals for a document as it was: they are made once.
-#[derive(Default)]
-pub(super) struct Repairs {
-    known: Vec<(String, u64, Range<usize>, Vec<Proposal>)>,
+/// Proposals for a place of a document as it was: they are made once.
+struct Known {
+    uri: String,
+    revision: u64,
+    within: Range<usize>,
+    found: Vec<Proposal>,
+    /// The checker that has nothing against the text with the first of them.
+    checked: Option<&'static str>,
 }
+
+impl Known {
+    fn is_of(&self, document: &Document, within: &Range<usize>) -> bool {
+        self.uri == document.uri && self.revision == document.revision && self.within == *within
+    }
+}
+
+/// The last ones.
+#[derive(Default)]
+pub(super) struct Repairs(Vec<Known>);
 
 impl Repairs {
     const MOST: usize = 16;
 
-    fn get(&self, document: &Document, within: &Range<usize>) -> Option<Vec<Proposal>> {
-        let same = |(uri, revision, range, _): &&(String, u64, Range<usize>, Vec<Proposal>)| {
-            *uri == document.uri && *revision == document.revision && range == within
-        };
-        self.known.iter().find(same).map(|(.., found)| found.clone())
+    fn get(&self, document: &Document, within: &Range<usize>) -> Option<Offers> {
+        let known = self.0.iter().find(|known| known.is_of(document, within))?;
+        Some(Offers { found: known.found.clone(), checked: known.checked })
     }
 
     fn put(&mut self, document: &Document, within: Range<usize>, found: Vec<Proposal>) {
         // Those of an older text are of no use any more.
-        self.known.retain(|(uri, revision, range, _)| {
-            *uri != document.uri || *revision == document.revision && *range != within
+        self.0.retain(|known| {
+            known.uri != document.uri
+                || known.revision == document.revision && known.within != within
         });
-        self.known.truncate(Self::MOST - 1);
-        self.known.insert(0, (document.uri.clone(), document.revision, within, found));
+        self.0.truncate(Self::MOST - 1);
+        let (uri, revision) = (document.uri.clone(), document.revision);
+        self.0.insert(0, Known { uri, revision, within, found, checked: None });
     }
+
+    fn checked(&mut self, document: &Document, within: &Range<usize>, by: &'static str) {
+        if let Some(known) = self.0.iter_mut().find(|known| known.is_of(document, within)) {
+            known.checked = Some(by);
+        }
+    }
+}
+
+/// Repairs for a menu.
+#[derive(Default)]
+struct Offers {
+    found: Vec<Proposal>,
+    checked: Option<&'static str>,
 }
 
 /// What proposals are asked for; the engine's part of a quick fix.
@@ -170,21 +198,27 @@ pub(super) async fn actions(shared: &Arc<Shared>, params: ActionParams) -> Resul
     {
         let within = fault.range.start.min(lines.start)..fault.range.end.max(lines.end);
         match syntax_repairs(shared, &snapshot, within.clone()).await {
-            Some(found) => {
+            Some(Offers { found, checked }) => {
                 let errors = tree.map_or(0, |tree| tree.error_count(0..text.len()));
                 let offers = found.iter().filter(|proposal| proposal.errors < errors);
-                for proposal in offers.take(MOST_OFFERS) {
-                    let proof = match proposal.errors {
-                        0 => "parses".to_string(),
-                        left => format!("{left} syntax errors left"),
+                for (rank, proposal) in offers.take(MOST_OFFERS).enumerate() {
+                    let checked = checked.filter(|_| rank == 0);
+                    let proof = match (proposal.errors, checked) {
+                        (0, Some(by)) => format!("parses, {by} is content"),
+                        (0, None) => "parses".to_string(),
+                        (left, _) => format!("{left} syntax errors left"),
                     };
                     let edit = edit(&document, &client, &proposal.edits, &proof);
-                    entries.push(json!({
+                    let mut entry = json!({
                         "title": format!("nestling: {} — {proof}", proposal.title),
                         "kind": QUICK_FIX,
                         "diagnostics": reported,
                         "edit": edit,
-                    }));
+                    });
+                    if checked.is_some() && !proposal.only_deletes() {
+                        entry["isPreferred"] = true.into();
+                    }
+                    entries.push(entry);
                 }
             }
             // Still being worked out: when it is chosen, it is there.
@@ -297,7 +331,7 @@ async fn syntax_repairs(
     shared: &Arc<Shared>,
     snapshot: &Snapshot,
     within: Range<usize>,
-) -> Option<Vec<Proposal>> {
+) -> Option<Offers> {
     let known = shared.state.lock().repairs.get(&snapshot.document, &within);
     if known.is_some() {
         return known;
@@ -307,10 +341,31 @@ async fn syntax_repairs(
     shared.spawn(async move {
         let document = snapshot.document.clone();
         let found = propose(&own, snapshot, within.clone(), None, SYNTAX).await;
-        own.state.lock().repairs.put(&document, within, found.clone());
-        let _ = sender.send(found);
+        own.state.lock().repairs.put(&document, within.clone(), found.clone());
+        let first = found.first().filter(|proposal| proposal.errors == 0).cloned();
+        let _ = sender.send(Offers { found, checked: None });
+        // For the next menu: whether a checker is content, too.
+        let Some(first) = first else { return };
+        let checking = document.clone();
+        let by = tokio::task::spawn_blocking(move || content(&checking, &first)).await;
+        if let Ok(Some(by)) = by {
+            own.state.lock().repairs.checked(&document, &within, by);
+        }
     });
     tokio::time::timeout(MENU, receiver).await.ok()?.ok()
+}
+
+/// A checker of single files that runs no code and finds no error in a document after a repair.
+fn content(document: &Document, repair: &Proposal) -> Option<&'static str> {
+    let path = document.path.as_deref()?;
+    let mut checkers = Checker::of(path.parent()?, document.language?.name);
+    checkers.retain(|checker| checker.project.is_none() && !checker.runs_code);
+    let checker = checkers.first()?;
+    let overlay = Overlay::of_file(path, None).ok()?;
+    let name = path.file_name()?.to_str()?;
+    overlay.write(name, &apply(document.text.as_str(), &repair.edits)).ok()?;
+    let found = overlay.check(checker, name, QUICK_CHECK, &|| true).ok()?;
+    found.iter().all(|diagnostic| !diagnostic.is_error).then_some(checker.name)
 }
 
 /// Proposals by the engine, or by the parser alone while there is no model.

@@ -57,6 +57,27 @@ async fn broken_syntax_is_hinted_and_repaired() {
 }
 
 #[tokio::test]
+async fn a_repair_is_preferred_once_a_checker_is_content_with_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("area.py");
+    let text = "def area(width, height:\n    return width * height\n";
+    std::fs::write(&path, text).expect("a file");
+    let uri = format!("file://{}", path.display());
+    let mut client = start().await;
+    client.open_as(&uri, "python", text).await;
+    let place = json!({"line": 0, "character": 3});
+    loop {
+        let entries = menu(&mut client, &uri, &place, json!([])).await;
+        if entries[0]["isPreferred"] == true {
+            assert_eq!(entries[0]["title"], "nestling: add `)` — parses, python is content");
+            assert!(entries[1..].iter().all(|entry| entry.get("isPreferred").is_none()));
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
 async fn all_of_a_file_is_repaired_at_once_and_not_after_it_changed() {
     let mut client = start().await;
     let place = client.open("fn f() {\n    g(1, 2;|\n}\n\nfn h( {\n    i(;\n}\n").await;
