@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use rand::rngs::StdRng;
-use rand::seq::{IndexedRandom, SliceRandom};
+use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use serde::Serialize;
 
@@ -15,26 +15,11 @@ use super::statistics::{self, Figure, percentile};
 use super::texts::Repository;
 use crate::generation::{CancelToken, Model};
 use crate::memory::FocusCache;
+use crate::suggest::repair::mistakes::{Slip, tokens};
 use crate::suggest::repair::{Weigher, syntax_repairs};
-use crate::syntax::{Language, Lexeme, LexemeKind, SyntaxTree};
+use crate::syntax::{Language, SyntaxTree};
 use crate::text::{Text, TextEdit, apply};
 
-/// How a file is broken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mutation {
-    /// A token is missing.
-    Delete,
-    /// A token of the file stands where none was.
-    Insert,
-    /// A token stands twice.
-    Duplicate,
-    /// Two neighbours have changed places.
-    Swap,
-}
-
-const MUTATIONS: [Mutation; 4] =
-    [Mutation::Delete, Mutation::Insert, Mutation::Duplicate, Mutation::Swap];
 /// Files of these sizes in bytes are broken.
 const SIZES: std::ops::Range<usize> = 200..60_000;
 /// Time for one repair.
@@ -48,7 +33,7 @@ pub struct Case {
     /// The file, with its repository.
     pub path: String,
     /// How it was broken.
-    pub mutation: Mutation,
+    pub mutation: Slip,
     /// The token that was deleted, put in, doubled or moved.
     pub token: String,
     /// The lines around the mistake.
@@ -121,7 +106,7 @@ pub fn fix(
                 break;
             }
             let file = &repositories[number].files[index];
-            let mutation = MUTATIONS[done % MUTATIONS.len()];
+            let mutation = Slip::ALL[done % Slip::ALL.len()];
             let Some((broken, token, tree)) = broken(&file.text, language, mutation, &mut rng)
             else {
                 continue;
@@ -204,7 +189,7 @@ pub fn table(rows: &[FixRow]) -> String {
 fn broken(
     source: &str,
     language: &str,
-    mutation: Mutation,
+    mutation: Slip,
     rng: &mut StdRng,
 ) -> Option<((String, usize), String, SyntaxTree)> {
     /// Tries until another file is taken.
@@ -214,11 +199,10 @@ fn broken(
     if tree.error_count(0..source.len()) > 0 {
         return None;
     }
-    let mut lexemes = tree.lexemes(source);
-    lexemes.retain(|lexeme| lexeme.kind != LexemeKind::Comment);
+    let lexemes = tokens(&tree, source);
     for _ in 0..TRIES {
         let at = rng.random_range(0..lexemes.len().checked_sub(1)?);
-        let (edit, token) = mistake(source, &lexemes, at, mutation, rng)?;
+        let (edit, token) = mutation.make(source, &lexemes, at, rng)?;
         let text = apply(source, std::slice::from_ref(&edit));
         if text == source {
             continue;
@@ -229,35 +213,6 @@ fn broken(
         }
     }
     None
-}
-
-fn mistake(
-    source: &str,
-    lexemes: &[Lexeme],
-    at: usize,
-    mutation: Mutation,
-    rng: &mut StdRng,
-) -> Option<(TextEdit, String)> {
-    let (this, next) = (lexemes[at].range.clone(), lexemes[at + 1].range.clone());
-    let token = &source[this.clone()];
-    let word = |token: &str| token.starts_with(|c: char| c.is_alphanumeric() || c == '_');
-    let (range, new_text, token) = match mutation {
-        Mutation::Delete => (this, String::new(), token),
-        Mutation::Duplicate => {
-            let space = if word(token) { " " } else { "" };
-            (this.end..this.end, format!("{space}{token}"), token)
-        }
-        Mutation::Insert => {
-            let other = &source[lexemes.choose(rng)?.range.clone()];
-            let space = if word(other) || word(token) { " " } else { "" };
-            (this.start..this.start, format!("{other}{space}"), other)
-        }
-        Mutation::Swap => {
-            let between = &source[this.end..next.start];
-            (this.start..next.end, format!("{}{between}{token}", &source[next]), token)
-        }
-    };
-    Some((TextEdit { range, new_text }, token.to_string()))
 }
 
 /// The line of a place with the ones beside it.

@@ -236,6 +236,9 @@ impl Shared {
                 state.flights.forget_landed();
             }
             state.config = config;
+            // What is in sight may not be wanted any more.
+            let hinted: Vec<String> = state.hinted.iter().cloned().collect();
+            hinted.iter().for_each(|uri| self.hint(&mut state, uri));
             is_new && state.is_initialized
         };
         if is_new {

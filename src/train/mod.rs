@@ -7,7 +7,6 @@ pub mod corpus;
 pub mod dataset;
 pub mod device;
 pub mod documents;
-mod edit_pairs;
 mod energy;
 mod export;
 mod filter;

@@ -8,14 +8,14 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 
-use crate::memory::retrieval::{choose, identifiers, lines_before};
+use crate::memory::retrieval::{choose, lines_before};
+use crate::suggest::repair::mistakes::broken_lines;
 use crate::suggest::short_path;
 use crate::syntax::{Language, SyntaxTree};
 use crate::tokenizer::{FimLayout, FimPrompt, TokenId, Tokenizer};
 
 use super::dataset::Dataset;
 use super::documents::Document;
-use super::edit_pairs;
 
 /// Tokens below which the rest of a row becomes plain text: a task would lose its answer.
 const LEAST_ROOM: usize = 120;
@@ -237,11 +237,8 @@ impl Dataset {
             (&text[..starts[first]], &text[starts[first]..end], &text[end..]);
         let before = &before[line_start(before, before.len().saturating_sub(bytes / 3))..];
         let after = &after[..line_start(after, after.len().min(bytes / 6))];
-        let near: String = [before, right, after].concat();
-        let mut names: Vec<&str> = identifiers(&near).filter(|name| name.len() > 2).collect();
-        names.sort_unstable();
-        names.dedup();
-        let wrong = edit_pairs::broken(right, &names, rng)?;
+        let language = Language::by_name(document.language)?;
+        let wrong = broken_lines(language, text, starts[first]..end, rng)?;
         let path = short_path(Path::new(&document.path));
         let mut tokens = tokenizer.repair_prompt(&path, before, &wrong, after)?;
         tokens.extend(tokenizer.encode(right));

@@ -1,6 +1,7 @@
 //! Repairs: candidates → those that hold → the likeliest. What is offered says what was proven about it.
 
 mod fix;
+pub mod mistakes;
 pub mod mutations;
 mod propose;
 pub mod syntax;
@@ -32,7 +33,9 @@ pub fn syntax_repairs(
     cancel: &CancelToken,
 ) -> Vec<Candidate> {
     let start = Instant::now();
-    let mut found = syntax::candidates(tree, text, within, start + limit.mul_f64(PARSING));
+    let parsing = limit.mul_f64(PARSING);
+    let go_on = || start.elapsed() < parsing && !cancel.is_cancelled();
+    let mut found = syntax::candidates(tree, text, within, &go_on);
     for candidate in &mut found {
         candidate.worth += habit(candidate.change);
     }

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
 
 use crate::syntax::{Fault, Lexeme, LexemeKind, SyntaxTree};
 use crate::text::{Text, TextEdit};
@@ -77,12 +76,12 @@ struct Broken<'a> {
 }
 
 /// All edits of one token that leave the fewest errors, if those are fewer than there are. Only errors that touch
-/// `within` are looked at. Ends at the deadline with what there is.
+/// `within` are looked at. Ends with what there is when `go_on` says so.
 pub fn candidates(
     tree: &SyntaxTree,
     text: &Text,
     within: Option<Range<usize>>,
-    deadline: Instant,
+    go_on: &(dyn Fn() -> bool + Sync),
 ) -> Vec<Candidate> {
     let touches = |fault: &Fault| {
         within.as_ref().is_none_or(|w| fault.range.start <= w.end && fault.range.end >= w.start)
@@ -94,7 +93,7 @@ pub fn candidates(
     let broken = Broken::new(tree, text);
     let trials = broken.trials(&faults);
     let errors = tree.error_count(0..text.len());
-    let mut found = tried(tree, text, trials, errors, deadline);
+    let mut found = tried(tree, text, trials, errors, go_on);
     // Where a placeholder fits, so may the names around it.
     let (names, mut kept): (Vec<_>, Vec<_>) =
         found.drain(..).partition(|candidate| candidate.token == PLACEHOLDER);
@@ -542,7 +541,7 @@ fn tried(
     text: &Text,
     trials: Vec<Candidate>,
     errors: usize,
-    deadline: Instant,
+    go_on: &(dyn Fn() -> bool + Sync),
 ) -> Vec<Candidate> {
     let next = AtomicUsize::new(0);
     let work = || {
@@ -551,7 +550,7 @@ fn tried(
             let at = next.fetch_add(1, Ordering::Relaxed);
             let Some(trial) = trials.get(at) else { return found };
             // Some are tried however late it is.
-            if at > 16 && Instant::now() >= deadline {
+            if at > 16 && !go_on() {
                 return found;
             }
             if let Some(left) = tree.errors_after(text, &trial.edit).filter(|&left| left < errors) {
