@@ -180,6 +180,15 @@ pub(super) async fn actions(shared: &Arc<Shared>, params: ActionParams) -> Resul
         (snapshot, state.client.clone())
     };
     let encoding = client.encoding;
+    let mut snapshot = snapshot;
+    if snapshot.document.is_stale() {
+        // The parser has not caught up with the last keys yet.
+        let mut copy = (*snapshot.document).clone();
+        let parse = tokio::task::spawn_blocking(move || copy.catch_up().then_some(copy));
+        if let Ok(Ok(Some(parsed))) = tokio::time::timeout(MENU, parse).await {
+            snapshot.document = parsed.into();
+        }
+    }
     let document = snapshot.document.clone();
     let text = &document.text;
     if text.len() > MOST_BYTES {
