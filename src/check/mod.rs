@@ -8,7 +8,7 @@ mod table;
 
 use std::ops::Range;
 
-use crate::text::{Position, PositionEncoding, Text};
+use crate::text::{Position, PositionEncoding, Text, short};
 
 pub use output::Format;
 pub use overlay::{MOST_BYTES, Overlay};
@@ -72,15 +72,7 @@ impl Diagnostic {
 
     /// A name for people: the code, or the beginning of the message.
     pub fn name(&self) -> String {
-        const LONGEST: usize = 40;
-        self.code.clone().unwrap_or_else(|| {
-            let short: String = self.message.chars().take(LONGEST).collect();
-            if short.len() < self.message.len() {
-                format!("{}…", short.trim_end())
-            } else {
-                short
-            }
-        })
+        self.code.clone().unwrap_or_else(|| short(&self.message, 40))
     }
 
     /// Which pass of a compiler finds it, as far as that is known: what a later pass finds was hidden behind it.

@@ -20,7 +20,7 @@ use crate::check::{Checker, Diagnostic, Overlay, Span};
 use crate::generation::CancelToken;
 use crate::memory::walk;
 use crate::suggest::repair::{Ask, Check, Fixing, Proposal, proposals, validated};
-use crate::text::{PositionEncoding, Text, TextEdit, apply, minimal_edit};
+use crate::text::{PositionEncoding, Text, TextEdit, apply, minimal_edit, short};
 use crate::workspace::{Document, Snapshot};
 
 pub(super) const QUICK_FIX: &str = "quickfix";
@@ -157,6 +157,7 @@ struct Remembered {
 
 /// The entries for a place.
 pub(super) async fn actions(shared: &Arc<Shared>, params: ActionParams) -> Result<Value> {
+    let late = tokio::time::Instant::now() + MENU;
     let (snapshot, client) = {
         let mut state = shared.state.lock();
         let Some(snapshot) = state.documents.snapshot(&params.text_document.uri.0) else {
@@ -185,7 +186,7 @@ pub(super) async fn actions(shared: &Arc<Shared>, params: ActionParams) -> Resul
         // The parser has not caught up with the last keys yet.
         let mut copy = (*snapshot.document).clone();
         let parse = tokio::task::spawn_blocking(move || copy.catch_up().then_some(copy));
-        if let Ok(Ok(Some(parsed))) = tokio::time::timeout(MENU, parse).await {
+        if let Ok(Ok(Some(parsed))) = tokio::time::timeout_at(late, parse).await {
             snapshot.document = parsed.into();
         }
     }
@@ -206,7 +207,7 @@ pub(super) async fn actions(shared: &Arc<Shared>, params: ActionParams) -> Resul
         && let Some(fault) = faults.iter().find(|fault| near(&fault.range))
     {
         let within = fault.range.start.min(lines.start)..fault.range.end.max(lines.end);
-        match syntax_repairs(shared, &snapshot, within.clone()).await {
+        match syntax_repairs(shared, &snapshot, within.clone(), late).await {
             Some(Offers { found, checked }) => {
                 let errors = tree.map_or(0, |tree| tree.error_count(0..text.len()));
                 let offers = found.iter().filter(|proposal| proposal.errors < errors);
@@ -248,7 +249,7 @@ pub(super) async fn actions(shared: &Arc<Shared>, params: ActionParams) -> Resul
             let range = from_proto::range(range);
             let range = text.offset(range.start, encoding)..text.offset(range.end, encoding);
             let message = diagnostic["message"].as_str().unwrap_or_default();
-            let title = format!("nestling: seek a repair of “{}”", short(message));
+            let title = format!("nestling: seek a repair of “{}”", short(message, 60));
             let mut remembered = remembered(&document, range, Some(message), false);
             remembered.code = match &diagnostic["code"] {
                 Value::String(code) => Some(code.clone()),
@@ -296,13 +297,6 @@ fn later(title: &str, kind: &str, data: &Remembered) -> Value {
     json!({ "title": title, "kind": kind, "data": data })
 }
 
-fn short(message: &str) -> String {
-    const LONGEST: usize = 60;
-    let line = message.lines().next().unwrap_or("");
-    let cut: String = line.chars().take(LONGEST).collect();
-    if cut.len() < line.len() { format!("{}…", cut.trim_end()) } else { cut }
-}
-
 fn whole_lines(text: &Text, range: &Range<usize>) -> Range<usize> {
     let (first, last) = (text.line_of(range.start), text.line_of(range.end));
     text.line_range(first).start..text.line_range(last).end
@@ -340,6 +334,7 @@ async fn syntax_repairs(
     shared: &Arc<Shared>,
     snapshot: &Snapshot,
     within: Range<usize>,
+    late: tokio::time::Instant,
 ) -> Option<Offers> {
     let known = shared.state.lock().repairs.get(&snapshot.document, &within);
     if known.is_some() {
@@ -361,7 +356,7 @@ async fn syntax_repairs(
             own.state.lock().repairs.checked(&document, &within, by);
         }
     });
-    tokio::time::timeout(MENU, receiver).await.ok()?.ok()
+    tokio::time::timeout_at(late, receiver).await.ok()?.ok()
 }
 
 /// A checker of single files that runs no code and finds no error in a document after a repair.

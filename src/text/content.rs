@@ -188,6 +188,13 @@ fn push_line_starts(bytes: &[u8], scanned: Range<usize>, line_starts: &mut Vec<u
     lone_cr
 }
 
+/// The first line of a text, cut to so many characters; a sign says that there is more.
+pub fn short(text: &str, characters: usize) -> String {
+    let line = text.lines().next().unwrap_or("");
+    let cut: String = line.chars().take(characters).collect();
+    if cut.len() < text.len() { format!("{}…", cut.trim_end()) } else { cut }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

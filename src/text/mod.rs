@@ -6,7 +6,7 @@ mod diff;
 mod edit;
 mod position;
 
-pub use content::Text;
+pub use content::{Text, short};
 pub use diff::minimal_edit;
 pub use edit::{AppliedEdit, TextEdit, apply};
 pub use position::{Position, PositionEncoding, TextRange, floor_boundary};

@@ -104,6 +104,23 @@ fn checkers_that_hang_crash_or_print_rubbish_cost_a_line_and_nothing_else() {
 }
 
 #[test]
+fn what_cannot_be_repaired_or_written_is_left_as_it_is() {
+    let hopeless = ")))((( class def ]] : = = if (\n".repeat(5);
+    let (_folder, path) = file("hopeless.py", &hopeless);
+    let done = fix(&path, &["--apply"]);
+    assert_eq!((done.code, &*done.stdout), (Some(1), ""), "{done:?}");
+    assert!(done.stderr.contains("that no change of a token repairs"), "{done:?}");
+    assert_eq!(std::fs::read_to_string(&path).expect("a file"), hopeless);
+    let (_folder, path) = file("area.py", BROKEN);
+    let mut permissions = std::fs::metadata(&path).expect("a file").permissions();
+    permissions.set_readonly(true);
+    std::fs::set_permissions(&path, permissions).expect("a file");
+    let done = fix(&path, &["--apply"]);
+    assert!(done.stderr.contains("read-only"), "{done:?}");
+    assert_eq!(std::fs::read_to_string(&path).expect("a file"), BROKEN);
+}
+
+#[test]
 fn wrong_use_is_said() {
     let missing = run(&["fix", "/no/such/file.rs"]);
     assert_eq!(missing.code, Some(2), "{missing:?}");

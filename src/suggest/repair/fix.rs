@@ -31,7 +31,7 @@ pub enum Check<'a> {
 pub enum Evidence {
     /// Nothing.
     None,
-    /// There are fewer errors in its parse.
+    /// The file parses.
     Parses,
     /// A checker does not find this any more, and nothing new.
     Checks(String),
@@ -129,13 +129,19 @@ pub fn fix(
         deadline: Instant::now() + fixing.limit,
     };
     run.repair_syntax(completer.as_deref_mut(), say);
-    if run.syntax_errors() == 0 {
+    let broken = run.syntax_errors();
+    if broken == 0 {
         for check in fixing.checks {
             run.repair_checked(completer.as_deref_mut(), check, say);
         }
         run.repair_tested(completer, say);
     } else {
-        run.outcome.left.push("syntax errors that no single change repairs".into());
+        // Fewer errors prove nothing: only a text that parses does.
+        run.set(document.text.as_str());
+        run.outcome.fixed.clear();
+        run.outcome
+            .left
+            .push(format!("{broken} syntax error(s) that no change of a token repairs"));
     }
     run.outcome.after = run.document.text.as_str().into();
     if let Err(error) = fixing.overlay.write(fixing.name, &run.outcome.after) {

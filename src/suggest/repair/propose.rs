@@ -11,7 +11,7 @@ use crate::check::Diagnostic;
 use crate::generation::CancelToken;
 use crate::suggest::{Completer, CompletionRequest, ModelCompleter, Progress, Trigger};
 use crate::syntax::SyntaxTree;
-use crate::text::{Text, TextEdit, apply};
+use crate::text::{Text, TextEdit, apply, short};
 use crate::workspace::{Document, Snapshot};
 
 /// Where a proposal comes from.
@@ -66,6 +66,8 @@ pub struct Ask<'a> {
     pub writes: bool,
 }
 
+/// Characters of code in a title.
+pub(super) const SHOWN: usize = 40;
 /// Parses and weighings take about so long; more are not begun than fit.
 const WEIGHING: Duration = Duration::from_millis(5);
 /// Nats for a suggestion of a checker; they only order these.
@@ -245,7 +247,7 @@ fn written(
     let mut found = Vec::new();
     let mut push = |edit: TextEdit, worth: f32| {
         let errors = tree.errors_after(text, &edit).unwrap_or(usize::MAX);
-        let title = format!("write `{}`", short(edit.new_text.trim()));
+        let title = format!("write `{}`", short(edit.new_text.trim(), SHOWN));
         let edits = vec![edit];
         found.push(Proposal { edits, origin: Origin::Model, title, worth, errors });
     };
@@ -294,18 +296,10 @@ fn title(text: &Text, edit: &TextEdit, rule: &str) -> String {
     let old = text.as_str()[edit.range.clone()].trim();
     let new = edit.new_text.trim();
     match (old.is_empty(), new.is_empty()) {
-        (true, _) => format!("{rule}: add `{}`", short(new)),
-        (_, true) => format!("{rule}: remove `{}`", short(old)),
-        _ => format!("{rule}: `{}` instead of `{}`", short(new), short(old)),
+        (true, _) => format!("{rule}: add `{}`", short(new, SHOWN)),
+        (_, true) => format!("{rule}: remove `{}`", short(old, SHOWN)),
+        _ => format!("{rule}: `{}` instead of `{}`", short(new, SHOWN), short(old, SHOWN)),
     }
-}
-
-/// One line of a few words.
-pub(super) fn short(text: &str) -> String {
-    const LONGEST: usize = 40;
-    let line = text.lines().next().unwrap_or("");
-    let cut: String = line.chars().take(LONGEST).collect();
-    if cut.len() < text.len() { format!("{}…", cut.trim_end()) } else { cut }
 }
 
 fn errors_after(tree: &SyntaxTree, text: &Text, edits: &[TextEdit]) -> Option<usize> {

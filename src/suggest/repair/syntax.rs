@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::syntax::{Fault, Lexeme, LexemeKind, SyntaxTree};
-use crate::text::{Text, TextEdit};
+use crate::text::{Text, TextEdit, short};
 
 /// What an edit does to the tokens of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,7 +41,7 @@ pub struct Candidate {
 impl Candidate {
     /// What it does, in a few words.
     pub fn title(&self) -> String {
-        let token = super::propose::short(&self.token);
+        let token = short(&self.token, super::propose::SHOWN);
         match self.change {
             Change::Insert => format!("add `{token}`"),
             Change::Undouble | Change::Delete => format!("remove `{token}`"),
