@@ -2,6 +2,7 @@
 
 mod completion;
 mod fix;
+mod optimize;
 mod replay;
 
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use serde_json::json;
 use self::completion::CompletionArgs;
 pub(super) use self::completion::share;
 use self::fix::FixArgs;
+use self::optimize::OptimizeArgs;
 use self::replay::ReplayArgs;
 use super::{ModelArgs, print, print_json};
 use crate::eval::completion::{Context as Known, Options, Report};
@@ -38,6 +40,8 @@ pub(super) enum EvalCommand {
     Replay(ReplayArgs),
     /// Files broken by one token, and how many are repaired, exactly and in what time
     Fix(Box<FixArgs>),
+    /// Rewrites against their fixtures: how many right, how many that should not be
+    Optimize(OptimizeArgs),
     /// A line of a program, written by the model and run with the program's tests
     Infilling(InfillingArgs),
     /// The likeliest tokens after texts and how close each decision was: for comparing engines
@@ -206,6 +210,7 @@ pub(super) fn run(command: EvalCommand, args: &ModelArgs) -> Result<ExitCode> {
         }
         EvalCommand::Completion(own) => completion::measure(*own, args)?,
         EvalCommand::Replay(own) => replay::measure(own, args)?,
+        EvalCommand::Optimize(own) => optimize::measure(own)?,
         EvalCommand::Fix(own) => fix::measure(*own, args)?,
         EvalCommand::Infilling(own) => {
             let (model, count) = (args.load()?, own.count);

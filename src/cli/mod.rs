@@ -9,6 +9,7 @@ mod generate;
 mod memory;
 mod model;
 mod neighbour;
+mod optimize;
 mod quantize;
 mod serve;
 mod train;
@@ -54,6 +55,8 @@ enum Command {
     Complete(complete::CompleteArgs),
     /// Repair files: what is broken, what checkers find, what tests show; differences on stdout, or --apply
     Fix(fix::FixArgs),
+    /// Make files faster: rewrites that are known to help, each with what was proven of it
+    Optimize(optimize::OptimizeArgs),
     /// Allow checkers to run code of a workspace, on a copy of it
     Trust(trust::TrustArgs),
     /// Continue a text
@@ -168,6 +171,7 @@ pub fn run() -> ExitCode {
         Command::Serve(own) => serve::run(own, &args.model),
         Command::Complete(own) => complete::run(own, &args.model),
         Command::Fix(own) => fix::run(own, &args.model),
+        Command::Optimize(own) => optimize::run(own),
         Command::Trust(own) => trust::run(own),
         Command::Generate(own) => generate::run(own, &args.model),
         Command::Model(own) => model::run(own, &args.model),

@@ -10,6 +10,7 @@ pub mod infilling;
 pub mod machine;
 pub mod memory;
 mod middles;
+pub mod optimize;
 pub mod ngram;
 pub mod perplexity;
 pub mod repair;

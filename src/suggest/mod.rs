@@ -5,6 +5,7 @@ mod completer;
 mod completion;
 pub mod confidence;
 mod fallback;
+pub mod optimize;
 mod prompt;
 mod refit;
 pub mod repair;

@@ -4,6 +4,7 @@
 mod language;
 mod lexemes;
 mod lines;
+mod pattern;
 mod place;
 mod query;
 mod scope;
@@ -12,6 +13,7 @@ mod tree;
 
 pub use language::{BlockStyle, Language};
 pub use lexemes::{Fault, Lexeme, LexemeKind, Part};
+pub use pattern::{Match, Patterns, Piece};
 pub use place::Place;
 pub use scope::{Scope, ScopeKind};
 pub use tree::SyntaxTree;

@@ -73,12 +73,20 @@ pub(super) fn markdown(report: &TrainReport, model: &ModelConfig) -> String {
         text,
         "- Examples: documents packed to {} tokens, each piece after its path; {} cut for fill-in-the-middle \
          ({} of those prefix first, the others suffix first), {} after snippets of related files, {} broken \
-         lines with their correction.",
+         lines with their correction{}.",
         grouped(examples.sequence),
         percent(examples.fim),
         percent(examples.psm),
         percent(examples.snippets),
-        percent(examples.edits)
+        percent(examples.edits),
+        match report.corpus.fixes {
+            0 => String::new(),
+            fixes => format!(
+                " ({} of those from {} places that commits corrected)",
+                percent(examples.fixes),
+                grouped(fixes as usize)
+            ),
+        }
     );
     let _ = writeln!(
         text,

@@ -33,6 +33,8 @@ pub struct ExampleConfig {
     pub snippets: f64,
     /// Share of the pieces that are broken lines with their correction.
     pub edits: f64,
+    /// Share of those that somebody corrected in a commit, where there are any; the others are made.
+    pub fixes: f64,
     /// Largest share that tests take of a language.
     pub tests: f64,
     /// Weights of the languages, the others are left out; empty: all by their bytes.
@@ -50,6 +52,7 @@ impl Default for ExampleConfig {
             middles: (0.4, 0.3),
             snippets: 0.4,
             edits: 0.03,
+            fixes: 0.3,
             tests: 0.25,
             mix: BTreeMap::new(),
             seed: 11,
@@ -77,6 +80,7 @@ impl ExampleConfig {
             ("middles", lines),
             ("snippets", self.snippets),
             ("edits", self.edits),
+            ("fixes", self.fixes),
             ("tests", self.tests),
         ];
         for (name, share) in shares {

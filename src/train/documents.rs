@@ -8,13 +8,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
 
 use crate::syntax::Language;
 use crate::tokenizer::Tokenizer;
 
+use super::fixes::Fix;
+
 const TEXTS: &str = "texts.bin";
 const INDEX: &str = "documents.jsonl";
+const FIXES: &str = "fixes.jsonl";
 
 /// A name of the language table; an alias, so that serde does not take it for borrowed input.
 type LanguageName = &'static str;
@@ -69,6 +73,7 @@ fn language<'de, D: serde::Deserializer<'de>>(reader: D) -> Result<&'static str,
 pub struct Documents {
     list: Arc<Vec<Document>>,
     texts: Texts,
+    fixes: Arc<Vec<Fix>>,
 }
 
 #[derive(Clone)]
@@ -101,7 +106,10 @@ impl Documents {
             if list.iter().flat_map(|d| &d.related).any(|&r| r >= count) {
                 bail!("a related document does not exist");
             }
-            Ok(Documents { list: Arc::new(list), texts: Texts::Disk(Arc::new(texts)) })
+            let fixes = BufReader::new(File::open(folder.join(FIXES))?).lines();
+            let fixes = fixes.map(|line| Ok(serde_json::from_str(&line?)?)).collect::<Result<_>>()?;
+            let (list, texts) = (Arc::new(list), Texts::Disk(Arc::new(texts)));
+            Ok(Documents { list, texts, fixes: Arc::new(fixes) })
         };
         read().with_context(|| format!("{} is damaged: delete the folder", index.display()))
     }
@@ -132,7 +140,7 @@ impl Documents {
             })
             .collect();
         relate(&mut list, &signatures);
-        Documents { list: Arc::new(list), texts: Texts::Memory(Arc::new(all)) }
+        Documents { list: Arc::new(list), texts: Texts::Memory(Arc::new(all)), fixes: Arc::default() }
     }
 
     /// The documents for which `keep` is true, over the same texts.
@@ -149,7 +157,20 @@ impl Documents {
             let moved = document.related.iter().map(|&r| places[r as usize]);
             document.related = moved.filter(|&r| r != u32::MAX).collect();
         }
-        Documents { list: Arc::new(list), texts: self.texts.clone() }
+        // What was corrected in a text that is left out is left out with it.
+        let place = |document: &Document| (document.repository, document.path.clone());
+        let out: FxHashSet<_> = self.list.iter().filter(|d| !keep(d)).map(place).collect();
+        let repositories: FxHashSet<u32> = list.iter().map(|d| d.repository).collect();
+        let mut fixes = self.fixes.to_vec();
+        fixes.retain(|fix| {
+            repositories.contains(&fix.repository) && !out.contains(&(fix.repository, fix.path.clone()))
+        });
+        Documents { list: Arc::new(list), texts: self.texts.clone(), fixes: Arc::new(fixes) }
+    }
+
+    /// Lines that were corrected in commits.
+    pub(super) fn fixes(&self) -> &[Fix] {
+        &self.fixes
     }
 
     /// Changes what is known of each document.
@@ -256,17 +277,25 @@ impl Writer {
         mut self,
         folder: &Path,
         signatures: &[Option<super::near_duplicates::Signature>],
+        fixes: &[Fix],
     ) -> Result<()> {
         relate(&mut self.list, signatures);
-        let mut index = BufWriter::new(File::create(folder.join(INDEX))?);
-        for document in &self.list {
-            serde_json::to_writer(&mut index, document)?;
-            index.write_all(b"\n")?;
-        }
-        index.into_inner()?.sync_all()?;
+        write_lines(&folder.join(FIXES), fixes)?;
+        write_lines(&folder.join(INDEX), &self.list)?;
         self.texts.into_inner()?.sync_all()?;
         Ok(())
     }
+}
+
+/// Writes a value per line, as JSON.
+fn write_lines<T: Serialize>(path: &Path, values: &[T]) -> Result<()> {
+    let mut file = BufWriter::new(File::create(path)?);
+    for value in values {
+        serde_json::to_writer(&mut file, value)?;
+        file.write_all(b"\n")?;
+    }
+    file.into_inner()?.sync_all()?;
+    Ok(())
 }
 
 /// Fills `related`: per repository, the most similar signatures. In a large repository only documents

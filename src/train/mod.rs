@@ -10,6 +10,7 @@ pub mod documents;
 mod energy;
 mod export;
 mod filter;
+mod fixes;
 pub mod footprint;
 pub mod history;
 pub mod near_duplicates;

@@ -16,6 +16,7 @@ use crate::tokenizer::{FimLayout, FimPrompt, TokenId, Tokenizer};
 
 use super::dataset::Dataset;
 use super::documents::Document;
+use super::fixes::Fix;
 
 /// Tokens below which the rest of a row becomes plain text: a task would lose its answer.
 const LEAST_ROOM: usize = 120;
@@ -228,23 +229,43 @@ impl Dataset {
     ) -> Option<Vec<TokenId>> {
         const MOST_LINES: usize = 12;
         let bytes = (room as f64 * self.bytes_per_token) as usize;
+        if let Some(fix) = self.documents.fixes().choose(rng)
+            && rng.random_bool(self.config.fixes)
+        {
+            return edit_pair(tokenizer, fix, (bytes / 3, bytes / 6), room);
+        }
         let starts: Vec<usize> =
             std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
         let first = rng.random_range(0..starts.len());
         let count = rng.random_range(1..=(room / 40).clamp(1, MOST_LINES));
         let end = starts.get(first + count).copied().unwrap_or(text.len());
-        let (before, right, after) =
-            (&text[..starts[first]], &text[starts[first]..end], &text[end..]);
-        let before = &before[line_start(before, before.len().saturating_sub(bytes / 3))..];
-        let after = &after[..line_start(after, after.len().min(bytes / 6))];
         let language = Language::by_name(document.language)?;
-        let wrong = broken_lines(language, text, starts[first]..end, rng)?;
-        let path = short_path(Path::new(&document.path));
-        let mut tokens = tokenizer.repair_prompt(&path, before, &wrong, after)?;
-        tokens.extend(tokenizer.encode(right));
-        tokens.extend(tokenizer.special("<|end|>"));
-        (tokens.len() <= room).then_some(tokens)
+        let fix = Fix {
+            repository: document.repository,
+            path: document.path.clone(),
+            before: text[..starts[first]].to_string(),
+            wrong: broken_lines(language, text, starts[first]..end, rng)?,
+            right: text[starts[first]..end].to_string(),
+            after: text[end..].to_string(),
+        };
+        edit_pair(tokenizer, &fix, (bytes / 3, bytes / 6), room)
     }
+}
+
+/// A correction with at most so many bytes before it and after it; `None` if it does not fit.
+fn edit_pair(
+    tokenizer: &Tokenizer,
+    fix: &Fix,
+    (before, after): (usize, usize),
+    room: usize,
+) -> Option<Vec<TokenId>> {
+    let before = &fix.before[line_start(&fix.before, fix.before.len().saturating_sub(before))..];
+    let after = &fix.after[..line_start(&fix.after, fix.after.len().min(after))];
+    let path = short_path(Path::new(&fix.path));
+    let mut tokens = tokenizer.repair_prompt(&path, before, &fix.wrong, after)?;
+    tokens.extend(tokenizer.encode(&fix.right));
+    tokens.extend(tokenizer.special("<|end|>"));
+    (tokens.len() <= room).then_some(tokens)
 }
 
 /// Related files that are looked at for one piece: not always the best, so that a model learns to doubt.

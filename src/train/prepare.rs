@@ -17,6 +17,7 @@ use crate::memory::retrieval::hash;
 
 use super::documents::{Document, Documents, Writer};
 use super::filter;
+use super::fixes::{Fix, fixes};
 use super::near_duplicates::{NearDuplicates, Signature};
 use super::sources::{Listing, RawFile, Source};
 
@@ -79,6 +80,9 @@ pub struct CorpusReport {
     pub held_out: Amount,
     /// What was kept by language.
     pub languages: BTreeMap<String, Amount>,
+    /// Lines that were corrected in commits, and are learned from.
+    #[serde(default)]
+    pub fixes: u64,
     /// What was dropped by reason.
     pub dropped: BTreeMap<String, Dropped>,
     /// The sources in order.
@@ -170,7 +174,7 @@ fn fingerprint(sources: &[Source], listings: &[Listing], options: &PrepareOption
     let states: Vec<String> =
         states.map(|(s, l)| format!("{} {}", s.root.display(), l.state)).collect();
     // The number changes when the rules do.
-    format!("3 {options:?} {:016x}", hash(&states.join("\n")))
+    format!("4 {options:?} {:016x}", hash(&states.join("\n")))
 }
 
 fn split(all: Documents, report: CorpusReport, options: &PrepareOptions) -> Result<Prepared> {
@@ -321,8 +325,26 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn finish(self, folder: &Path, fingerprint: String) -> Result<CorpusReport> {
-        let mut report = self.report;
+    /// Corrected lines in the history of every source that may be learned from.
+    fn fixes(&self) -> Result<Vec<Fix>> {
+        let all: Vec<Vec<Fix>> = (0..self.sources.len())
+            .into_par_iter()
+            .map(|index| {
+                let (source, listing) = (&self.sources[index], &self.listings[index]);
+                if licence_of(source, listing, self.options).is_err() {
+                    return Ok(Vec::new());
+                }
+                let closed = closed_folders(listing, self.options);
+                let mut found = fixes(source, index as u32)?;
+                found.retain(|fix| !closed.iter().any(|folder| lies_below(&fix.path, folder)));
+                Ok(found)
+            })
+            .collect::<Result<_>>()?;
+        Ok(all.concat())
+    }
+
+    fn finish(mut self, folder: &Path, fingerprint: String) -> Result<CorpusReport> {
+        let mut report = std::mem::take(&mut self.report);
         if report.kept.files == 0 {
             let reasons: Vec<String> =
                 report.dropped.iter().map(|(why, d)| format!("{} {why}", d.amount.files)).collect();
@@ -332,7 +354,9 @@ impl<'a> Run<'a> {
         if !self.options.no_held_out {
             hold_out(&mut report);
         }
-        self.writer.finish(folder, &self.signatures)?;
+        let fixes = self.fixes()?;
+        report.fixes = fixes.len() as u64;
+        self.writer.finish(folder, &self.signatures, &fixes)?;
         report.seconds = self.started.elapsed().as_secs_f64();
         report.peak_memory = peak_memory();
         report.fingerprint = fingerprint;
@@ -345,9 +369,7 @@ fn judge(file: RawFile, closed: &[&str], any_licence: bool) -> Judged {
     let RawFile { path, content } = file;
     let bytes = content.as_ref().map_or(0, Vec::len);
     let verdict = content.and_then(|content| {
-        let below =
-            |folder: &&str| path.strip_prefix(*folder).is_some_and(|rest| rest.starts_with('/'));
-        if closed.iter().any(below) {
+        if closed.iter().any(|folder| lies_below(&path, folder)) {
             return Err("below a licence that is not permissive");
         }
         let text = filter::decode(content)?;
@@ -362,6 +384,10 @@ fn judge(file: RawFile, closed: &[&str], any_licence: bool) -> Judged {
         Ok((language.name, text, signature))
     });
     (path, verdict, bytes)
+}
+
+fn lies_below(path: &str, folder: &str) -> bool {
+    path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// The licence of a source as one line, or why it is refused.
@@ -442,6 +468,9 @@ impl fmt::Display for CorpusReport {
         writeln!(f, "  {:<44}{:>9}{:>11}", "language", "files", "MB")?;
         for (language, amount) in &self.languages {
             writeln!(f, "  {language:<44}{:>9}{:>11.2}", amount.files, mb(amount.bytes))?;
+        }
+        if self.fixes > 0 {
+            writeln!(f, "  {} places corrected in commits", self.fixes)?;
         }
         writeln!(f, "  {:<44}{:>9}{:>11}  such as", "dropped", "files", "MB")?;
         for (reason, Dropped { amount, example }) in &self.dropped {

@@ -76,6 +76,7 @@ impl Recipe {
             ("examples.middles", characters + lines),
             ("examples.snippets", examples.snippets),
             ("examples.edits", examples.edits),
+            ("examples.fixes", examples.fixes),
             ("examples.tests", examples.tests),
             ("train.optimizer.weight_decay", optimizer.weight_decay),
             ("train.optimizer.betas", optimizer.betas.0 as f64),

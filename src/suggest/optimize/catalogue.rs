@@ -1,0 +1,130 @@
+//! The catalogue of rewrites: rules as data, one file per language, compiled when a language is first met.
+
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use super::conditions::Condition;
+use super::grammar::{self, Grammar};
+use crate::syntax::{Language, Patterns};
+
+/// The files of rules, by the language of the grammar's row.
+const FILES: &[(&str, &str)] = &[
+    ("python", include_str!("rules/python.toml")),
+    ("rust", include_str!("rules/rust.toml")),
+    ("javascript", include_str!("rules/javascript.toml")),
+    ("go", include_str!("rules/go.toml")),
+    ("cpp", include_str!("rules/cpp.toml")),
+];
+
+/// How much a rewrite is expected to save.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Gain {
+    /// Some share of the time.
+    Constant,
+    /// An allocation or a copy each time.
+    Copy,
+    /// The time grows more slowly with the data.
+    Order,
+}
+
+/// One edit of a rule, its texts with `$capture` in them.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Edit {
+    /// The capture that is replaced.
+    pub(super) replace: Option<String>,
+    /// The statement before which lines are put.
+    pub(super) before: Option<String>,
+    /// The statement behind which lines are put.
+    pub(super) after: Option<String>,
+    /// The statement whose lines are taken out.
+    pub(super) delete: Option<String>,
+    /// A line that the head of the file needs.
+    pub(super) import: Option<String>,
+    /// A text that is replaced wherever it is a node of `within`.
+    pub(super) each: Option<String>,
+    #[serde(rename = "in")]
+    pub(super) within: Option<String>,
+    /// The new text.
+    #[serde(rename = "with", default)]
+    pub(super) text: String,
+}
+
+/// A rule as its file has it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rule {
+    /// Its name in reports and settings.
+    pub(super) name: String,
+    /// What it does, in the imperative.
+    pub(super) title: String,
+    /// Why that should help.
+    pub(super) why: String,
+    /// Where the idea is described.
+    pub(super) source: String,
+    pub(super) gain: Gain,
+    /// Tree-sitter patterns; `@site` is what is shown, or else the first capture.
+    pub(super) query: String,
+    #[serde(default, rename = "where")]
+    pub(super) conditions: Vec<String>,
+    #[serde(default)]
+    pub(super) edits: Vec<Edit>,
+    /// A rewrite that texts cannot say: its name in `procedures`.
+    #[serde(default)]
+    pub(super) procedure: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    rule: Vec<Rule>,
+}
+
+/// The rules of one language, ready to be sought.
+#[derive(Debug)]
+pub(super) struct Catalogue {
+    pub(super) rules: Vec<Rule>,
+    pub(super) conditions: Vec<Vec<Condition>>,
+    pub(super) patterns: Patterns,
+}
+
+impl Catalogue {
+    /// Reads a file of rules.
+    ///
+    /// # Errors
+    /// What does not fit, and the rule it is in.
+    pub(super) fn read(text: &str, language: &'static Language) -> Result<Catalogue> {
+        let rules = toml::from_str::<File>(text)?.rule;
+        let mut conditions = Vec::new();
+        for rule in &rules {
+            let parsed = rule.conditions.iter().map(|condition| condition.parse());
+            conditions.push(parsed.collect::<Result<_>>().with_context(|| rule.name.clone())?);
+            if rule.edits.is_empty() == rule.procedure.is_none() {
+                bail!("{}: a rule has edits or a procedure", rule.name);
+            }
+        }
+        let queries: Vec<&str> = rules.iter().map(|rule| rule.query.as_str()).collect();
+        let patterns = Patterns::new(language, &queries).map_err(|(index, error)| {
+            anyhow::anyhow!("{}: {error}", rules[index].name)
+        })?;
+        Ok(Catalogue { rules, conditions, patterns })
+    }
+
+    /// The rules of a language; none if there are none.
+    ///
+    /// Panics if a file of ours is wrong: a mistake in the build, not in any input, and a test reads all of them.
+    pub(super) fn of(language: &'static Language) -> Option<(&'static Catalogue, &'static Grammar)> {
+        static ALL: OnceLock<Vec<(&'static str, OnceLock<Catalogue>)>> = OnceLock::new();
+        let grammar = grammar::of(language.name)?;
+        let (_, text) = FILES.iter().find(|(name, _)| grammar.languages.contains(name))?;
+        let all = ALL.get_or_init(|| Language::all().iter().map(|l| (l.name, OnceLock::new())).collect());
+        let (_, own) = all.iter().find(|(name, _)| *name == language.name)?;
+        let catalogue = own.get_or_init(|| {
+            Catalogue::read(text, language).unwrap_or_else(|e| panic!("rules of {}: {e:#}", language.name))
+        });
+        Some((catalogue, grammar))
+    }
+}

@@ -1,0 +1,160 @@
+//! Rewrites that should be faster: found by rules that are data, ranked by where they stand, and offered with what was
+//! proven of them.
+
+mod catalogue;
+mod conditions;
+mod grammar;
+mod procedures;
+mod rewrite;
+mod types;
+
+use std::ops::Range;
+
+use serde::Serialize;
+
+pub use catalogue::Gain;
+
+use catalogue::Catalogue;
+use conditions::Code;
+
+use crate::syntax::{Language, Match, Piece, SyntaxTree};
+use crate::text::{Text, TextEdit};
+
+/// A rewrite for a place of a file. Its rule's conditions hold and the result parses; nothing else is known yet.
+#[derive(Clone, Debug, Serialize)]
+pub struct Rewrite {
+    /// The rule's name.
+    pub rule: String,
+    /// What it does.
+    pub title: String,
+    /// Why it should help.
+    pub why: String,
+    /// Where the idea is described.
+    pub source: String,
+    /// How much it is expected to save.
+    pub gain: Gain,
+    /// Loops of its function around it.
+    pub depth: usize,
+    /// The place, in bytes.
+    pub place: Range<usize>,
+    /// The function around it, if it is in one: its name and place.
+    pub function: Option<(String, Range<usize>)>,
+    /// The edits, in the order of the text.
+    #[serde(skip)]
+    pub edits: Vec<TextEdit>,
+}
+
+/// Rules of the user's own, beside those of the catalogue or in their place.
+#[derive(Debug)]
+pub struct Rules(Catalogue, &'static Language);
+
+impl Rules {
+    /// Reads a file of rules.
+    ///
+    /// # Errors
+    /// What is wrong, and in which rule.
+    pub fn read(text: &str, language: &'static Language) -> anyhow::Result<Rules> {
+        Ok(Rules(Catalogue::read(text, language)?, language))
+    }
+
+    /// Their names.
+    pub fn names(&self) -> Vec<String> {
+        self.0.rules.iter().map(|rule| rule.name.clone()).collect()
+    }
+}
+
+/// Names and explanations of all rules for a language.
+pub fn rules(language: &'static Language) -> Vec<(&'static str, &'static str, &'static str)> {
+    let Some((catalogue, _)) = Catalogue::of(language) else { return Vec::new() };
+    let all = catalogue.rules.iter();
+    all.map(|rule| (rule.name.as_str(), rule.title.as_str(), rule.source.as_str())).collect()
+}
+
+/// All rewrites in what touches `within`, in the order of the text.
+pub fn rewrites(
+    tree: &SyntaxTree,
+    text: &Text,
+    within: Range<usize>,
+    own: Option<&Rules>,
+) -> Vec<Rewrite> {
+    let Some(grammar) = grammar::of(tree.language().name) else { return Vec::new() };
+    let catalogue = match own {
+        Some(Rules(catalogue, language)) if language.name == tree.language().name => catalogue,
+        Some(_) => return Vec::new(),
+        None => match Catalogue::of(tree.language()) {
+            Some((catalogue, _)) => catalogue,
+            None => return Vec::new(),
+        },
+    };
+    let source = text.as_str();
+    let code = Code { source, root: tree.root(), grammar };
+    let before = tree.error_count(0..source.len());
+    let mut found: Vec<Rewrite> = Vec::new();
+    for mut matched in catalogue.patterns.matches(tree, source, within.clone()) {
+        let rule = &catalogue.rules[matched.origin];
+        let Some(site) = matched.get("site") else { continue };
+        let place = site.range();
+        let touches = place.start <= within.end && place.end >= within.start;
+        if !touches || found.iter().any(|f| f.rule == rule.name && f.place == place) || site.has_error() {
+            continue;
+        }
+        derive(&mut matched, site, &code);
+        let conditions = &catalogue.conditions[matched.origin];
+        if !conditions.iter().all(|condition| condition.holds(&matched, &code)) {
+            continue;
+        }
+        let Some(edits) = rewrite::edits(rule, &matched, &code) else { continue };
+        if !parses(tree, text, &edits, before) {
+            continue;
+        }
+        let around = code.function_of(site);
+        let named = around.field("name").or_else(|| around.field("declarator"));
+        found.push(Rewrite {
+            rule: rule.name.clone(),
+            title: rule.title.clone(),
+            why: rule.why.clone(),
+            source: rule.source.clone(),
+            gain: rule.gain,
+            depth: code.loop_depth(site),
+            place,
+            function: named.map(|name| (name.text(source).to_string(), around.range())),
+            edits,
+        });
+    }
+    found
+}
+
+/// Names what every rule may ask for: `function` around the site, `loop` (the statement of the innermost loop), `outer`
+/// (that of the outermost one; for a comprehension the statement it stands in), and for a variable `NAME_init`, the
+/// value that it is given, if it is given one only.
+fn derive<'t>(matched: &mut Match<'t>, site: Piece<'t>, code: &Code<'t>) {
+    let around = code.function_of(site);
+    matched.add("function", around);
+    let within: Vec<Piece<'_>> =
+        std::iter::once(site).chain(site.ancestors()).take_while(|p| *p != around).collect();
+    let repeats = |p: &Piece<'_>| code.grammar.loops.iter().any(|(kind, _)| *kind == p.kind());
+    let statement = |from: usize| within[from..].iter().find(|p| code.is_statement(**p)).copied();
+    if let Some(inner) = within.iter().position(repeats).and_then(statement) {
+        matched.add("loop", inner);
+    }
+    if let Some(outer) = within.iter().rposition(repeats).and_then(statement) {
+        matched.add("outer", outer);
+    }
+    for (name, piece) in matched.captures().to_vec() {
+        if !code.grammar.is_name(piece) {
+            continue;
+        }
+        if let Some([conditions::Value::Is(value)]) =
+            code.values_of(piece.text(code.source), code.function_of(piece)).as_deref()
+        {
+            matched.add(format!("{name}_init"), *value);
+        }
+    }
+}
+
+/// Whether a text has no more errors after the edits than before.
+fn parses(tree: &SyntaxTree, text: &Text, edits: &[TextEdit], before: usize) -> bool {
+    let after = crate::text::apply(text.as_str(), edits);
+    let after_tree = tree.language_tree(&after);
+    after_tree.is_some_and(|tree| tree.error_count(0..after.len()) <= before)
+}
