@@ -40,6 +40,11 @@ pub mod syntax;
 pub mod workspace;
 
 pub mod check;
+
+pub mod sandbox;
+
+pub mod statistics;
+
 pub mod tokenizer;
 
 pub mod memory;

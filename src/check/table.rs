@@ -161,7 +161,7 @@ impl Checker {
 }
 
 /// Where a program is, by `PATH`.
-pub(super) fn installed(program: &str) -> Option<PathBuf> {
+pub fn installed(program: &str) -> Option<PathBuf> {
     let names = match cfg!(windows) {
         true => vec![format!("{program}.exe"), format!("{program}.cmd")],
         false => vec![program.to_string()],

@@ -23,7 +23,7 @@ use crate::eval::completion::{Context as Known, Options, Report};
 use crate::eval::greedy::{Greedy, greedy};
 use crate::eval::infilling::{self, Checker, InfillingReport};
 use crate::eval::perplexity::{LossReport, loss};
-use crate::eval::sandbox::{Limits, Sandbox};
+use crate::sandbox::{Limits, Sandbox};
 use crate::eval::{engine, machine, ngram, texts};
 use crate::generation::{Generator, Model};
 use crate::suggest::{CompletionOptions, ModelCompleter};

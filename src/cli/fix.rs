@@ -6,17 +6,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde_json::json;
-use similar::TextDiff;
 
-use super::complete::repository;
+use super::project::{Project, diff, root_of, write};
 use super::train::parse_duration;
-use super::{ModelArgs, print, print_json, store, wrong_use};
-use crate::check::{Checker, Overlay, Program};
+use super::{ModelArgs, print, print_json, wrong_use};
+use crate::check::{Checker, Program};
 use crate::generation::CancelToken;
 use crate::memory::walk;
-use crate::store::Store;
 use crate::suggest::repair::{Check, Fixing, Outcome, fix};
 use crate::suggest::{Completer, ModelCompleter};
 use crate::syntax::Language;
@@ -72,7 +70,7 @@ pub(super) fn run(args: FixArgs, model: &ModelArgs) -> Result<ExitCode> {
         true => None,
         false => Some(model.load_for(&args.paths[0])?.completer()),
     };
-    let mut projects: BTreeMap<PathBuf, Project> = BTreeMap::new();
+    let mut projects: BTreeMap<PathBuf, Repaired> = BTreeMap::new();
     let (mut results, mut unread) = (Vec::new(), Vec::new());
     for (path, from_folder) in &files {
         let mut document = match read_file(path) {
@@ -86,10 +84,14 @@ pub(super) fn run(args: FixArgs, model: &ModelArgs) -> Result<ExitCode> {
         };
         document.path = std::fs::canonicalize(path).ok().or(document.path);
         let file = document.path.clone().unwrap_or_else(|| path.clone());
-        let root = root_of(&file, document.language, &args);
+        let commands = args.check.is_some() || args.test.is_some();
+        let root = root_of(&file, document.language, commands);
         let key = root.clone().unwrap_or_else(|| file.clone());
         if !projects.contains_key(&key) {
-            projects.insert(key.clone(), Project::new(root.as_deref(), &file, &args)?);
+            let project = Project::new(root.as_deref(), &file)?;
+            let program = |line: &Option<String>| line.as_ref().map(|line| project.program(line));
+            let (check, test) = (program(&args.check), program(&args.test));
+            projects.insert(key.clone(), Repaired { project, check, test, broken: RefCell::default() });
             if let (Some(root), Some(completer)) = (&root, &mut completer) {
                 remember(completer, root);
             }
@@ -103,21 +105,6 @@ pub(super) fn run(args: FixArgs, model: &ModelArgs) -> Result<ExitCode> {
     report(&args, &results)
 }
 
-/// The root of the project that a file is checked in; none for a file on its own.
-fn root_of(file: &Path, language: Option<&Language>, args: &FixArgs) -> Option<PathBuf> {
-    if args.check.is_some() || args.test.is_some() {
-        return repository(file);
-    }
-    let wanted = crate::check::CHECKERS.iter().filter(|checker| {
-        language.is_some_and(|language| checker.languages.contains(&language.name))
-    });
-    let marks: Vec<&str> = wanted.filter_map(|checker| checker.project).collect();
-    let within = repository(file)?;
-    // The outermost: members of a workspace are checked with it.
-    let folders = file.ancestors().skip(1).take_while(|folder| folder.starts_with(&within));
-    folders.filter(|f| marks.iter().any(|mark| f.join(mark).exists())).last().map(Path::to_path_buf)
-}
-
 fn remember(completer: &mut ModelCompleter, root: &Path) {
     if let Some(memory) = completer.remember(root) {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -127,53 +114,22 @@ fn remember(completer: &mut ModelCompleter, root: &Path) {
     }
 }
 
-/// A copy of a project, and what may be run in it.
-struct Project {
-    root: PathBuf,
-    overlay: Overlay,
+/// A project whose files are repaired.
+struct Repaired {
+    project: Project,
     check: Option<Program>,
     test: Option<Program>,
-    is_trusted: bool,
     /// Files with errors, by the checker of the project; asked once, because it looks at all of them.
     broken: RefCell<BTreeMap<&'static str, BTreeSet<String>>>,
 }
 
-impl Project {
-    fn new(root: Option<&Path>, file: &Path, args: &FixArgs) -> Result<Project> {
-        let trust = Store::of_user().map(|store| store.workspace(root.unwrap_or(file)));
-        let is_trusted = trust.is_some_and(|workspace| workspace.is_trusted());
-        // What compilers make is kept, so that the second time is quick.
-        let kept = store().map(|store| store.join("checks")).zip(root);
-        let kept = kept.map(|(store, root)| {
-            let name = root.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            store.join(format!("{name}-{:016x}", crate::store::path_hash(root)))
-        });
-        let overlay = match root {
-            Some(root) => Overlay::of_project(root, kept.as_deref())?,
-            None => Overlay::of_file(file, None)?,
-        };
-        let root = overlay.root().to_path_buf();
-        // Commands of the user run where they would have run.
-        let here = std::env::current_dir().unwrap_or_default();
-        let below = here.canonicalize().unwrap_or(here);
-        let below = below.strip_prefix(&root).unwrap_or(Path::new("")).to_path_buf();
-        let program = |line: &String| match below.as_os_str().is_empty() {
-            true => Program::Shell(line.clone()),
-            false => Program::Shell(format!(
-                "cd '{}' && {line}",
-                below.display().to_string().replace('\'', r"'\''")
-            )),
-        };
-        let (check, test) = (args.check.as_ref().map(program), args.test.as_ref().map(program));
-        Ok(Project { root, overlay, check, test, is_trusted, broken: RefCell::default() })
-    }
-
+impl Repaired {
     /// Whether the checker of a project has anything against a file.
     fn is_broken(&self, checker: &Checker, name: &str, args: &FixArgs) -> bool {
         let mut broken = self.broken.borrow_mut();
         let files = broken.entry(checker.name).or_insert_with(|| {
             let limit = Duration::from_secs_f64(args.time);
-            match self.overlay.check(checker, name, limit, &|| true) {
+            match self.project.overlay.check(checker, name, limit, &|| true) {
                 Ok(found) => found.into_iter().filter(|d| d.is_error).map(|d| d.path).collect(),
                 Err(error) => {
                     eprintln!("nestling: {error:#}");
@@ -191,25 +147,15 @@ impl Project {
         args: &FixArgs,
     ) -> Result<Outcome> {
         let file = document.path.as_deref().unwrap_or(Path::new(""));
-        let Some(name) = walk::name_below(&self.root, file) else {
+        let Some(name) = walk::name_below(&self.project.root, file) else {
             bail!("{}: its name is not UTF-8. Rename it.", file.display());
         };
         let mut withheld = Vec::new();
         let checks: Vec<Check<'_>> = match (&self.check, document.language) {
             (Some(program), _) => vec![Check::Own(program)],
             (None, Some(language)) => {
-                let mut known = Checker::of(&self.root, language.name);
-                known.retain(|checker| {
-                    let allowed = self.is_trusted || !checker.runs_code;
-                    if !allowed {
-                        withheld.push(format!(
-                            "{} is not run, because it runs code of the project: allow it with nestling trust {}",
-                            checker.name,
-                            self.root.display()
-                        ));
-                    }
-                    allowed
-                });
+                let (mut known, refused) = self.project.checkers(language);
+                withheld = refused;
                 // What the project's checker has nothing against needs no look of its own.
                 known.retain(|checker| {
                     checker.project.is_none() || self.is_broken(checker, &name, args)
@@ -232,7 +178,7 @@ impl Project {
         });
         let cancel = CancelToken::new();
         let fixing = Fixing {
-            overlay: &self.overlay,
+            overlay: &self.project.overlay,
             name: &name,
             checks: &checks,
             test: self.test.as_ref(),
@@ -257,7 +203,7 @@ fn report(args: &FixArgs, results: &[(PathBuf, Outcome)]) -> Result<ExitCode> {
     let mut applied = Vec::new();
     if args.apply {
         for (path, outcome) in results.iter().filter(|(_, o)| o.before != o.after) {
-            write(path, outcome)?;
+            write(path, &outcome.before, &outcome.after)?;
             applied.push(path);
         }
     }
@@ -274,7 +220,7 @@ fn report(args: &FixArgs, results: &[(PathBuf, Outcome)]) -> Result<ExitCode> {
                     "tests": outcome.tests,
                     "notes": outcome.notes,
                     "applied": applied.contains(&path),
-                    "diff": diff(path, outcome),
+                    "diff": diff(path, &outcome.before, &outcome.after),
                 })
             })
             .collect();
@@ -282,7 +228,7 @@ fn report(args: &FixArgs, results: &[(PathBuf, Outcome)]) -> Result<ExitCode> {
     } else {
         for (path, outcome) in results {
             if !args.apply {
-                print(&diff(path, outcome))?;
+                print(&diff(path, &outcome.before, &outcome.after))?;
             }
             for fixed in &outcome.fixed {
                 eprintln!(
@@ -311,31 +257,4 @@ fn report(args: &FixArgs, results: &[(PathBuf, Outcome)]) -> Result<ExitCode> {
         eprintln!("{changes} repaired{written}, {left} left, in {} file(s)", results.len());
     }
     Ok(if left > 0 || failing { ExitCode::from(1) } else { ExitCode::SUCCESS })
-}
-
-/// Writes a repaired file, unless somebody else has.
-fn write(path: &Path, outcome: &Outcome) -> Result<()> {
-    let now =
-        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mark = if now.starts_with('\u{feff}') { "\u{feff}" } else { "" };
-    if now[mark.len()..] != outcome.before {
-        bail!("{} was changed meanwhile and is left alone: run the command again", path.display());
-    }
-    let permissions = std::fs::metadata(path)?.permissions();
-    if permissions.readonly() {
-        bail!("{} is read-only and is left alone", path.display());
-    }
-    // A link stays one.
-    let place = std::fs::canonicalize(path)?;
-    crate::files::write(&place, format!("{mark}{}", outcome.after).as_bytes())?;
-    std::fs::set_permissions(&place, permissions)?;
-    Ok(())
-}
-
-fn diff(path: &Path, outcome: &Outcome) -> String {
-    let name = path.display().to_string();
-    let name = name.trim_start_matches('/');
-    let (old, new) = (format!("a/{name}"), format!("b/{name}"));
-    let diff = TextDiff::from_lines(&outcome.before, &outcome.after);
-    diff.unified_diff().context_radius(3).header(&old, &new).to_string()
 }

@@ -10,6 +10,7 @@ mod memory;
 mod model;
 mod neighbour;
 mod optimize;
+mod project;
 mod quantize;
 mod serve;
 mod train;

@@ -1,26 +1,79 @@
-//! `nestling optimize`: what could be faster, and what was proven of it.
+//! `nestling optimize`: what could be faster, ranked, and with `--prove` what was proven of it; `--apply` writes what was.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use similar::TextDiff;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
 
-use super::{print, wrong_use};
+use super::project::{Project, diff, root_of, write};
+use super::train::parse_duration;
+use super::{print, print_json, wrong_use};
+use crate::check::{Checker, Ended, Overlay, Program};
+use crate::generation::CancelToken;
 use crate::memory::walk;
-use crate::suggest::optimize::{Rules, rewrites};
-use crate::syntax::Language;
-use crate::text::apply;
-use crate::workspace::read_file;
+use crate::suggest::optimize::{
+    Effort, Evidence, Gain, Profile, Rewrite, Rules, Workshop, climb, rewrites, worth,
+};
+use crate::syntax::{Language, SyntaxTree};
+use crate::text::{Text, apply};
+use crate::train::page;
+use crate::workspace::{Document, read_file};
 
 #[derive(clap::Args)]
 pub(super) struct OptimizeArgs {
     /// Files, or folders whose files are looked at
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
+    /// Prove each rewrite: check it, run both versions on generated inputs in a sandbox, measure them in turn
+    #[arg(long)]
+    prove: bool,
+    /// A command that must succeed, in a copy of the project
+    #[arg(long, value_name = "CMD")]
+    check: Option<String>,
+    /// A command that runs the tests, in a copy of the project
+    #[arg(long, value_name = "CMD")]
+    test: Option<String>,
+    /// A command that is timed before and after, in copies of the project
+    #[arg(long, value_name = "CMD")]
+    bench: Option<String>,
+    /// Write what was shown to do the same and not to be slower
+    #[arg(long)]
+    apply: bool,
+    /// Folded stacks of a profiler: functions in which the time goes come first
+    #[arg(long, value_name = "FILE")]
+    profile: Option<PathBuf>,
+    /// Only these rules
+    #[arg(long, num_args = 1.., value_name = "NAME")]
+    rule: Vec<String>,
+    /// So many rewrites at most, the best first
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    top: usize,
+    /// Time for the inputs of each rewrite, and again for its timings
+    #[arg(long, default_value = "20s", value_parser = parse_duration)]
+    time: f64,
     /// A folder of rules (python.toml, rust.toml …) to take instead of the catalogue
     #[arg(long, value_name = "DIR")]
     rules: Option<PathBuf>,
+    /// Write a page with all rewrites and their evidence
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// A rewrite of a file, as it is shown.
+struct Offer {
+    path: PathBuf,
+    line: usize,
+    rewrite: Rewrite,
+    worth: f64,
+    diff: String,
+    evidence: Evidence,
+    applied: bool,
 }
 
 pub(super) fn run(args: OptimizeArgs) -> Result<ExitCode> {
@@ -38,26 +91,322 @@ pub(super) fn run(args: OptimizeArgs) -> Result<ExitCode> {
             false => files.push(path.clone()),
         }
     }
+    let profile = match &args.profile {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+            Some(Profile::read(&text).with_context(|| path.display().to_string())?)
+        }
+        None => None,
+    };
+    let own = Own::read(args.rules.as_deref())?;
+    let (mut documents, mut unread) = (Vec::new(), Vec::new());
     for path in files {
-        let Ok(document) = read_file(&path) else { continue };
-        let (Some(language), Some(tree)) = (document.language, &document.tree) else { continue };
-        let own = match &args.rules {
-            Some(folder) => {
-                let file = folder.join(format!("{}.toml", language.name));
-                let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
-                Some(Rules::read(&text, language)?)
-            }
-            None => None,
-        };
-        let source = document.text.as_str();
-        for rewrite in rewrites(tree, &document.text, 0..source.len(), own.as_ref()) {
-            let line = document.text.line_of(rewrite.place.start) + 1;
-            let after = apply(source, &rewrite.edits);
-            let diff = TextDiff::from_lines(source, &after);
-            let name = path.display().to_string();
-            let diff = diff.unified_diff().context_radius(2).header(&name, &name).to_string();
-            print(&format!("{}:{line}: {}: {}\n{diff}\n", path.display(), rewrite.rule, rewrite.title))?;
+        match read_file(&path) {
+            Ok(document) => documents.push((path, document)),
+            Err(error) => unread.push(error.to_string()),
         }
     }
-    Ok(ExitCode::SUCCESS)
+    for message in &unread {
+        eprintln!("nestling: {message}");
+    }
+    let mut work = Work { args: &args, own, profile, projects: BTreeMap::new(), notes: BTreeSet::new() };
+    let mut offers = work.find(&documents);
+    work.prove(&documents, &mut offers)?;
+    report(&args, &offers, &work.notes, documents.len())
+}
+
+/// Rules of the user's own, by language.
+struct Own(Option<BTreeMap<&'static str, Rules>>);
+
+impl Own {
+    fn read(folder: Option<&Path>) -> Result<Own> {
+        let Some(folder) = folder else { return Ok(Own(None)) };
+        let mut all = BTreeMap::new();
+        for language in Language::all() {
+            let file = folder.join(format!("{}.toml", language.name));
+            if file.exists() {
+                let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+                all.insert(language.name, Rules::read(&text, language).with_context(|| file.display().to_string())?);
+            }
+        }
+        anyhow::ensure!(!all.is_empty(), "{} holds no rules: a file is named as python.toml", folder.display());
+        Ok(Own(Some(all)))
+    }
+
+    fn rewrites(&self, tree: &SyntaxTree, text: &Text) -> Vec<Rewrite> {
+        let all = 0..text.len();
+        match &self.0 {
+            None => rewrites(tree, text, all, None),
+            Some(own) => match own.get(tree.language().name) {
+                Some(rules) => rewrites(tree, text, all, Some(rules)),
+                None => Vec::new(),
+            },
+        }
+    }
+}
+
+struct Work<'a> {
+    args: &'a OptimizeArgs,
+    own: Own,
+    profile: Option<Profile>,
+    projects: BTreeMap<PathBuf, Bench>,
+    notes: BTreeSet<String>,
+}
+
+/// A project with its commands, of which it is known what they say before any change.
+struct Bench {
+    project: Project,
+    before: Option<Overlay>,
+    check: Option<Program>,
+    test: Option<Program>,
+    bench: Option<Program>,
+}
+
+impl Work<'_> {
+    /// All rewrites of all files, the best first.
+    fn find(&self, documents: &[(PathBuf, Document)]) -> Vec<Offer> {
+        use rayon::prelude::*;
+        let mut offers: Vec<Offer> = documents.par_iter().flat_map(|(path, document)| self.of_file(path, document)).collect();
+        let texts = || documents.iter().map(|(_, document)| document.text.as_str());
+        offers.par_iter_mut().for_each(|offer| offer.worth = worth(&offer.rewrite, texts(), self.profile.as_ref()));
+        offers.sort_by(|a, b| b.worth.total_cmp(&a.worth));
+        offers.truncate(self.args.top);
+        offers
+    }
+
+    fn of_file(&self, path: &Path, document: &Document) -> Vec<Offer> {
+        let Some(tree) = &document.tree else { return Vec::new() };
+        let source = document.text.as_str();
+        let mut found = self.own.rewrites(tree, &document.text);
+        found.retain(|rewrite| self.args.rule.is_empty() || self.args.rule.contains(&rewrite.rule));
+        found
+            .into_iter()
+            .map(|rewrite| Offer {
+                path: path.to_path_buf(),
+                line: document.text.line_of(rewrite.place.start) + 1,
+                worth: 0.0,
+                diff: diff(path, source, &apply(source, &rewrite.edits)),
+                evidence: Evidence::default(),
+                applied: false,
+                rewrite,
+            })
+            .collect()
+    }
+
+    /// Climbs the ladder with each offer; with `--apply` one on top of the other.
+    fn prove(&mut self, documents: &[(PathBuf, Document)], offers: &mut Vec<Offer>) -> Result<()> {
+        let args = self.args;
+        let runs = args.prove || args.apply || args.check.is_some() || args.test.is_some() || args.bench.is_some();
+        if !runs {
+            return Ok(());
+        }
+        let bar = ProgressBar::new(offers.len() as u64);
+        bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {wide_msg}").context("a template")?);
+        // The text of each file as far as it was changed.
+        let mut texts: BTreeMap<PathBuf, String> = BTreeMap::new();
+        for offer in offers.iter_mut() {
+            bar.set_message(format!("{}:{} {}", offer.path.display(), offer.line, offer.rewrite.rule));
+            let Some((_, document)) = documents.iter().find(|(path, _)| *path == offer.path) else { continue };
+            let Some(language) = document.language else { continue };
+            let original = document.text.as_str();
+            let current = texts.get(&offer.path).map_or(original, String::as_str).to_string();
+            let Some(tree) = SyntaxTree::parse_steadily(language, &current) else { continue };
+            // Its place has moved by what was applied before it.
+            let rewrite = match current == original {
+                true => Some(offer.rewrite.clone()),
+                false => self.own.rewrites(&tree, &Text::new(&*current)).into_iter().find(|other| {
+                    other.rule == offer.rewrite.rule
+                        && current[other.place.clone()] == original[offer.rewrite.place.clone()]
+                }),
+            };
+            let Some(rewrite) = rewrite else {
+                offer.evidence.notes.push("it does not apply any more after the others".into());
+                bar.inc(1);
+                continue;
+            };
+            offer.evidence = self.climb(&offer.path, language, &tree, &current, &rewrite)?;
+            if args.apply && offer.evidence.does_the_same() && !offer.evidence.is_slower() {
+                let after = apply(&current, &rewrite.edits);
+                let key = self.key(&offer.path, language);
+                if let Some(bench) = self.projects.get(&key) {
+                    let file = std::fs::canonicalize(&offer.path)?;
+                    if let Some(name) = walk::name_below(&bench.project.root, &file) {
+                        bench.project.overlay.write(&name, &after)?;
+                        if let Some(before) = &bench.before {
+                            before.write(&name, &after)?;
+                        }
+                    }
+                }
+                texts.insert(offer.path.clone(), after);
+                offer.applied = true;
+            }
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        for (path, after) in &texts {
+            if let Some((_, document)) = documents.iter().find(|(own, _)| own == path) {
+                write(path, document.text.as_str(), after)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn key(&self, path: &Path, language: &'static Language) -> PathBuf {
+        let file = std::fs::canonicalize(path).unwrap_or(path.to_path_buf());
+        let args = self.args;
+        let commands = args.check.is_some() || args.test.is_some() || args.bench.is_some();
+        root_of(&file, Some(language), commands).unwrap_or(file)
+    }
+
+    fn climb(
+        &mut self,
+        path: &Path,
+        language: &'static Language,
+        tree: &SyntaxTree,
+        source: &str,
+        rewrite: &Rewrite,
+    ) -> Result<Evidence> {
+        let file = std::fs::canonicalize(path)?;
+        let key = self.key(path, language);
+        if !self.projects.contains_key(&key) {
+            let bench = self.open(&key, &file)?;
+            self.projects.insert(key.clone(), bench);
+        }
+        let bench = &self.projects[&key];
+        let name = walk::name_below(&bench.project.root, &file)
+            .with_context(|| format!("{}: its name is not UTF-8. Rename it.", file.display()))?;
+        let (checkers, withheld): (Vec<&'static Checker>, _) = match bench.check {
+            Some(_) => (Vec::new(), Vec::new()),
+            None => bench.project.checkers(language),
+        };
+        self.notes.extend(withheld);
+        let cancel = CancelToken::new();
+        let effort = Effort { seconds: self.args.time, ..Effort::default() };
+        let copies = [bench.before.as_ref().unwrap_or(&bench.project.overlay), &bench.project.overlay];
+        let workshop = Workshop {
+            overlays: Some(copies),
+            name: &name,
+            checkers: &checkers,
+            check: bench.check.as_ref(),
+            test: bench.test.as_ref(),
+            bench: bench.bench.as_ref(),
+            effort: (self.args.prove || self.args.apply).then_some(effort),
+            cancel: &cancel,
+        };
+        Ok(climb(tree, source, rewrite, &workshop))
+    }
+
+    /// Copies a project and runs its commands once: what fails before any change proves nothing.
+    fn open(&mut self, key: &Path, file: &Path) -> Result<Bench> {
+        let args = self.args;
+        let root = key.is_dir().then_some(key);
+        let project = Project::new(root, file)?;
+        let before = args.bench.as_ref().map(|_| project.another_copy()).transpose()?;
+        let program = |line: &Option<String>| line.as_ref().map(|line| project.program(line));
+        let mut commands = [program(&args.check), program(&args.test), program(&args.bench)];
+        for (command, what) in commands.iter_mut().zip(["check", "tests", "benchmark"]) {
+            let Some(line) = command.as_ref() else { continue };
+            let limit = std::time::Duration::from_secs(600);
+            let done = project.overlay.run(line, limit, &|| true)?;
+            if done.end != Ended::Itself(true) {
+                let says = done.stderr.lines().chain(done.stdout.lines()).last().unwrap_or("nothing").to_string();
+                self.notes.insert(format!("the {what} fail(s) before any change and count(s) for nothing: {says}"));
+                *command = None;
+            }
+        }
+        let [check, test, bench] = commands;
+        Ok(Bench { project, before, check, test, bench })
+    }
+}
+
+fn report(args: &OptimizeArgs, offers: &[Offer], notes: &BTreeSet<String>, files: usize) -> Result<ExitCode> {
+    if let Some(path) = &args.html {
+        crate::files::write(path, html(offers).as_bytes())
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let kept = || offers.iter().filter(|offer| offer.evidence.refused.is_none());
+    if args.json {
+        let all: Vec<_> = offers
+            .iter()
+            .map(|offer| {
+                json!({
+                    "path": offer.path,
+                    "line": offer.line,
+                    "worth": offer.worth,
+                    "rewrite": offer.rewrite,
+                    "evidence": offer.evidence,
+                    "summary": offer.evidence.to_string(),
+                    "faster": offer.evidence.is_faster(),
+                    "applied": offer.applied,
+                    "diff": offer.diff,
+                })
+            })
+            .collect();
+        print_json(&json!({ "rewrites": all, "notes": notes, "files": files, "version": env!("CARGO_PKG_VERSION") }))?;
+    } else {
+        for (rank, offer) in offers.iter().enumerate() {
+            let Offer { path, line, rewrite, evidence, .. } = offer;
+            let gain = match rewrite.gain {
+                Gain::Order => "grows more slowly",
+                Gain::Copy => "saves copies",
+                Gain::Constant => "saves a share",
+            };
+            let applied = if offer.applied { " — written" } else { "" };
+            let place = format!("{}:{line}", path.display());
+            print(&format!("{:>3}. {place}  {} [{}; {gain}]{applied}\n", rank + 1, rewrite.title, rewrite.rule))?;
+            print(&format!("     {}\n     {evidence}\n", rewrite.why))?;
+            for note in &evidence.notes {
+                print(&format!("     {note}\n"))?;
+            }
+            if evidence.refused.is_none() {
+                print(&format!("{}\n", offer.diff))?;
+            }
+        }
+        for note in notes {
+            eprintln!("nestling: {note}");
+        }
+        let count = |such: &dyn Fn(&Offer) -> bool| offers.iter().filter(|offer| such(offer)).count();
+        eprintln!(
+            "{} rewrite(s) in {files} file(s): {} refused, {} shown to do the same, {} measured to be faster, {} written",
+            offers.len(),
+            count(&|o| o.evidence.refused.is_some()),
+            count(&|o| o.evidence.does_the_same()),
+            count(&|o| o.evidence.is_faster()),
+            count(&|o| o.applied),
+        );
+    }
+    Ok(if kept().next().is_some() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// A page that loads nothing from elsewhere: the ranked table, then each rewrite with its evidence.
+fn html(offers: &[Offer]) -> String {
+    let mut text = page::head("What could be faster");
+    let rows = offers.iter().enumerate().map(|(rank, offer)| {
+        let speed = offer.evidence.speed().map_or(String::new(), |s| format!("{:.2}× ({:.2}–{:.2})", s.ratio, s.low, s.high));
+        vec![
+            (rank + 1).to_string(),
+            format!("{}:{}", offer.path.display(), offer.line),
+            offer.rewrite.title.clone(),
+            offer.rewrite.rule.clone(),
+            format!("{:.0}", offer.worth),
+            speed,
+        ]
+    });
+    text += &page::table(&["", "place", "rewrite", "rule", "worth", "measured"], &[true, false, false, false, true, true], rows);
+    for (rank, offer) in offers.iter().enumerate() {
+        let Offer { rewrite, evidence, .. } = offer;
+        text += &format!(
+            "<h2>{}. {}</h2>\n<p>{}:{}, in {}. {}</p>\n<p>{}</p>\n<p>Described in: {}</p>\n<pre>{}</pre>\n",
+            rank + 1,
+            page::escaped(&rewrite.title),
+            page::escaped(&offer.path.display().to_string()),
+            offer.line,
+            page::escaped(rewrite.function.as_ref().map_or("no function", |(name, _)| name)),
+            page::escaped(&rewrite.why),
+            page::escaped(&evidence.to_string()),
+            page::escaped(&rewrite.source),
+            page::escaped(&offer.diff),
+        );
+    }
+    text + "</html>\n"
 }

@@ -17,7 +17,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use super::statistics::Figure;
+pub use crate::statistics::Figure;
 pub(super) use ask::request;
 pub use ask::{Answer, Variant, ask, run};
 pub use calibration::{Bin, Reliability};
@@ -26,7 +26,7 @@ pub use places::{Place, draw};
 pub use suite::{Suite, SuiteRepository};
 pub use variants::{FLOOR, VARIANTS, memory, variant};
 
-use super::statistics::{Ratio, paired_bootstrap};
+use crate::statistics::{Ratio, paired_bootstrap};
 use super::texts::Repository;
 
 /// What is to be completed.

@@ -20,7 +20,7 @@ pub use text::{Texts, moments};
 use self::quality::Original;
 use super::completion::{self, Mode, Variant, draw};
 use super::engine::{Speed, measure};
-use super::statistics::{percentile, table};
+use crate::statistics::{percentile, table};
 use super::texts::Repository;
 use crate::generation::{Generator, Model};
 use crate::model::groups::Part;

@@ -11,7 +11,7 @@ use rand::{Rng, SeedableRng};
 use serde::Serialize;
 
 use super::completion::memory;
-use super::statistics::{self, Figure, percentile};
+use crate::statistics::{self, Figure, percentile};
 use super::texts::Repository;
 use crate::generation::{CancelToken, Model};
 use crate::memory::FocusCache;

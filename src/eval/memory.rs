@@ -12,7 +12,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde::Serialize;
 
-use super::statistics::{percentile, table};
+use crate::statistics::{percentile, table};
 use super::texts::Repository;
 use crate::memory::evidence::{Counter, Scope, gather};
 use crate::memory::{Focus, FocusCache, Memory, Mixing};

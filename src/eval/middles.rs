@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::perplexity::{bits, window_nats};
-use super::statistics::Ratio;
+use crate::statistics::Ratio;
 use crate::generation::Model;
 use crate::model::engine::EngineError;
 use crate::model::kv_cache::KvCache;

@@ -15,8 +15,6 @@ pub mod ngram;
 pub mod perplexity;
 pub mod repair;
 pub mod replay;
-pub mod sandbox;
-pub mod statistics;
 pub mod texts;
 
 pub use middles::MiddleLoss;

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use super::middles::{self, MiddleLoss};
 use super::ngram::Ngram;
-use super::statistics::{Ratio, table, with_interval};
+use crate::statistics::{Ratio, table, with_interval};
 use crate::generation::Model;
 use crate::model::engine::EngineError;
 use crate::model::kv_cache::KvCache;

@@ -11,8 +11,8 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use super::sandbox::TemporaryFolder;
-use super::statistics::{self, Figure};
+use crate::sandbox::TemporaryFolder;
+use crate::statistics::{self, Figure};
 use crate::check::{CHECKERS, Diagnostic, Ended, Overlay, Program};
 use crate::generation::CancelToken;
 use crate::suggest::ModelCompleter;

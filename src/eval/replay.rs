@@ -20,8 +20,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use self::client::Client;
-use super::sandbox::TemporaryFolder;
-use super::statistics::percentile;
+use crate::sandbox::TemporaryFolder;
+use crate::statistics::percentile;
 use super::texts::file_uri;
 use crate::syntax::Language;
 use crate::text::{Position, PositionEncoding, Text};

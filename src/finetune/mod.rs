@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
-use crate::eval::statistics::{Figure, paired_bootstrap};
+use crate::statistics::{Figure, paired_bootstrap};
 use crate::generation::{EMBEDDED_NAME, Model, ModelSource};
 use crate::memory::Gate;
 use crate::model::engine::Precision;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::data::Split;
 use super::search::{Long, Plan, RangeTest, Trial, name_of};
 use crate::eval::completion::Answer;
-use crate::eval::statistics::Figure;
+use crate::statistics::Figure;
 use crate::train::checkpoint::Point;
 use crate::train::page::{self, escaped};
 use crate::train::plot::{Axes, Series, svg};

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::super::{print, print_json};
 use crate::eval::optimize::{FixtureScore, fixtures};
-use crate::eval::statistics::Figure;
+use crate::statistics::Figure;
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct OptimizeArgs {

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 
 use super::{Context, Mode, Options, Place, Report, draw};
-use crate::eval::statistics::edit_similarity;
+use crate::statistics::edit_similarity;
 use crate::eval::texts::{Repository, file_uri};
 use crate::generation::CancelToken;
 use crate::suggest::{Completer, CompletionRequest, Progress, Suggestion, Trigger};

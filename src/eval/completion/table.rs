@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Figure, Figures, Report, VariantReport};
-use crate::eval::statistics::table;
+use crate::statistics::table;
 
 pub(super) const HEAD: [&str; 13] = [
     "variant",

@@ -4,8 +4,13 @@
 mod catalogue;
 mod conditions;
 mod grammar;
+mod ladder;
 mod procedures;
+mod prove;
+mod rank;
 mod rewrite;
+mod rust_harness;
+mod subject;
 mod types;
 
 use std::ops::Range;
@@ -13,6 +18,10 @@ use std::ops::Range;
 use serde::Serialize;
 
 pub use catalogue::Gain;
+pub use prove::{Effort, FASTER, LEAST_PAIRS, Speed, Verdict, bench, compare};
+pub use rank::{Profile, worth};
+pub use ladder::{Evidence, Workshop, climb};
+pub use subject::Subject;
 
 use catalogue::Catalogue;
 use conditions::Code;
@@ -107,7 +116,10 @@ pub fn rewrites(
         if !parses(tree, text, &edits, before) {
             continue;
         }
-        let around = code.function_of(site);
+        let around = match grammar.functions.contains(&site.kind()) {
+            true => site,
+            false => code.function_of(site),
+        };
         let named = around.field("name").or_else(|| around.field("declarator"));
         found.push(Rewrite {
             rule: rule.name.clone(),

@@ -20,6 +20,14 @@ impl Type {
         Type { name, item: item.map(Box::new) }
     }
 
+    /// As an annotation says it.
+    pub(super) fn written(&self) -> String {
+        match &self.item {
+            Some(item) => format!("{}[{}]", self.name, item.written()),
+            None => self.name.to_string(),
+        }
+    }
+
     /// What one gets by going over it.
     pub(super) fn item(&self) -> Option<Type> {
         match self.name {
@@ -273,7 +281,7 @@ fn part_of_item<'t>(whole: Piece<'t>, index: usize, code: &Code<'t>, depth: usiz
     }
 }
 
-fn annotated(text: &str) -> Option<Type> {
+pub(super) fn annotated(text: &str) -> Option<Type> {
     let text = text.trim();
     let (name, item) = match text.split_once('[') {
         Some((name, rest)) => (name, rest.strip_suffix(']')),

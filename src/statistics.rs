@@ -14,25 +14,25 @@ const RESAMPLES: usize = 10_000;
 /// A sum of one quantity over a sum of another, gathered in groups that are taken to be independent:
 /// bits over bytes by file, passes over problems by task.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Ratio {
+pub struct Ratio {
     groups: Vec<(f64, f64)>,
 }
 
 impl Ratio {
     /// One more group.
-    pub(super) fn add(&mut self, part: f64, whole: f64) {
+    pub fn add(&mut self, part: f64, whole: f64) {
         self.groups.push((part, whole));
     }
 
     /// All of the first over all of the second; 0 without any.
-    pub(super) fn value(&self) -> f64 {
+    pub fn value(&self) -> f64 {
         let (part, whole) = self.sums();
         if whole > 0.0 { part / whole } else { 0.0 }
     }
 
     /// Half the width of the 95 % interval: the ratio estimator's normal approximation, with groups as
     /// the unit that was sampled. `None` for fewer than two groups.
-    pub(super) fn interval(&self) -> Option<f64> {
+    pub fn interval(&self) -> Option<f64> {
         let (count, (_, whole), ratio) = (self.groups.len() as f64, self.sums(), self.value());
         if self.groups.len() < 2 || whole <= 0.0 {
             return None;
@@ -72,7 +72,7 @@ impl Figure {
     }
 
     /// A ratio of a part to its whole, in percent.
-    pub(super) fn ratio(ratio: &Ratio) -> Figure {
+    pub fn ratio(ratio: &Ratio) -> Figure {
         let (value, half) = (100.0 * ratio.value(), ratio.interval().map(|half| 100.0 * half));
         let end = |x: f64| x.clamp(0.0, 100.0);
         let (low, high) = (half.map(|half| end(value - half)), half.map(|half| end(value + half)));
@@ -81,7 +81,7 @@ impl Figure {
 
     /// The value at a share (0 to 1) of sorted values; the interval by their order, which holds for any
     /// distribution.
-    pub(super) fn percentile(values: &mut [f64], share: f64) -> Figure {
+    pub fn percentile(values: &mut [f64], share: f64) -> Figure {
         let value = percentile(values, share);
         let n = values.len() as f64;
         let half = Z * (n * share * (1.0 - share)).sqrt();
@@ -130,13 +130,13 @@ pub fn paired_bootstrap(differences: &[f64], seed: u64) -> (Figure, f64) {
 }
 
 /// The value at a share (0 to 1) of sorted values; 0 if there are none.
-pub(super) fn percentile(values: &mut [f64], share: f64) -> f64 {
+pub fn percentile(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get((values.len() as f64 * share) as usize).or(values.last()).copied().unwrap_or(0.0)
 }
 
 /// 1 − edit distance over the longer length, in characters: 1 for equal texts, 0 for nothing in common.
-pub(super) fn edit_similarity(a: &str, b: &str) -> f64 {
+pub fn edit_similarity(a: &str, b: &str) -> f64 {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let longer = a.len().max(b.len());
     if longer == 0 {
@@ -156,7 +156,7 @@ pub(super) fn edit_similarity(a: &str, b: &str) -> f64 {
 }
 
 /// "12.3 ± 0.4", or without the interval where there is none.
-pub(super) fn with_interval(value: f64, interval: Option<f64>, digits: usize) -> String {
+pub fn with_interval(value: f64, interval: Option<f64>, digits: usize) -> String {
     match interval {
         Some(interval) => format!("{value:.digits$} ± {interval:.digits$}"),
         None => format!("{value:.digits$}"),
@@ -164,7 +164,7 @@ pub(super) fn with_interval(value: f64, interval: Option<f64>, digits: usize) ->
 }
 
 /// Rows in columns: the first to the left, the others to the right, as wide as they need to be.
-pub(super) fn table(rows: &[Vec<String>]) -> String {
+pub fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|c| c.chars().count()).max().unwrap_or(0)
