@@ -44,6 +44,12 @@ pub struct Config {
     pub retrieval: bool,
     /// Whether broken syntax is shown as hints, in languages for which no other server reports anything.
     pub syntax_hints: bool,
+    /// Whether code that could be faster is shown as hints.
+    pub optimize_hints: bool,
+    /// A command that checks the project, instead of the checkers that are known; run only in a workspace that is trusted.
+    pub check: String,
+    /// A command that runs the tests of the project; run only in a workspace that is trusted.
+    pub test: String,
     /// Whether the client wants a `nestling/statusChanged` notification at each change.
     pub status_notifications: bool,
 }
@@ -59,6 +65,9 @@ impl Default for Config {
             memory: true,
             retrieval: true,
             syntax_hints: true,
+            optimize_hints: false,
+            check: String::new(),
+            test: String::new(),
             status_notifications: false,
         }
     }
@@ -105,10 +114,13 @@ impl Config {
                 "memory" => read_bool(value, &mut self.memory),
                 "retrieval" => read_bool(value, &mut self.retrieval),
                 "syntaxHints" => read_bool(value, &mut self.syntax_hints),
+                "optimizeHints" => read_bool(value, &mut self.optimize_hints),
+                "check" => read_text(value, &mut self.check),
+                "test" => read_text(value, &mut self.test),
                 "statusNotifications" => read_bool(value, &mut self.status_notifications),
                 _ => {
                     let known = "enable, languages, debounce, maxItems, precision, memory, retrieval, \
-                                 syntaxHints, statusNotifications";
+                                 syntaxHints, optimizeHints, check, test, statusNotifications";
                     problems.push(Problem(format!(
                         "{SECTION}.{key} is not a setting and is ignored; the settings are {known}."
                     )));
@@ -166,6 +178,11 @@ impl Config {
 
 fn read_bool(value: &Value, setting: &mut bool) -> Result<(), String> {
     *setting = value.as_bool().ok_or("true or false")?;
+    Ok(())
+}
+
+fn read_text(value: &Value, setting: &mut String) -> Result<(), String> {
+    *setting = value.as_str().ok_or("a command line")?.trim().to_string();
     Ok(())
 }
 

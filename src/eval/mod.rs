@@ -15,6 +15,7 @@ pub mod ngram;
 pub mod perplexity;
 pub mod repair;
 pub mod replay;
+pub mod speedups;
 pub mod texts;
 
 pub use middles::MiddleLoss;

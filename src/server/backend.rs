@@ -12,7 +12,7 @@ use tower_lsp_server::{Client, ClientSocket, LanguageServer, LspService};
 
 use super::capabilities::{ClientTraits, is_workspace};
 use super::completion::{Answer, Ask, answer};
-use super::repair::{self, ActionParams};
+use super::actions::{self, ActionParams};
 use super::shared::Shared;
 use super::{ServeOptions, commands, finetune, from_proto, parent, to_proto, watch};
 use crate::config::MAX_ITEMS;
@@ -208,11 +208,11 @@ impl Backend {
     }
 
     async fn code_action(&self, params: ActionParams) -> Result<Value> {
-        repair::actions(&self.shared, params).await
+        actions::actions(&self.shared, params).await
     }
 
     async fn resolve_code_action(&self, action: Value) -> Result<Value> {
-        repair::resolve(&self.shared, action).await
+        actions::resolve(&self.shared, action).await
     }
 
     async fn execute_command(&self, params: lsp::ExecuteCommandParams) -> Result<Value> {

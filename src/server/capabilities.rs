@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tower_lsp_server::gen_lsp_types as lsp;
 
-use super::{commands, from_proto, repair, to_proto};
+use super::{actions, commands, from_proto, to_proto};
 use crate::text::PositionEncoding;
 use crate::workspace::path_of_uri;
 
@@ -75,7 +75,7 @@ impl ClientTraits {
             commands: commands::ALL.map(String::from).to_vec(),
             ..lsp::ExecuteCommandOptions::default()
         };
-        let kinds = [repair::QUICK_FIX, repair::FIX_ALL].map(|kind| kind.to_string().into());
+        let kinds = [actions::QUICK_FIX, actions::FIX_ALL, actions::REWRITE].map(|kind| kind.to_string().into());
         let actions = lsp::CodeActionOptions {
             code_action_kinds: Some(kinds.to_vec()),
             resolve_provider: Some(true),

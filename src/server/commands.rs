@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tower_lsp_server::jsonrpc::{Error, Result};
 
-use super::finetune;
+use super::{finetune, optimize};
 use super::shared::Shared;
 
 /// `nestling.accepted ID`: the suggestion with that id was inserted.
@@ -22,8 +22,11 @@ pub(super) const FINETUNE: &str = "nestling.finetune";
 /// `nestling.cancelFinetune`: stops that; it can go on later.
 pub(super) const CANCEL_FINETUNE: &str = "nestling.cancelFinetune";
 
+/// `nestling.prove`: climbs the proof ladder with a rewrite of the menu; see [`super::optimize::prove`].
+pub(super) const PROVE: &str = "nestling.prove";
+
 /// All of them.
-pub(super) const ALL: [&str; 5] = [ACCEPTED, STATUS, USE_MODEL, FINETUNE, CANCEL_FINETUNE];
+pub(super) const ALL: [&str; 6] = [ACCEPTED, STATUS, USE_MODEL, FINETUNE, CANCEL_FINETUNE, PROVE];
 
 pub(super) async fn execute(
     shared: &Arc<Shared>,
@@ -42,6 +45,7 @@ pub(super) async fn execute(
         }
         STATUS => Ok(shared.status()),
         USE_MODEL => use_model(shared, text).await,
+        PROVE => optimize::prove(shared, arguments).await,
         FINETUNE => finetune::start(shared, arguments),
         CANCEL_FINETUNE => {
             shared.finetune_cancelled.notify_waiters();

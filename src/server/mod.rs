@@ -7,6 +7,7 @@
 //! A completion request (`completion`) waits out the user's typing (`debounce`) and shares runs of
 //! the engine with its neighbours as long as the user types what is generated (`flights`).
 
+mod actions;
 mod backend;
 mod capabilities;
 mod commands;
@@ -18,6 +19,7 @@ mod flights;
 mod framing;
 mod from_proto;
 mod mailbox;
+mod optimize;
 mod parent;
 mod repair;
 mod shared;

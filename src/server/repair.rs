@@ -2,7 +2,6 @@
 //! some server reported an entry that is worked out when it is chosen. What is offered says what was proven about it.
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,24 +9,18 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tower_lsp_server::gen_lsp_types as lsp;
-use tower_lsp_server::jsonrpc::{Error, ErrorCode, Result};
+use tower_lsp_server::jsonrpc::Result;
 
-use super::capabilities::ClientTraits;
+use super::actions::{FIX_ALL, Place, QUICK_FIX, Trial, changed, edit, later, name_of, root_of, whole_lines};
 use super::engine::ModelState;
 use super::shared::Shared;
 use super::{from_proto, to_proto};
-use crate::check::{Checker, Diagnostic, Overlay, Span};
+use crate::check::{Checker, Diagnostic, Ended, Overlay, Program, Span};
 use crate::generation::CancelToken;
-use crate::memory::walk;
 use crate::suggest::repair::{Ask, Check, Fixing, Proposal, proposals, validated};
-use crate::text::{PositionEncoding, Text, TextEdit, apply, minimal_edit, short};
+use crate::text::{PositionEncoding, Text, apply, minimal_edit, short};
 use crate::workspace::{Document, Snapshot};
 
-pub(super) const QUICK_FIX: &str = "quickfix";
-pub(super) const FIX_ALL: &str = "source.fixAll.nestling";
-
-/// The menu waits no longer for repairs that are being worked out.
-const MENU: Duration = Duration::from_millis(80);
 /// Time to make proposals for broken syntax, and for what somebody reported.
 const SYNTAX: Duration = Duration::from_millis(260);
 const REPORTED: Duration = Duration::from_millis(1500);
@@ -35,11 +28,8 @@ const REPORTED: Duration = Duration::from_millis(1500);
 const VALIDATION: Duration = Duration::from_secs(20);
 const QUICK_CHECK: Duration = Duration::from_secs(5);
 const MOST_OFFERS: usize = 3;
-const ANNOTATION: &str = "nestling";
 /// Repairs one after the other of one file.
 const MOST_REPAIRS: usize = 30;
-/// Larger files are not looked at.
-const MOST_BYTES: usize = 1 << 20;
 
 /// Proposals for a place of a document as it was: they are made once.
 struct Known {
@@ -118,31 +108,6 @@ impl RepairJob {
     }
 }
 
-/// `textDocument/codeAction`, as far as it matters here.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct ActionParams {
-    text_document: lsp::TextDocumentIdentifier,
-    range: lsp::Range,
-    context: ActionContext,
-}
-
-#[derive(Deserialize)]
-struct ActionContext {
-    #[serde(default)]
-    diagnostics: Vec<Value>,
-    only: Option<Vec<String>>,
-}
-
-impl ActionParams {
-    /// Whether a kind is wanted: it or one that it belongs to is named, or none at all.
-    fn wants(&self, kind: &str) -> bool {
-        self.context.only.as_ref().is_none_or(|only| {
-            only.iter().any(|wanted| kind == wanted || kind.starts_with(&format!("{wanted}.")))
-        })
-    }
-}
-
 /// What an entry that is worked out later remembers.
 #[derive(Deserialize, serde::Serialize)]
 struct Remembered {
@@ -155,49 +120,11 @@ struct Remembered {
     all: bool,
 }
 
-/// The entries for a place.
-pub(super) async fn actions(shared: &Arc<Shared>, params: ActionParams) -> Result<Value> {
-    let late = tokio::time::Instant::now() + MENU;
-    let (snapshot, client) = {
-        let mut state = shared.state.lock();
-        let Some(snapshot) = state.documents.snapshot(&params.text_document.uri.0) else {
-            return Err(Error::invalid_params(format!(
-                "the document is not open: {}",
-                params.text_document.uri.0
-            )));
-        };
-        let language = snapshot.document.language.map(|language| language.name);
-        if !state.config.is_enabled_for(language) {
-            return Ok(json!([]));
-        }
-        // Another server speaks for this language: hints would say the same twice.
-        let others = params.context.diagnostics.iter().any(|d| d["source"] != "nestling");
-        if let Some(language) = language.filter(|_| others)
-            && state.spoken_for.insert(language)
-        {
-            let hinted: Vec<String> = state.hinted.iter().cloned().collect();
-            hinted.iter().for_each(|uri| shared.hint(&mut state, uri));
-        }
-        (snapshot, state.client.clone())
-    };
-    let encoding = client.encoding;
-    let mut snapshot = snapshot;
-    if snapshot.document.is_stale() {
-        // The parser has not caught up with the last keys yet.
-        let mut copy = (*snapshot.document).clone();
-        let parse = tokio::task::spawn_blocking(move || copy.catch_up().then_some(copy));
-        if let Ok(Ok(Some(parsed))) = tokio::time::timeout_at(late, parse).await {
-            snapshot.document = parsed.into();
-        }
-    }
-    let document = snapshot.document.clone();
+/// The entries of a menu that repair something near `lines`.
+pub(super) async fn entries(shared: &Arc<Shared>, snapshot: &Snapshot, place: &Place<'_>) -> Vec<Value> {
+    let Place { params, client, lines, late } = place;
+    let (document, encoding) = (snapshot.document.clone(), client.encoding);
     let text = &document.text;
-    if text.len() > MOST_BYTES {
-        return Ok(json!([]));
-    }
-    let asked = from_proto::range(params.range);
-    let asked = text.offset(asked.start, encoding)..text.offset(asked.end, encoding);
-    let lines = whole_lines(text, &asked);
     let tree = document.tree.as_ref().filter(|tree| tree.is_current());
     let faults = tree.map(|tree| tree.faults()).unwrap_or_default();
     let near = |range: &Range<usize>| range.start <= lines.end && range.end >= lines.start;
@@ -207,7 +134,7 @@ pub(super) async fn actions(shared: &Arc<Shared>, params: ActionParams) -> Resul
         && let Some(fault) = faults.iter().find(|fault| near(&fault.range))
     {
         let within = fault.range.start.min(lines.start)..fault.range.end.max(lines.end);
-        match syntax_repairs(shared, &snapshot, within.clone(), late).await {
+        match syntax_repairs(shared, snapshot, within.clone(), *late).await {
             Some(Offers { found, checked }) => {
                 let errors = tree.map_or(0, |tree| tree.error_count(0..text.len()));
                 let offers = found.iter().filter(|proposal| proposal.errors < errors);
@@ -218,7 +145,7 @@ pub(super) async fn actions(shared: &Arc<Shared>, params: ActionParams) -> Resul
                         (0, None) => "parses".to_string(),
                         (left, _) => format!("{left} syntax errors left"),
                     };
-                    let edit = edit(&document, &client, &proposal.edits, &proof);
+                    let edit = edit(&document, client, &proposal.edits, &proof);
                     let mut entry = json!({
                         "title": format!("nestling: {} — {proof}", proposal.title),
                         "kind": QUICK_FIX,
@@ -268,8 +195,9 @@ pub(super) async fn actions(shared: &Arc<Shared>, params: ActionParams) -> Resul
             &remembered(&document, 0..text.len(), None, true),
         ));
     }
-    Ok(Value::Array(entries))
+    entries
 }
+
 
 /// Diagnostics that we published and that an entry is about.
 fn own_diagnostics(diagnostics: &[Value]) -> Vec<&Value> {
@@ -291,41 +219,6 @@ fn remembered(
         code: None,
         all,
     }
-}
-
-fn later(title: &str, kind: &str, data: &Remembered) -> Value {
-    json!({ "title": title, "kind": kind, "data": data })
-}
-
-fn whole_lines(text: &Text, range: &Range<usize>) -> Range<usize> {
-    let (first, last) = (text.line_of(range.start), text.line_of(range.end));
-    text.line_range(first).start..text.line_range(last).end
-}
-
-/// A workspace edit of one document as it is now: a client that has another version refuses it.
-fn edit(document: &Document, client: &ClientTraits, edits: &[TextEdit], evidence: &str) -> Value {
-    let edits: Vec<Value> = edits
-        .iter()
-        .map(|edit| {
-            let range = to_proto::range(document, &edit.range, client.encoding);
-            let mut edit = json!({ "range": range, "newText": edit.new_text });
-            // Some clients that take both take no words about edits without versions.
-            if client.takes_versions && client.takes_annotations {
-                edit["annotationId"] = ANNOTATION.into();
-            }
-            edit
-        })
-        .collect();
-    if !client.takes_versions {
-        return json!({ "changes": { &document.uri: edits } });
-    }
-    let identifier = json!({ "uri": document.uri, "version": document.version });
-    let mut edit = json!({ "documentChanges": [{ "textDocument": identifier, "edits": edits }] });
-    if client.takes_annotations {
-        let about = json!({ "label": "nestling", "description": evidence });
-        edit["changeAnnotations"] = json!({ ANNOTATION: about });
-    }
-    edit
 }
 
 /// Repairs of broken syntax: known ones, or those that are made within the menu's patience. What takes longer goes on,
@@ -403,22 +296,6 @@ async fn propose(
     receiver.await.unwrap_or_default()
 }
 
-/// The folder of the workspace that a document belongs to.
-fn root_of(shared: &Shared, document: &Document) -> Option<PathBuf> {
-    let path = document.path.as_deref()?;
-    let state = shared.state.lock();
-    let roots = state.client.roots.iter().filter(|root| path.starts_with(root));
-    roots.max_by_key(|root| root.as_os_str().len()).cloned()
-}
-
-fn name_of(root: Option<&Path>, document: &Document) -> String {
-    let path = document.path.as_deref().unwrap_or(Path::new(&document.uri));
-    let below = root.and_then(|root| walk::name_below(root, path));
-    below.unwrap_or_else(|| {
-        path.file_name().map_or(document.uri.clone(), |name| name.to_string_lossy().into_owned())
-    })
-}
-
 /// Works an entry out that was chosen.
 pub(super) async fn resolve(shared: &Arc<Shared>, mut action: Value) -> Result<Value> {
     let Ok(data) = serde_json::from_value::<Remembered>(action["data"].clone()) else {
@@ -427,11 +304,6 @@ pub(super) async fn resolve(shared: &Arc<Shared>, mut action: Value) -> Result<V
     let (snapshot, client) = {
         let state = shared.state.lock();
         (state.documents.snapshot(&data.uri), state.client.clone())
-    };
-    let changed = || Error {
-        code: ErrorCode::ContentModified,
-        message: "the text has changed since".into(),
-        data: None,
     };
     let snapshot = snapshot.filter(|s| s.document.revision == data.revision).ok_or_else(changed)?;
     let document = snapshot.document.clone();
@@ -517,21 +389,10 @@ async fn reported(
         suggestions: Vec::new(),
     };
     let lines = whole_lines(&document.text, &within);
+    let prepare = Trial::prepare(shared, &snapshot);
     let found = propose(shared, snapshot, lines, Some(diagnostic.clone()), REPORTED).await;
-    let workspace = shared.options.store.clone().zip(root.clone());
-    let trusted = workspace.is_some_and(|(store, root)| store.workspace(&root).is_trusted());
     let validate = move || {
-        let language = document.language.map_or("", |language| language.name);
-        let folder =
-            root.clone().or_else(|| Some(document.path.as_deref()?.parent()?.to_path_buf()));
-        let mut checkers = folder.map(|root| Checker::of(&root, language)).unwrap_or_default();
-        checkers.retain(|checker| trusted || !checker.runs_code);
-        let overlay = match (&root, &document.path) {
-            _ if checkers.is_empty() => None,
-            (Some(root), _) => Some(Overlay::of_project(root, None)),
-            (None, Some(path)) => Some(Overlay::of_file(path, None)),
-            _ => None,
-        };
+        let Trial { overlay, checkers, check, test, .. } = prepare();
         let Some(overlay) = overlay else {
             // Nobody can say more than the parser.
             let best = found.into_iter().find(|proposal| !proposal.only_deletes());
@@ -540,7 +401,8 @@ async fn reported(
             return Ok((text, format!("{} — parses; nothing here can check more", best.title)));
         };
         let overlay = overlay.map_err(|error| format!("{error:#}"))?;
-        let checks: Vec<Check<'_>> = checkers.into_iter().map(Check::Known).collect();
+        let own = check.as_ref().map(Check::Own);
+        let checks: Vec<Check<'_>> = own.into_iter().chain(checkers.into_iter().map(Check::Known)).collect();
         let cancel = CancelToken::new();
         let fixing = Fixing {
             overlay: &overlay,
@@ -554,13 +416,28 @@ async fn reported(
         match validated(&document, &fixing, &diagnostic, found) {
             Ok(Some((proposal, evidence))) => {
                 let text = apply(document.text.as_str(), &proposal.edits);
-                Ok((text, format!("{} — {evidence}", proposal.title)))
+                let tested = match &test {
+                    Some(test) => tested(&overlay, &name, &text, test),
+                    None => String::new(),
+                };
+                Ok((text, format!("{} — {evidence}{tested}", proposal.title)))
             }
             Ok(None) => Err("no repair was found that the checks accept".to_string()),
             Err(error) => Err(format!("{error:#}")),
         }
     };
     tokio::task::spawn_blocking(validate).await.map_err(|error| error.to_string())?
+}
+
+/// What the tests say of a text, in words to add.
+fn tested(overlay: &Overlay, name: &str, text: &str, test: &Program) -> String {
+    let done = overlay.write(name, text).and_then(|()| overlay.run(test, VALIDATION, &|| true));
+    match done.map(|done| done.end) {
+        Ok(Ended::Itself(true)) => ", tests pass".into(),
+        Ok(Ended::Itself(false)) => ", but the tests fail".into(),
+        Ok(_) => format!(", the tests took more than {} s", VALIDATION.as_secs()),
+        Err(error) => format!(", the tests could not be run: {error:#}"),
+    }
 }
 
 /// The syntax errors of a document as hints, for languages without a server of their own.

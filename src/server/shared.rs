@@ -18,6 +18,7 @@ use super::ServeOptions;
 use super::capabilities::ClientTraits;
 use super::engine::{EngineThread, ModelState};
 use super::flights::Flights;
+use super::optimize;
 use super::repair::{self, Repairs};
 use super::status::Stats;
 use super::watch as watchers;
@@ -171,13 +172,14 @@ impl Shared {
     pub(super) fn hint(self: &Arc<Self>, state: &mut State, uri: &str) {
         let Some(document) = state.documents.get(uri).cloned() else { return };
         let language = document.language.map_or("", |language| language.name);
-        let wanted = state.config.syntax_hints
-            && state.config.is_enabled_for(document.language.map(|language| language.name))
-            && !state.spoken_for.contains(language);
-        let hints = match wanted {
-            true => repair::hints(&document, state.client.encoding),
-            false => Vec::new(),
-        };
+        let enabled = state.config.is_enabled_for(document.language.map(|language| language.name));
+        let mut hints = Vec::new();
+        if enabled && state.config.syntax_hints && !state.spoken_for.contains(language) {
+            hints.extend(repair::hints(&document, state.client.encoding));
+        }
+        if enabled && state.config.optimize_hints && hints.is_empty() {
+            hints.extend(optimize::hints(&document, state.client.encoding));
+        }
         let changed = match hints.is_empty() {
             true => state.hinted.remove(uri),
             false => {

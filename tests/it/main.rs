@@ -11,6 +11,7 @@ mod house;
 mod lora;
 mod memory;
 mod offline;
+mod optimize;
 mod parity;
 mod preparation;
 mod program;

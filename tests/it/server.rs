@@ -6,6 +6,7 @@ mod documents;
 mod lifecycle;
 mod memory;
 mod model;
+mod optimize;
 mod repair;
 mod script;
 mod storm;

@@ -27,11 +27,13 @@ pub struct Effort {
     pub seconds: f64,
     /// Seed of the inputs.
     pub seed: u64,
+    /// Whether it may run where the machine does not isolate programs: in a workspace that is trusted, or on a command.
+    pub weakly: bool,
 }
 
 impl Default for Effort {
     fn default() -> Effort {
-        Effort { inputs: 200, pairs: 30, seconds: 20.0, seed: 1 }
+        Effort { inputs: 200, pairs: 30, seconds: 20.0, seed: 1, weakly: true }
     }
 }
 
@@ -137,7 +139,14 @@ struct Differs {
 /// No sandbox, no room, or a program that is not installed.
 pub fn compare(subject: &Subject, effort: &Effort) -> Result<Verdict> {
     // Isolated where the machine allows it; limits hold in any case.
-    let sandbox = Sandbox::new().unwrap_or(Sandbox::weak());
+    let sandbox = match Sandbox::new() {
+        Ok(sandbox) => sandbox,
+        Err(_) if effort.weakly => Sandbox::weak(),
+        Err(error) => {
+            let why = format!("{error:#}: it runs after nestling trust");
+            return Ok(Verdict::Unknown { why });
+        }
+    };
     let folder = TemporaryFolder::new()?;
     let write = |name: &str, text: &str| {
         std::fs::write(folder.path().join(name), text).context("cannot write what is to be run; free some space")

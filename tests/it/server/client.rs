@@ -92,6 +92,20 @@ impl Client {
         self.wait_for(|message| message["id"] == id && message.get("method").is_none()).await
     }
 
+    /// The answer to a request that takes its time.
+    pub(super) async fn response_in(&mut self, id: i64, limit: Duration) -> Value {
+        let answer = async {
+            loop {
+                let message = read_frame(&mut self.reader).await.expect("the connection is open");
+                if message["id"] == id && message.get("method").is_none() {
+                    return message;
+                }
+                self.stash.push_back(message);
+            }
+        };
+        timeout(limit, answer).await.expect("an answer in time")
+    }
+
     /// The next request or notification with this method.
     pub(super) async fn server_sends(&mut self, method: &str) -> Value {
         self.wait_for(|message| message["method"] == method).await
