@@ -23,9 +23,9 @@ use crate::eval::completion::{Context as Known, Options, Report};
 use crate::eval::greedy::{Greedy, greedy};
 use crate::eval::infilling::{self, Checker, InfillingReport};
 use crate::eval::perplexity::{LossReport, loss};
-use crate::sandbox::{Limits, Sandbox};
 use crate::eval::{engine, machine, ngram, texts};
 use crate::generation::{Generator, Model};
+use crate::sandbox::{Limits, Sandbox};
 use crate::suggest::{CompletionOptions, ModelCompleter};
 
 #[derive(clap::Subcommand)]

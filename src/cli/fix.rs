@@ -91,7 +91,8 @@ pub(super) fn run(args: FixArgs, model: &ModelArgs) -> Result<ExitCode> {
             let project = Project::new(root.as_deref(), &file)?;
             let program = |line: &Option<String>| line.as_ref().map(|line| project.program(line));
             let (check, test) = (program(&args.check), program(&args.test));
-            projects.insert(key.clone(), Repaired { project, check, test, broken: RefCell::default() });
+            projects
+                .insert(key.clone(), Repaired { project, check, test, broken: RefCell::default() });
             if let (Some(root), Some(completer)) = (&root, &mut completer) {
                 remember(completer, root);
             }

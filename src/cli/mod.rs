@@ -172,7 +172,7 @@ pub fn run() -> ExitCode {
         Command::Serve(own) => serve::run(own, &args.model),
         Command::Complete(own) => complete::run(own, &args.model),
         Command::Fix(own) => fix::run(own, &args.model),
-        Command::Optimize(own) => optimize::run(own),
+        Command::Optimize(own) => optimize::run(own, &args.model),
         Command::Trust(own) => trust::run(own),
         Command::Generate(own) => generate::run(own, &args.model),
         Command::Model(own) => model::run(own, &args.model),

@@ -10,12 +10,14 @@ use serde_json::json;
 
 use super::project::{Project, diff, root_of, write};
 use super::train::parse_duration;
-use super::{print, print_json, wrong_use};
+use super::{ModelArgs, print, print_json, wrong_use};
 use crate::check::{Checker, Ended, Overlay, Program};
 use crate::generation::CancelToken;
 use crate::memory::walk;
+use crate::suggest::ModelCompleter;
 use crate::suggest::optimize::{
-    Effort, Evidence, Gain, Profile, Rewrite, Rules, Workshop, climb, rewrites, worth,
+    Effort, Evidence, Gain, Hot, Profile, Rewrite, Rules, WRITTEN, Workshop, climb, hot, rewrites,
+    worth, written,
 };
 use crate::syntax::{Language, SyntaxTree};
 use crate::text::{Text, apply};
@@ -45,6 +47,9 @@ pub(super) struct OptimizeArgs {
     /// Folded stacks of a profiler: functions in which the time goes come first
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
+    /// Let the model rewrite the loops of so many functions, the hottest first; only what is measured to be faster is offered
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    write: usize,
     /// Only these rules
     #[arg(long, num_args = 1.., value_name = "NAME")]
     rule: Vec<String>,
@@ -76,7 +81,7 @@ struct Offer {
     applied: bool,
 }
 
-pub(super) fn run(args: OptimizeArgs) -> Result<ExitCode> {
+pub(super) fn run(args: OptimizeArgs, model: &ModelArgs) -> Result<ExitCode> {
     let mut files = Vec::new();
     for path in &args.paths {
         if !path.exists() {
@@ -93,7 +98,8 @@ pub(super) fn run(args: OptimizeArgs) -> Result<ExitCode> {
     }
     let profile = match &args.profile {
         Some(path) => {
-            let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
             Some(Profile::read(&text).with_context(|| path.display().to_string())?)
         }
         None => None,
@@ -109,9 +115,19 @@ pub(super) fn run(args: OptimizeArgs) -> Result<ExitCode> {
     for message in &unread {
         eprintln!("nestling: {message}");
     }
-    let mut work = Work { args: &args, own, profile, projects: BTreeMap::new(), notes: BTreeSet::new() };
+    let mut work =
+        Work { args: &args, own, profile, projects: BTreeMap::new(), notes: BTreeSet::new() };
     let mut offers = work.find(&documents);
+    if args.write > 0 {
+        let mut completer = model.load_for(&args.paths[0])?.completer();
+        offers.extend(work.write(&documents, &mut completer));
+    }
     work.prove(&documents, &mut offers)?;
+    // What the model wrote counts only with a measurement behind it.
+    offers.retain(|offer| {
+        offer.rewrite.rule != WRITTEN
+            || offer.evidence.does_the_same() && offer.evidence.is_faster()
+    });
     report(&args, &offers, &work.notes, documents.len())
 }
 
@@ -125,11 +141,19 @@ impl Own {
         for language in Language::all() {
             let file = folder.join(format!("{}.toml", language.name));
             if file.exists() {
-                let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
-                all.insert(language.name, Rules::read(&text, language).with_context(|| file.display().to_string())?);
+                let text =
+                    std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+                all.insert(
+                    language.name,
+                    Rules::read(&text, language).with_context(|| file.display().to_string())?,
+                );
             }
         }
-        anyhow::ensure!(!all.is_empty(), "{} holds no rules: a file is named as python.toml", folder.display());
+        anyhow::ensure!(
+            !all.is_empty(),
+            "{} holds no rules: a file is named as python.toml",
+            folder.display()
+        );
         Ok(Own(Some(all)))
     }
 
@@ -166,9 +190,14 @@ impl Work<'_> {
     /// All rewrites of all files, the best first.
     fn find(&self, documents: &[(PathBuf, Document)]) -> Vec<Offer> {
         use rayon::prelude::*;
-        let mut offers: Vec<Offer> = documents.par_iter().flat_map(|(path, document)| self.of_file(path, document)).collect();
+        let mut offers: Vec<Offer> = documents
+            .par_iter()
+            .flat_map(|(path, document)| self.of_file(path, document))
+            .collect();
         let texts = || documents.iter().map(|(_, document)| document.text.as_str());
-        offers.par_iter_mut().for_each(|offer| offer.worth = worth(&offer.rewrite, texts(), self.profile.as_ref()));
+        offers
+            .par_iter_mut()
+            .for_each(|offer| offer.worth = worth(&offer.rewrite, texts(), self.profile.as_ref()));
         offers.sort_by(|a, b| b.worth.total_cmp(&a.worth));
         offers.truncate(self.args.top);
         offers
@@ -176,37 +205,78 @@ impl Work<'_> {
 
     fn of_file(&self, path: &Path, document: &Document) -> Vec<Offer> {
         let Some(tree) = &document.tree else { return Vec::new() };
-        let source = document.text.as_str();
         let mut found = self.own.rewrites(tree, &document.text);
         found.retain(|rewrite| self.args.rule.is_empty() || self.args.rule.contains(&rewrite.rule));
-        found
-            .into_iter()
-            .map(|rewrite| Offer {
-                path: path.to_path_buf(),
-                line: document.text.line_of(rewrite.place.start) + 1,
-                worth: 0.0,
-                diff: diff(path, source, &apply(source, &rewrite.edits)),
-                evidence: Evidence::default(),
-                applied: false,
-                rewrite,
-            })
-            .collect()
+        found.into_iter().map(|rewrite| self.offer(path, document, rewrite, 0.0)).collect()
+    }
+
+    /// What the model makes of the hottest functions.
+    fn write(
+        &self,
+        documents: &[(PathBuf, Document)],
+        completer: &mut ModelCompleter,
+    ) -> Vec<Offer> {
+        let mut functions: Vec<(f64, &PathBuf, &Document, Hot)> = Vec::new();
+        for (path, document) in documents {
+            for hot in hot(document) {
+                let share =
+                    self.profile.as_ref().map_or(1.0, |profile| profile.share(&hot.function));
+                functions.push((share * hot.depth as f64, path, document, hot));
+            }
+        }
+        functions.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let mut offers = Vec::new();
+        for (worth, path, document, hot) in functions.into_iter().take(self.args.write) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            for rewrite in written(completer, document, &name, &hot, &CancelToken::new()) {
+                offers.push(self.offer(path, document, rewrite, worth));
+            }
+        }
+        offers
+    }
+
+    fn offer(&self, path: &Path, document: &Document, rewrite: Rewrite, worth: f64) -> Offer {
+        let source = document.text.as_str();
+        Offer {
+            path: path.to_path_buf(),
+            line: document.text.line_of(rewrite.place.start) + 1,
+            worth,
+            diff: diff(path, source, &apply(source, &rewrite.edits)),
+            evidence: Evidence::default(),
+            applied: false,
+            rewrite,
+        }
     }
 
     /// Climbs the ladder with each offer; with `--apply` one on top of the other.
     fn prove(&mut self, documents: &[(PathBuf, Document)], offers: &mut Vec<Offer>) -> Result<()> {
         let args = self.args;
-        let runs = args.prove || args.apply || args.check.is_some() || args.test.is_some() || args.bench.is_some();
+        let runs = args.prove
+            || args.apply
+            || args.write > 0
+            || args.check.is_some()
+            || args.test.is_some()
+            || args.bench.is_some();
         if !runs {
             return Ok(());
         }
         let bar = ProgressBar::new(offers.len() as u64);
-        bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {wide_msg}").context("a template")?);
+        bar.set_style(
+            ProgressStyle::with_template("{bar:30} {pos}/{len} {wide_msg}")
+                .context("a template")?,
+        );
         // The text of each file as far as it was changed.
         let mut texts: BTreeMap<PathBuf, String> = BTreeMap::new();
         for offer in offers.iter_mut() {
-            bar.set_message(format!("{}:{} {}", offer.path.display(), offer.line, offer.rewrite.rule));
-            let Some((_, document)) = documents.iter().find(|(path, _)| *path == offer.path) else { continue };
+            bar.set_message(format!(
+                "{}:{} {}",
+                offer.path.display(),
+                offer.line,
+                offer.rewrite.rule
+            ));
+            let Some((_, document)) = documents.iter().find(|(path, _)| *path == offer.path) else {
+                continue;
+            };
             let Some(language) = document.language else { continue };
             let original = document.text.as_str();
             let current = texts.get(&offer.path).map_or(original, String::as_str).to_string();
@@ -214,10 +284,12 @@ impl Work<'_> {
             // Its place has moved by what was applied before it.
             let rewrite = match current == original {
                 true => Some(offer.rewrite.clone()),
-                false => self.own.rewrites(&tree, &Text::new(&*current)).into_iter().find(|other| {
-                    other.rule == offer.rewrite.rule
-                        && current[other.place.clone()] == original[offer.rewrite.place.clone()]
-                }),
+                false => {
+                    self.own.rewrites(&tree, &Text::new(&*current)).into_iter().find(|other| {
+                        other.rule == offer.rewrite.rule
+                            && current[other.place.clone()] == original[offer.rewrite.place.clone()]
+                    })
+                }
             };
             let Some(rewrite) = rewrite else {
                 offer.evidence.notes.push("it does not apply any more after the others".into());
@@ -282,7 +354,8 @@ impl Work<'_> {
         self.notes.extend(withheld);
         let cancel = CancelToken::new();
         let effort = Effort { seconds: self.args.time, ..Effort::default() };
-        let copies = [bench.before.as_ref().unwrap_or(&bench.project.overlay), &bench.project.overlay];
+        let copies =
+            [bench.before.as_ref().unwrap_or(&bench.project.overlay), &bench.project.overlay];
         let workshop = Workshop {
             overlays: Some(copies),
             name: &name,
@@ -290,7 +363,7 @@ impl Work<'_> {
             check: bench.check.as_ref(),
             test: bench.test.as_ref(),
             bench: bench.bench.as_ref(),
-            effort: (self.args.prove || self.args.apply).then_some(effort),
+            effort: (self.args.prove || self.args.apply || self.args.write > 0).then_some(effort),
             cancel: &cancel,
         };
         Ok(climb(tree, source, rewrite, &workshop))
@@ -309,8 +382,16 @@ impl Work<'_> {
             let limit = std::time::Duration::from_secs(600);
             let done = project.overlay.run(line, limit, &|| true)?;
             if done.end != Ended::Itself(true) {
-                let says = done.stderr.lines().chain(done.stdout.lines()).last().unwrap_or("nothing").to_string();
-                self.notes.insert(format!("the {what} fail(s) before any change and count(s) for nothing: {says}"));
+                let says = done
+                    .stderr
+                    .lines()
+                    .chain(done.stdout.lines())
+                    .last()
+                    .unwrap_or("nothing")
+                    .to_string();
+                self.notes.insert(format!(
+                    "the {what} fail(s) before any change and count(s) for nothing: {says}"
+                ));
                 *command = None;
             }
         }
@@ -319,7 +400,12 @@ impl Work<'_> {
     }
 }
 
-fn report(args: &OptimizeArgs, offers: &[Offer], notes: &BTreeSet<String>, files: usize) -> Result<ExitCode> {
+fn report(
+    args: &OptimizeArgs,
+    offers: &[Offer],
+    notes: &BTreeSet<String>,
+    files: usize,
+) -> Result<ExitCode> {
     if let Some(path) = &args.html {
         crate::files::write(path, html(offers).as_bytes())
             .with_context(|| format!("cannot write {}", path.display()))?;
@@ -342,7 +428,9 @@ fn report(args: &OptimizeArgs, offers: &[Offer], notes: &BTreeSet<String>, files
                 })
             })
             .collect();
-        print_json(&json!({ "rewrites": all, "notes": notes, "files": files, "version": env!("CARGO_PKG_VERSION") }))?;
+        print_json(
+            &json!({ "rewrites": all, "notes": notes, "files": files, "version": env!("CARGO_PKG_VERSION") }),
+        )?;
     } else {
         for (rank, offer) in offers.iter().enumerate() {
             let Offer { path, line, rewrite, evidence, .. } = offer;
@@ -353,7 +441,12 @@ fn report(args: &OptimizeArgs, offers: &[Offer], notes: &BTreeSet<String>, files
             };
             let applied = if offer.applied { " — written" } else { "" };
             let place = format!("{}:{line}", path.display());
-            print(&format!("{:>3}. {place}  {} [{}; {gain}]{applied}\n", rank + 1, rewrite.title, rewrite.rule))?;
+            print(&format!(
+                "{:>3}. {place}  {} [{}; {gain}]{applied}\n",
+                rank + 1,
+                rewrite.title,
+                rewrite.rule
+            ))?;
             print(&format!("     {}\n     {evidence}\n", rewrite.why))?;
             for note in &evidence.notes {
                 print(&format!("     {note}\n"))?;
@@ -365,7 +458,8 @@ fn report(args: &OptimizeArgs, offers: &[Offer], notes: &BTreeSet<String>, files
         for note in notes {
             eprintln!("nestling: {note}");
         }
-        let count = |such: &dyn Fn(&Offer) -> bool| offers.iter().filter(|offer| such(offer)).count();
+        let count =
+            |such: &dyn Fn(&Offer) -> bool| offers.iter().filter(|offer| such(offer)).count();
         eprintln!(
             "{} rewrite(s) in {files} file(s): {} refused, {} shown to do the same, {} measured to be faster, {} written",
             offers.len(),
@@ -382,7 +476,10 @@ fn report(args: &OptimizeArgs, offers: &[Offer], notes: &BTreeSet<String>, files
 fn html(offers: &[Offer]) -> String {
     let mut text = page::head("What could be faster");
     let rows = offers.iter().enumerate().map(|(rank, offer)| {
-        let speed = offer.evidence.speed().map_or(String::new(), |s| format!("{:.2}× ({:.2}–{:.2})", s.ratio, s.low, s.high));
+        let speed = offer
+            .evidence
+            .speed()
+            .map_or(String::new(), |s| format!("{:.2}× ({:.2}–{:.2})", s.ratio, s.low, s.high));
         vec![
             (rank + 1).to_string(),
             format!("{}:{}", offer.path.display(), offer.line),
@@ -392,7 +489,11 @@ fn html(offers: &[Offer]) -> String {
             speed,
         ]
     });
-    text += &page::table(&["", "place", "rewrite", "rule", "worth", "measured"], &[true, false, false, false, true, true], rows);
+    text += &page::table(
+        &["", "place", "rewrite", "rule", "worth", "measured"],
+        &[true, false, false, false, true, true],
+        rows,
+    );
     for (rank, offer) in offers.iter().enumerate() {
         let Offer { rewrite, evidence, .. } = offer;
         text += &format!(

@@ -73,7 +73,10 @@ impl Project {
         if below.as_os_str().is_empty() {
             return Program::Shell(line.to_string());
         }
-        Program::Shell(format!("cd '{}' && {line}", below.display().to_string().replace('\'', r"'\''")))
+        Program::Shell(format!(
+            "cd '{}' && {line}",
+            below.display().to_string().replace('\'', r"'\''")
+        ))
     }
 
     /// The checkers for a language that may be run, and words about those that may not.
@@ -119,5 +122,9 @@ pub(super) fn diff(path: &Path, before: &str, after: &str) -> String {
     let name = path.display().to_string();
     let name = name.trim_start_matches('/');
     let (old, new) = (format!("a/{name}"), format!("b/{name}"));
-    TextDiff::from_lines(before, after).unified_diff().context_radius(3).header(&old, &new).to_string()
+    TextDiff::from_lines(before, after)
+        .unified_diff()
+        .context_radius(3)
+        .header(&old, &new)
+        .to_string()
 }

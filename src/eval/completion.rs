@@ -26,8 +26,8 @@ pub use places::{Place, draw};
 pub use suite::{Suite, SuiteRepository};
 pub use variants::{FLOOR, VARIANTS, memory, variant};
 
-use crate::statistics::{Ratio, paired_bootstrap};
 use super::texts::Repository;
+use crate::statistics::{Ratio, paired_bootstrap};
 
 /// What is to be completed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]

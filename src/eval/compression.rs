@@ -20,12 +20,12 @@ pub use text::{Texts, moments};
 use self::quality::Original;
 use super::completion::{self, Mode, Variant, draw};
 use super::engine::{Speed, measure};
-use crate::statistics::{percentile, table};
 use super::texts::Repository;
 use crate::generation::{Generator, Model};
 use crate::model::groups::Part;
 use crate::model::quantize::{FileType, Moments, Plan, file_size};
 use crate::model::weights::Weights;
+use crate::statistics::{percentile, table};
 use crate::suggest::{CompletionOptions, ModelCompleter};
 
 /// Share of places, in percent, where the likeliest token must be the original's.

@@ -11,10 +11,10 @@ use rand::{Rng, SeedableRng};
 use serde::Serialize;
 
 use super::completion::memory;
-use crate::statistics::{self, Figure, percentile};
 use super::texts::Repository;
 use crate::generation::{CancelToken, Model};
 use crate::memory::FocusCache;
+use crate::statistics::{self, Figure, percentile};
 use crate::suggest::repair::mistakes::{Slip, tokens};
 use crate::suggest::repair::{Weigher, syntax_repairs};
 use crate::syntax::{Language, SyntaxTree};

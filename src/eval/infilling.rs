@@ -18,9 +18,9 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
+use crate::generation::{CancelToken, Flow, GenerateOptions, Generator, Prompt};
 use crate::sandbox::{End, Limits, Sandbox, TemporaryFolder};
 use crate::statistics::{Ratio, table, with_interval};
-use crate::generation::{CancelToken, Flow, GenerateOptions, Generator, Prompt};
 use crate::suggest::{Completer, CompletionRequest, Progress, Trigger};
 use crate::text::{Text, TextEdit, apply};
 use crate::tokenizer::FimPrompt;

@@ -12,10 +12,10 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde::Serialize;
 
-use crate::statistics::{percentile, table};
 use super::texts::Repository;
 use crate::memory::evidence::{Counter, Scope, gather};
 use crate::memory::{Focus, FocusCache, Memory, Mixing};
+use crate::statistics::{percentile, table};
 use crate::tokenizer::Tokenizer;
 
 /// Questions asked of each index.

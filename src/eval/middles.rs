@@ -10,10 +10,10 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::perplexity::{bits, window_nats};
-use crate::statistics::Ratio;
 use crate::generation::Model;
 use crate::model::engine::EngineError;
 use crate::model::kv_cache::KvCache;
+use crate::statistics::Ratio;
 use crate::tokenizer::{FimPrompt, TokenId};
 use crate::train::corpus::SourceFile;
 

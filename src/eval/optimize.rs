@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::check::{Ended, Program};
@@ -69,7 +70,11 @@ pub struct FixtureScore {
 const RUNNERS: &[(&str, &str, &[&[&str]])] = &[
     ("python", "case.py", &[&["python3", "{file}"]]),
     ("javascript", "case.mjs", &[&["node", "{file}"]]),
-    ("rust", "case.rs", &[&["rustc", "--edition", "2021", "-A", "warnings", "-o", "{out}", "{file}"], &["{out}"]]),
+    (
+        "rust",
+        "case.rs",
+        &[&["rustc", "--edition", "2021", "-A", "warnings", "-o", "{out}", "{file}"], &["{out}"]],
+    ),
     ("go", "case.go", &[&["go", "run", "{file}"]]),
     ("cpp", "case.cpp", &[&["g++", "-std=c++17", "-o", "{out}", "{file}"], &["{out}"]]),
 ];
@@ -92,11 +97,13 @@ pub fn fixtures(
             continue;
         }
         let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        let fixtures: Fixtures = toml::from_str(&text).with_context(|| path.display().to_string())?;
+        let fixtures: Fixtures =
+            toml::from_str(&text).with_context(|| path.display().to_string())?;
         let language = Language::by_name(name).context("a language of the table")?;
         let read = |folder: &Path| -> Result<Rules> {
             let path = folder.join(format!("{name}.toml"));
-            let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+            let text =
+                std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
             Rules::read(&text, language).with_context(|| path.display().to_string())
         };
         let own = own.map(read).transpose()?;
@@ -111,7 +118,9 @@ pub fn fixtures(
         };
         score.covered = known.iter().filter(covered).count();
         let wanted = |rule: &str| only.is_none_or(|only| only == rule);
-        for rule in fixtures.hit.iter().map(|h| &h.rule).chain(fixtures.miss.iter().map(|m| &m.rule)) {
+        for rule in
+            fixtures.hit.iter().map(|h| &h.rule).chain(fixtures.miss.iter().map(|m| &m.rule))
+        {
             if !known.contains(rule) {
                 bail!("{}: there is no rule {rule}", path.display());
             }
@@ -123,33 +132,57 @@ pub fn fixtures(
             let found = found.iter().filter(|rewrite| rewrite.rule == rule);
             found.map(|rewrite| apply(source, &rewrite.edits)).collect()
         };
-        for hit in fixtures.hit.iter().filter(|hit| wanted(&hit.rule)) {
-            score.hits += 1;
-            let found = rewritten(&hit.before, &hit.rule);
-            if found == [hit.after.clone()] {
-                score.right += 1;
-            } else {
-                let got = found.join("\n--- and\n");
-                score.trouble.push(format!("{}: not rewritten as it should be:\n{}--- but to:\n{got}", hit.rule, hit.before));
-            }
-            if runs && score.run < usize::MAX {
-                match (execute(file, commands, &hit.before, &hit.run), execute(file, commands, &hit.after, &hit.run)) {
-                    (Ok(before), Ok(after)) => {
-                        score.run += 1;
-                        if before != after || before.trim().is_empty() {
-                            score.different += 1;
-                            score.trouble.push(format!("{}: before it prints {before:?}, after it {after:?}", hit.rule));
-                        }
-                    }
-                    (Err(error), _) | (_, Err(error)) => score.trouble.push(format!("{}: not run: {error:#}", hit.rule)),
+        let hits: Vec<&Hit> = fixtures.hit.iter().filter(|hit| wanted(&hit.rule)).collect();
+        let judged: Vec<(bool, Option<bool>, Vec<String>)> = hits
+            .par_iter()
+            .map(|hit| {
+                let mut trouble = Vec::new();
+                let found = rewritten(&hit.before, &hit.rule);
+                let right = found == [hit.after.clone()];
+                if !right {
+                    let got = found.join("\n--- and\n");
+                    trouble.push(format!(
+                        "{}: not rewritten as it should be:\n{}--- but to:\n{got}",
+                        hit.rule, hit.before
+                    ));
                 }
-            }
+                let run = |text: &str| execute(file, commands, text, &hit.run);
+                let ran = runs
+                    .then(|| run(&hit.before).and_then(|before| Ok((before, run(&hit.after)?))));
+                let same = match ran {
+                    Some(Ok((before, after))) => {
+                        let same = before == after && !before.trim().is_empty();
+                        if !same {
+                            trouble.push(format!(
+                                "{}: before it prints {before:?}, after it {after:?}",
+                                hit.rule
+                            ));
+                        }
+                        Some(same)
+                    }
+                    Some(Err(error)) => {
+                        trouble.push(format!("{}: not run: {error:#}", hit.rule));
+                        None
+                    }
+                    None => None,
+                };
+                (right, same, trouble)
+            })
+            .collect();
+        for (right, same, trouble) in judged {
+            score.hits += 1;
+            score.right += usize::from(right);
+            score.run += usize::from(same.is_some());
+            score.different += usize::from(same == Some(false));
+            score.trouble.extend(trouble);
         }
         for miss in fixtures.miss.iter().filter(|miss| wanted(&miss.rule)) {
             score.misses += 1;
             if !rewritten(&miss.text, &miss.rule).is_empty() {
                 score.matched += 1;
-                score.trouble.push(format!("{}: matches, though {}:\n{}", miss.rule, miss.why, miss.text));
+                score
+                    .trouble
+                    .push(format!("{}: matches, though {}:\n{}", miss.rule, miss.why, miss.text));
             }
         }
         scores.insert(name.to_string(), score);

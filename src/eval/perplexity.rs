@@ -12,10 +12,10 @@ use rayon::prelude::*;
 
 use super::middles::{self, MiddleLoss};
 use super::ngram::Ngram;
-use crate::statistics::{Ratio, table, with_interval};
 use crate::generation::Model;
 use crate::model::engine::EngineError;
 use crate::model::kv_cache::KvCache;
+use crate::statistics::{Ratio, table, with_interval};
 use crate::tokenizer::TokenId;
 use crate::train::corpus::SourceFile;
 

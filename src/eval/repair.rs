@@ -11,12 +11,12 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use crate::sandbox::TemporaryFolder;
-use crate::statistics::{self, Figure};
 use crate::check::{CHECKERS, Diagnostic, Ended, Overlay, Program};
 use crate::generation::CancelToken;
+use crate::sandbox::TemporaryFolder;
+use crate::statistics::{self, Figure};
 use crate::suggest::ModelCompleter;
-use crate::suggest::repair::{Ask, Check, Fixing, fix, proposals};
+use crate::suggest::repair::{Ask, Check, Evidence, Fixing, fix, proposals};
 use crate::workspace::{Snapshot, read_file};
 
 /// A function with a bug.
@@ -235,12 +235,13 @@ pub fn exercises(
         let clock = Instant::now();
         let outcome = fix(Some(completer), &document, &fixing, &mut |_| {});
         let seconds = clock.elapsed().as_secs_f64();
-        // All that is there must have been named as left.
+        // Where something is said to check, all errors that are there must have been named as left.
         let after = errors(&overlay)?;
         let is_hidden = |d: &&Diagnostic| {
             !outcome.left.contains(&format!("line {}: {}", d.span.start.0 + 1, d.message))
         };
-        let false_claims = after.iter().filter(is_hidden).count();
+        let claims = outcome.fixed.iter().any(|fixed| fixed.evidence > Evidence::Parses);
+        let false_claims = if claims { after.iter().filter(is_hidden).count() } else { 0 };
         let compiles = after.is_empty();
         let solution = solutions.and_then(|s| Some(s.join(path.strip_prefix(folder).ok()?)));
         let behaves = compiles && behaves(&overlay, &name, solution.as_deref())?;

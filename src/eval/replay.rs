@@ -20,9 +20,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use self::client::Client;
+use super::texts::file_uri;
 use crate::sandbox::TemporaryFolder;
 use crate::statistics::percentile;
-use super::texts::file_uri;
 use crate::syntax::Language;
 use crate::text::{Position, PositionEncoding, Text};
 use crate::train::history::{Change, Hunk};

@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize};
 use crate::generation::CancelToken;
 use crate::memory::walk;
 use crate::statistics::{Figure, percentile};
-use crate::suggest::optimize::{Effort, Subject, Verdict, Workshop, climb, compare, rewrites, worth};
+use crate::suggest::optimize::{
+    Effort, Subject, Verdict, Workshop, climb, compare, may_hold, rewrites, worth,
+};
 use crate::syntax::{Language, SyntaxTree};
 use crate::text::Text;
 use crate::workspace::read_file;
@@ -63,7 +65,8 @@ pub fn pairs(
     effort: &Effort,
     say: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<Case>> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let mut programs = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let pair: Pair = serde_json::from_str(line)
@@ -112,12 +115,15 @@ pub fn pairs(
 
 /// The table of [`pairs`].
 pub fn table(cases: &[Case]) -> String {
-    let share = |such: usize| format!("{such} of {}: {:.1} %", cases.len(), Figure::share(such, cases.len()));
+    let share = |such: usize| {
+        format!("{such} of {}: {:.1} %", cases.len(), Figure::share(such, cases.len()))
+    };
     let count = |such: &dyn Fn(&Verdict) -> bool| {
         cases.iter().filter(|case| case.tried.iter().any(|(_, verdict)| such(verdict))).count()
     };
     let same = |v: &Verdict| matches!(v, Verdict::Same { .. });
-    let faster = cases.iter().filter(|case| case.best().is_some_and(|best| best >= FASTER_BY)).count();
+    let faster =
+        cases.iter().filter(|case| case.best().is_some_and(|best| best >= FASTER_BY)).count();
     let mut text = format!(
         "{:<60}{}\n{:<60}{}\n{:<60}{}\n{:<60}{}\n",
         "programs with a rewrite",
@@ -142,7 +148,10 @@ pub fn table(cases: &[Case]) -> String {
             Verdict::Unknown { .. } => row[4] += 1,
         }
     }
-    text += &format!("\n{:<24}{:>7}{:>7}{:>9}{:>12}{:>14}\n", "rule", "tried", "same", "faster", "different", "not compared");
+    text += &format!(
+        "\n{:<24}{:>7}{:>7}{:>9}{:>12}{:>14}\n",
+        "rule", "tried", "same", "faster", "different", "not compared"
+    );
     for (rule, [tried, same, faster, different, unknown]) in rules {
         text += &format!("{rule:<24}{tried:>7}{same:>7}{faster:>9}{different:>12}{unknown:>14}\n");
     }
@@ -162,9 +171,15 @@ pub fn table(cases: &[Case]) -> String {
 
 /// Functions that are compared with themselves.
 const SAME: &[(&str, &str)] = &[
-    ("python", "def subject(xs: list[int]):\n    total = 0\n    for x in xs:\n        total += x * x % 7\n    return total\n"),
+    (
+        "python",
+        "def subject(xs: list[int]):\n    total = 0\n    for x in xs:\n        total += x * x % 7\n    return total\n",
+    ),
     ("python", "def subject(text: str):\n    return ''.join(sorted(text.lower().split()))\n"),
-    ("javascript", "function subject(xs) {\n  return xs.map((x) => x * 2).filter((x) => x > 3).length;\n}\n"),
+    (
+        "javascript",
+        "function subject(xs) {\n  return xs.map((x) => x * 2).filter((x) => x > 3).length;\n}\n",
+    ),
     ("rust", "fn subject(xs: &[u64]) -> u64 {\n    xs.iter().map(|x| x * x % 7).sum()\n}\n"),
 ];
 
@@ -172,14 +187,19 @@ const SAME: &[(&str, &str)] = &[
 ///
 /// # Errors
 /// No sandbox.
-pub fn itself(times: usize, effort: &Effort, say: &mut dyn FnMut(usize, usize)) -> Result<(usize, usize, Vec<f64>)> {
+pub fn itself(
+    times: usize,
+    effort: &Effort,
+    say: &mut dyn FnMut(usize, usize),
+) -> Result<(usize, usize, Vec<f64>)> {
     let (mut measured, mut faster, mut ratios) = (0, 0, Vec::new());
     for index in 0..times {
         say(index, times);
         let (language, source) = SAME[index % SAME.len()];
         let language = Language::by_name(language).context("a language of the table")?;
         let tree = SyntaxTree::parse_steadily(language, source).context("it parses")?;
-        let subject = Subject::of((&tree, source), (&tree, source), Some("subject")).map_err(anyhow::Error::msg)?;
+        let subject = Subject::of((&tree, source), (&tree, source), Some("subject"))
+            .map_err(anyhow::Error::msg)?;
         let effort = Effort { seed: effort.seed + index as u64, ..*effort };
         if let Verdict::Same { speed: Some(speed), .. } = compare(&subject, &effort)? {
             measured += 1;
@@ -213,7 +233,8 @@ pub fn scan(folders: &[PathBuf]) -> Result<Scan> {
     let mut documents = Vec::new();
     for folder in folders {
         let known = |name: &str| {
-            Language::by_path(Path::new(name)).is_some_and(|l| !crate::suggest::optimize::rules(l).is_empty())
+            Language::by_path(Path::new(name))
+                .is_some_and(|l| !crate::suggest::optimize::rules(l).is_empty())
         };
         let names = walk::walk(folder).into_iter().filter(|file| known(&file.name));
         documents.extend(names.filter_map(|file| read_file(&folder.join(&file.name)).ok()));
@@ -231,13 +252,18 @@ pub fn scan(folders: &[PathBuf]) -> Result<Scan> {
     let found: usize = texts
         .par_iter()
         .filter_map(|(language, text)| {
+            if !may_hold(language, text.as_str()) {
+                return None;
+            }
             let tree = SyntaxTree::parse_steadily(language, text.as_str())?;
             Some(rewrites(&tree, text, 0..text.len(), None).len())
         })
         .sum();
     let seconds = start.elapsed().as_secs_f64();
     let mut menus = Vec::new();
-    for document in documents.iter().filter(|d| d.tree.is_some()).step_by(documents.len().div_ceil(400)) {
+    for document in
+        documents.iter().filter(|d| d.tree.is_some()).step_by(documents.len().div_ceil(400))
+    {
         let Some(tree) = &document.tree else { continue };
         for place in 1..4 {
             let lines = document.text.line_range(document.text.line_count() * place / 4);

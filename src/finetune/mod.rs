@@ -15,12 +15,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
-use crate::statistics::{Figure, paired_bootstrap};
 use crate::generation::{EMBEDDED_NAME, Model, ModelSource};
 use crate::memory::Gate;
 use crate::model::engine::Precision;
 use crate::model::lora::{Base, Method};
 use crate::model::quantize::{FileType, write_gguf};
+use crate::statistics::{Figure, paired_bootstrap};
 use crate::store::Workspace;
 use crate::train::sources::Source;
 

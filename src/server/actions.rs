@@ -124,7 +124,12 @@ pub(super) fn whole_lines(text: &Text, range: &Range<usize>) -> Range<usize> {
 }
 
 /// A workspace edit of one document as it is now: a client that has another version refuses it.
-pub(super) fn edit(document: &Document, client: &ClientTraits, edits: &[TextEdit], evidence: &str) -> Value {
+pub(super) fn edit(
+    document: &Document,
+    client: &ClientTraits,
+    edits: &[TextEdit],
+    evidence: &str,
+) -> Value {
     let edits: Vec<Value> = edits
         .iter()
         .map(|edit| {
@@ -159,7 +164,11 @@ pub(super) async fn resolve(shared: &Arc<Shared>, action: Value) -> Result<Value
 
 /// The answer to a question about a text that is not there any more.
 pub(super) fn changed() -> Error {
-    Error { code: ErrorCode::ContentModified, message: "the text has changed since".into(), data: None }
+    Error {
+        code: ErrorCode::ContentModified,
+        message: "the text has changed since".into(),
+        data: None,
+    }
 }
 
 /// A copy on which commands may work, and which of them may be run.
@@ -175,7 +184,10 @@ pub(super) struct Trial {
 impl Trial {
     /// What a document can be tried with. Commands run only in a workspace that is trusted; what stands in other windows
     /// counts as it stands there, saved or not. Copying takes its time: not for handlers.
-    pub(super) fn prepare(shared: &Shared, snapshot: &Snapshot) -> impl FnOnce() -> Trial + Send + use<> {
+    pub(super) fn prepare(
+        shared: &Shared,
+        snapshot: &Snapshot,
+    ) -> impl FnOnce() -> Trial + Send + use<> {
         let document = snapshot.document.clone();
         let root = root_of(shared, &document);
         let name = name_of(root.as_deref(), &document);
@@ -183,7 +195,9 @@ impl Trial {
         let is_trusted = workspace.is_some_and(|(store, root)| store.workspace(&root).is_trusted());
         let (check, test) = {
             let config = &shared.state.lock().config;
-            let command = |line: &String| (is_trusted && !line.is_empty()).then(|| Program::Shell(line.clone()));
+            let command = |line: &String| {
+                (is_trusted && !line.is_empty()).then(|| Program::Shell(line.clone()))
+            };
             (command(&config.check), command(&config.test))
         };
         let others = snapshot.others.clone();
@@ -203,9 +217,11 @@ impl Trial {
                 _ => None,
             };
             if let Some(Ok(overlay)) = &overlay {
-                let below = |other: &Document| walk::name_below(overlay.root(), other.path.as_deref()?);
+                let below =
+                    |other: &Document| walk::name_below(overlay.root(), other.path.as_deref()?);
                 for other in &others {
-                    if let Some(name) = below(other).filter(|name| overlay.path().join(name).is_file())
+                    if let Some(name) =
+                        below(other).filter(|name| overlay.path().join(name).is_file())
                         && let Err(error) = overlay.write(&name, other.text.as_str())
                     {
                         tracing::warn!("{error:#}");

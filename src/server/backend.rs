@@ -10,9 +10,9 @@ use tower_lsp_server::gen_lsp_types as lsp;
 use tower_lsp_server::jsonrpc::{Error, Result};
 use tower_lsp_server::{Client, ClientSocket, LanguageServer, LspService};
 
+use super::actions::{self, ActionParams};
 use super::capabilities::{ClientTraits, is_workspace};
 use super::completion::{Answer, Ask, answer};
-use super::actions::{self, ActionParams};
 use super::shared::Shared;
 use super::{ServeOptions, commands, finetune, from_proto, parent, to_proto, watch};
 use crate::config::MAX_ITEMS;

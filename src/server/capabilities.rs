@@ -75,7 +75,8 @@ impl ClientTraits {
             commands: commands::ALL.map(String::from).to_vec(),
             ..lsp::ExecuteCommandOptions::default()
         };
-        let kinds = [actions::QUICK_FIX, actions::FIX_ALL, actions::REWRITE].map(|kind| kind.to_string().into());
+        let kinds = [actions::QUICK_FIX, actions::FIX_ALL, actions::REWRITE]
+            .map(|kind| kind.to_string().into());
         let actions = lsp::CodeActionOptions {
             code_action_kinds: Some(kinds.to_vec()),
             resolve_provider: Some(true),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tower_lsp_server::jsonrpc::{Error, Result};
 
-use super::{finetune, optimize};
 use super::shared::Shared;
+use super::{finetune, optimize};
 
 /// `nestling.accepted ID`: the suggestion with that id was inserted.
 pub(super) const ACCEPTED: &str = "nestling.accepted";

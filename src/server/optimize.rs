@@ -34,14 +34,20 @@ struct Remembered {
 }
 
 /// The entries of a menu that rewrite something in `lines`, and one that proves the first.
-pub(super) async fn entries(shared: &Arc<Shared>, snapshot: &Snapshot, place: &Place<'_>) -> Vec<Value> {
+pub(super) async fn entries(
+    shared: &Arc<Shared>,
+    snapshot: &Snapshot,
+    place: &Place<'_>,
+) -> Vec<Value> {
     let document = snapshot.document.clone();
     if document.tree.as_ref().is_none_or(|tree| !tree.is_current()) {
         return Vec::new();
     }
     let lines = place.lines.clone();
     let seek = tokio::task::spawn_blocking(move || found(&document, lines));
-    let Ok(Ok(mut all)) = tokio::time::timeout_at(place.late, seek).await else { return Vec::new() };
+    let Ok(Ok(mut all)) = tokio::time::timeout_at(place.late, seek).await else {
+        return Vec::new();
+    };
     all.retain(|rewrite| touches(rewrite, &snapshot.document, place));
     all.sort_by(|a, b| (b.gain, b.depth).cmp(&(a.gain, a.depth)));
     let remembered = |rewrite: &Rewrite| Remembered {
@@ -85,19 +91,27 @@ fn recalled(shared: &Shared, data: &Remembered) -> Result<(Snapshot, Rewrite)> {
     let snapshot = shared.state.lock().documents.snapshot(&data.uri);
     let snapshot = snapshot.filter(|s| s.document.revision == data.revision).ok_or_else(changed)?;
     let all = found(&snapshot.document, data.start..data.end);
-    let same = |rewrite: &Rewrite| rewrite.rule == data.rule && rewrite.place == (data.start..data.end);
+    let same =
+        |rewrite: &Rewrite| rewrite.rule == data.rule && rewrite.place == (data.start..data.end);
     let rewrite = all.into_iter().find(same).ok_or_else(changed)?;
     Ok((snapshot, rewrite))
 }
 
 /// What a rewrite stands up to; with `effort` it is run, too.
-async fn tried(shared: &Shared, snapshot: &Snapshot, rewrite: &Rewrite, effort: Option<Effort>) -> Evidence {
+async fn tried(
+    shared: &Shared,
+    snapshot: &Snapshot,
+    rewrite: &Rewrite,
+    effort: Option<Effort>,
+) -> Evidence {
     let prepare = Trial::prepare(shared, snapshot);
     let (document, rewrite) = (snapshot.document.clone(), rewrite.clone());
     let climbed = tokio::task::spawn_blocking(move || {
         let trial = prepare();
         let mut notes = Vec::new();
-        let overlay = trial.overlay.and_then(|overlay| overlay.map_err(|e| notes.push(format!("{e:#}"))).ok());
+        let overlay = trial
+            .overlay
+            .and_then(|overlay| overlay.map_err(|e| notes.push(format!("{e:#}"))).ok());
         let cancel = CancelToken::new();
         let workshop = Workshop {
             overlays: overlay.as_ref().map(|overlay| [overlay, overlay]),
@@ -138,15 +152,16 @@ pub(super) async fn resolve(shared: &Arc<Shared>, mut action: Value) -> Result<V
 
 /// `nestling.prove`: climbs the whole ladder with one rewrite, tells what came of it, and asks whether to apply it.
 pub(super) async fn prove(shared: &Arc<Shared>, arguments: &[Value]) -> Result<Value> {
-    let data: Remembered = arguments
-        .first()
-        .and_then(|data| serde_json::from_value(data.clone()).ok())
-        .ok_or_else(|| Error::invalid_params(format!("{PROVE} needs what its entry in the menu holds")))?;
+    let data: Remembered =
+        arguments.first().and_then(|data| serde_json::from_value(data.clone()).ok()).ok_or_else(
+            || Error::invalid_params(format!("{PROVE} needs what its entry in the menu holds")),
+        )?;
     let (snapshot, rewrite) = recalled(shared, &data)?;
     let mut shown = None;
     if may_show(shared, TOKEN).await {
         let token = lsp::ProgressToken::from(TOKEN);
-        let progress = shared.client.progress(token, format!("nestling: proving “{}”", rewrite.title));
+        let progress =
+            shared.client.progress(token, format!("nestling: proving “{}”", rewrite.title));
         shown = Some(progress.with_message("both versions run on the same inputs").begin().await);
     }
     let evidence = tried(shared, &snapshot, &rewrite, Some(Effort::default())).await;
@@ -156,7 +171,8 @@ pub(super) async fn prove(shared: &Arc<Shared>, arguments: &[Value]) -> Result<V
     let document = snapshot.document.clone();
     let before = document.text.as_str();
     let after = apply(before, &rewrite.edits);
-    let diff = similar::TextDiff::from_lines(before, &after).unified_diff().context_radius(3).to_string();
+    let diff =
+        similar::TextDiff::from_lines(before, &after).unified_diff().context_radius(3).to_string();
     let answer = json!({
         "title": rewrite.title,
         "evidence": evidence,
@@ -172,8 +188,11 @@ pub(super) async fn prove(shared: &Arc<Shared>, arguments: &[Value]) -> Result<V
             return own.client.show_message(lsp::MessageType::Info, text).await;
         }
         let choice = lsp::MessageActionItem { title: "Apply".into(), ..Default::default() };
-        let asked = own.client.show_message_request(lsp::MessageType::Info, text, Some(vec![choice])).await;
-        if !matches!(asked, Ok(Some(chosen)) if chosen.title == "Apply") || recalled(&own, &data).is_err() {
+        let asked =
+            own.client.show_message_request(lsp::MessageType::Info, text, Some(vec![choice])).await;
+        if !matches!(asked, Ok(Some(chosen)) if chosen.title == "Apply")
+            || recalled(&own, &data).is_err()
+        {
             return;
         }
         let client = own.state.lock().client.clone();

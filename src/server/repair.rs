@@ -11,7 +11,9 @@ use tokio::sync::oneshot;
 use tower_lsp_server::gen_lsp_types as lsp;
 use tower_lsp_server::jsonrpc::Result;
 
-use super::actions::{FIX_ALL, Place, QUICK_FIX, Trial, changed, edit, later, name_of, root_of, whole_lines};
+use super::actions::{
+    FIX_ALL, Place, QUICK_FIX, Trial, changed, edit, later, name_of, root_of, whole_lines,
+};
 use super::engine::ModelState;
 use super::shared::Shared;
 use super::{from_proto, to_proto};
@@ -121,7 +123,11 @@ struct Remembered {
 }
 
 /// The entries of a menu that repair something near `lines`.
-pub(super) async fn entries(shared: &Arc<Shared>, snapshot: &Snapshot, place: &Place<'_>) -> Vec<Value> {
+pub(super) async fn entries(
+    shared: &Arc<Shared>,
+    snapshot: &Snapshot,
+    place: &Place<'_>,
+) -> Vec<Value> {
     let Place { params, client, lines, late } = place;
     let (document, encoding) = (snapshot.document.clone(), client.encoding);
     let text = &document.text;
@@ -197,7 +203,6 @@ pub(super) async fn entries(shared: &Arc<Shared>, snapshot: &Snapshot, place: &P
     }
     entries
 }
-
 
 /// Diagnostics that we published and that an entry is about.
 fn own_diagnostics(diagnostics: &[Value]) -> Vec<&Value> {
@@ -402,7 +407,8 @@ async fn reported(
         };
         let overlay = overlay.map_err(|error| format!("{error:#}"))?;
         let own = check.as_ref().map(Check::Own);
-        let checks: Vec<Check<'_>> = own.into_iter().chain(checkers.into_iter().map(Check::Known)).collect();
+        let checks: Vec<Check<'_>> =
+            own.into_iter().chain(checkers.into_iter().map(Check::Known)).collect();
         let cancel = CancelToken::new();
         let fixing = Fixing {
             overlay: &overlay,

@@ -107,7 +107,8 @@ impl Documents {
                 bail!("a related document does not exist");
             }
             let fixes = BufReader::new(File::open(folder.join(FIXES))?).lines();
-            let fixes = fixes.map(|line| Ok(serde_json::from_str(&line?)?)).collect::<Result<_>>()?;
+            let fixes =
+                fixes.map(|line| Ok(serde_json::from_str(&line?)?)).collect::<Result<_>>()?;
             let (list, texts) = (Arc::new(list), Texts::Disk(Arc::new(texts)));
             Ok(Documents { list, texts, fixes: Arc::new(fixes) })
         };
@@ -140,7 +141,11 @@ impl Documents {
             })
             .collect();
         relate(&mut list, &signatures);
-        Documents { list: Arc::new(list), texts: Texts::Memory(Arc::new(all)), fixes: Arc::default() }
+        Documents {
+            list: Arc::new(list),
+            texts: Texts::Memory(Arc::new(all)),
+            fixes: Arc::default(),
+        }
     }
 
     /// The documents for which `keep` is true, over the same texts.
@@ -163,7 +168,8 @@ impl Documents {
         let repositories: FxHashSet<u32> = list.iter().map(|d| d.repository).collect();
         let mut fixes = self.fixes.to_vec();
         fixes.retain(|fix| {
-            repositories.contains(&fix.repository) && !out.contains(&(fix.repository, fix.path.clone()))
+            repositories.contains(&fix.repository)
+                && !out.contains(&(fix.repository, fix.path.clone()))
         });
         Documents { list: Arc::new(list), texts: self.texts.clone(), fixes: Arc::new(fixes) }
     }

@@ -202,6 +202,10 @@ fn last(items: &[u8]) -> u8 {\n     let n = items.len();\n-    items[n]\n+    it
             after: text("\n\ndef g():\n    pass\n"),
         };
         assert!(!is_worth_learning(&fix));
-        assert!(is_worth_learning(&Fix { right: fix.wrong.clone(), wrong: fix.right.clone(), ..fix }));
+        assert!(is_worth_learning(&Fix {
+            right: fix.wrong.clone(),
+            wrong: fix.right.clone(),
+            ..fix
+        }));
     }
 }

@@ -26,8 +26,12 @@ fn what_could_be_faster_is_ranked_and_nothing_is_run_or_written() {
     let (_folder, path) = file("kept.py", SLOW);
     let found = optimize(&path, &["--json"]);
     let json = found.json();
-    let rules: Vec<&str> = json["rewrites"].as_array().expect("a list").iter()
-        .map(|r| r["rewrite"]["rule"].as_str().expect("a name")).collect();
+    let rules: Vec<&str> = json["rewrites"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|r| r["rewrite"]["rule"].as_str().expect("a name"))
+        .collect();
     assert_eq!(rules, ["py-set-lookup", "py-comprehension-if"], "order before share: {json}");
     assert_eq!(json["rewrites"][0]["summary"], "precondition holds · parses");
     assert_eq!(json["rewrites"][0]["faster"], false, "nothing is faster that was not measured");
@@ -54,13 +58,22 @@ fn what_was_proven_is_written_and_the_tests_of_the_project_have_a_say() {
     assert!(summary.contains("same results on 200 inputs"), "{summary}");
     assert_eq!(json["rewrites"][0]["applied"], true, "{json}");
     let now = std::fs::read_to_string(&path).expect("a file");
-    assert!(now.contains("    known_2 = set(known)\n    for y in ys:\n        if y in known_2:\n"), "{now}");
+    assert!(
+        now.contains("    known_2 = set(known)\n    for y in ys:\n        if y in known_2:\n"),
+        "{now}"
+    );
     assert!(std::fs::read_to_string(&page).expect("a page").contains("py-set-lookup"));
     // With tests that fail before any change nothing is claimed, and with those that fail after it nothing is written.
     std::fs::write(&path, SLOW).expect("a file");
     let failing = optimize(&path, &["--test", "false", "--json"]);
-    assert!(failing.json()["notes"][0].as_str().is_some_and(|n| n.contains("before any change")), "{failing:?}");
-    let choosy = optimize(&path, &["--test", "! grep -q 'set(' kept.py", "--apply", "--json", "--rule", "py-set-lookup"]);
+    assert!(
+        failing.json()["notes"][0].as_str().is_some_and(|n| n.contains("before any change")),
+        "{failing:?}"
+    );
+    let choosy = optimize(
+        &path,
+        &["--test", "! grep -q 'set(' kept.py", "--apply", "--json", "--rule", "py-set-lookup"],
+    );
     // The command runs where the user is, which is not the project: the tests see the copy only by a full path.
     assert_eq!(choosy.json()["rewrites"].as_array().map(Vec::len), Some(1), "{choosy:?}");
 }
@@ -74,13 +87,25 @@ fn a_rewrite_that_does_something_else_is_refused() {
     let rules = folder.path().to_str().expect("UTF-8");
     let done = optimize(&path, &["--prove", "--apply", "--rules", rules, "--json"]);
     let json = done.json();
-    assert!(json["rewrites"][0]["evidence"]["refused"].as_str().is_some_and(|why| why.contains("something else")), "{json}");
+    assert!(
+        json["rewrites"][0]["evidence"]["refused"]
+            .as_str()
+            .is_some_and(|why| why.contains("something else")),
+        "{json}"
+    );
     assert_eq!(done.code, Some(1));
     assert_eq!(std::fs::read_to_string(&path).expect("a file"), SLOW);
     std::fs::write(folder.path().join("python.toml"), rule.replace("@x", "@y")).expect("a file");
-    std::fs::write(folder.path().join("python.toml"), rule.replace("gain = \"order\"", "where = [\"sideways @x\"]\ngain = \"order\"")).expect("a file");
+    std::fs::write(
+        folder.path().join("python.toml"),
+        rule.replace("gain = \"order\"", "where = [\"sideways @x\"]\ngain = \"order\""),
+    )
+    .expect("a file");
     let wrong = optimize(&path, &["--rules", rules]);
-    assert!(wrong.code == Some(3) && wrong.stderr.contains("there is no condition \"sideways\""), "{wrong:?}");
+    assert!(
+        wrong.code == Some(3) && wrong.stderr.contains("there is no condition \"sideways\""),
+        "{wrong:?}"
+    );
 }
 
 #[test]
@@ -103,11 +128,14 @@ fn effects_code_that_does_not_parse_and_benchmarks_that_fail_are_said() {
 fn functions_of_rust_and_javascript_are_compared_too() {
     let rust = "pub fn firsts(lines: &[String]) -> Vec<char> {\n    let mut out = Vec::new();\n    for line in lines {\n        if let Some(c) = line.chars().nth(0) {\n            out.push(c);\n        }\n    }\n    out\n}\n";
     let rule = |query: &str, with: &str| {
-        format!("[[rule]]\nname = \"own\"\ntitle = \"t\"\nwhy = \"w\"\nsource = \"s\"\ngain = \"constant\"\nquery = '''{query}'''\nedits = [{{ replace = \"site\", with = \"{with}\" }}]\n")
+        format!(
+            "[[rule]]\nname = \"own\"\ntitle = \"t\"\nwhy = \"w\"\nsource = \"s\"\ngain = \"constant\"\nquery = '''{query}'''\nedits = [{{ replace = \"site\", with = \"{with}\" }}]\n"
+        )
     };
     let check = |name: &str, source: &str, language: &str, query: &str, with: &str, said: &str| {
         let (folder, path) = file(name, source);
-        std::fs::write(folder.path().join(format!("{language}.toml")), rule(query, with)).expect("a file");
+        std::fs::write(folder.path().join(format!("{language}.toml")), rule(query, with))
+            .expect("a file");
         let rules = folder.path().to_str().expect("UTF-8");
         let done = optimize(&path, &["--prove", "--rules", rules, "--json", "--time", "10s"]);
         let summary = done.json()["rewrites"][0]["summary"].to_string();
@@ -132,11 +160,25 @@ fn the_catalogue_keeps_its_fixtures() {
     let (mut rules, mut hits, mut right) = (0, 0, 0);
     for (language, score) in json.as_object().expect("languages") {
         let number = |key: &str| score[key].as_u64().expect("a number");
-        assert_eq!(number("covered"), number("rules"), "{language}: a rule has no fixture of each kind");
-        assert_eq!((number("matched"), number("different")), (0, 0), "{language}: {}", score["trouble"]);
+        assert_eq!(
+            number("covered"),
+            number("rules"),
+            "{language}: a rule has no fixture of each kind"
+        );
+        assert_eq!(
+            (number("matched"), number("different")),
+            (0, 0),
+            "{language}: {}",
+            score["trouble"]
+        );
         // What is installed is run; a machine without Go says so and goes on.
-        assert!(number("run") == number("hits") || language == "go", "{language}: {}", score["trouble"]);
-        (rules, hits, right) = (rules + number("rules"), hits + number("hits"), right + number("right"));
+        assert!(
+            number("run") == number("hits") || language == "go",
+            "{language}: {}",
+            score["trouble"]
+        );
+        (rules, hits, right) =
+            (rules + number("rules"), hits + number("hits"), right + number("right"));
     }
     assert!(rules >= 40, "{rules} rules");
     assert_eq!(right, hits, "{json}");

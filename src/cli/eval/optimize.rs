@@ -62,7 +62,8 @@ pub(super) fn measure(own: OptimizeArgs) -> Result<()> {
         let cases = speedups::pairs(file, own.count, &effort, &mut say)?;
         if let Some(path) = &own.cases {
             let lines: Result<Vec<String>, _> = cases.iter().map(serde_json::to_string).collect();
-            std::fs::write(path, lines?.join("\n")).with_context(|| format!("cannot write {}", path.display()))?;
+            std::fs::write(path, lines?.join("\n"))
+                .with_context(|| format!("cannot write {}", path.display()))?;
         }
         return match own.json {
             true => print_json(&json!({ "cases": cases, "machine": machine::machine() })),
@@ -72,8 +73,12 @@ pub(super) fn measure(own: OptimizeArgs) -> Result<()> {
     if let Some(times) = own.itself {
         let (measured, faster, ratios) = speedups::itself(times, &effort, &mut say)?;
         return match own.json {
-            true => print_json(&json!({ "measured": measured, "faster": faster, "ratios": ratios })),
-            false => print(&format!("{measured} of {times} measured against themselves; called faster: {faster}\n")),
+            true => {
+                print_json(&json!({ "measured": measured, "faster": faster, "ratios": ratios }))
+            }
+            false => print(&format!(
+                "{measured} of {times} measured against themselves; called faster: {faster}\n"
+            )),
         };
     }
     if !own.scan.is_empty() {
@@ -81,10 +86,16 @@ pub(super) fn measure(own: OptimizeArgs) -> Result<()> {
         let speed = scan.bytes as f64 / 1e6 / scan.seconds;
         let [middle, late, longest] = scan.menu;
         return match own.json {
-            true => print_json(&json!({ "scan": scan, "megabytes_per_second": speed, "machine": machine::machine() })),
+            true => print_json(
+                &json!({ "scan": scan, "megabytes_per_second": speed, "machine": machine::machine() }),
+            ),
             false => print(&format!(
                 "{} files, {:.1} MB in {:.2} s: {speed:.1} MB/s; {} rewrites\nmenu of a line: median {middle:.2} ms, p95 {late:.2} ms, longest {longest:.1} ms\n{}\n",
-                scan.files, scan.bytes as f64 / 1e6, scan.seconds, scan.rewrites, machine::machine()
+                scan.files,
+                scan.bytes as f64 / 1e6,
+                scan.seconds,
+                scan.rewrites,
+                machine::machine()
             )),
         };
     }
@@ -98,10 +109,19 @@ pub(super) fn measure(own: OptimizeArgs) -> Result<()> {
     }
     let mut text = format!(
         "{:<12}{:>7}{:>9}{:>7}{:>18}{:>9}{:>9}{:>6}{:>11}\n",
-        "language", "rules", "covered", "hits", "rewritten right", "misses", "matched", "run", "different"
+        "language",
+        "rules",
+        "covered",
+        "hits",
+        "rewritten right",
+        "misses",
+        "matched",
+        "run",
+        "different"
     );
     for (language, score) in &scores {
-        let FixtureScore { rules, covered, hits, right, misses, matched, run, different, .. } = score;
+        let FixtureScore { rules, covered, hits, right, misses, matched, run, different, .. } =
+            score;
         let share = Figure::share(*right, *hits).value;
         text += &format!(
             "{language:<12}{rules:>7}{covered:>9}{hits:>7}{:>18}{misses:>9}{matched:>9}{run:>6}{different:>11}\n",

@@ -7,9 +7,9 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 
 use super::{Context, Mode, Options, Place, Report, draw};
-use crate::statistics::edit_similarity;
 use crate::eval::texts::{Repository, file_uri};
 use crate::generation::CancelToken;
+use crate::statistics::edit_similarity;
 use crate::suggest::{Completer, CompletionRequest, Progress, Suggestion, Trigger};
 use crate::text::Text;
 use crate::workspace::{Document, Snapshot};

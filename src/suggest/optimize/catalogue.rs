@@ -107,23 +107,26 @@ impl Catalogue {
             }
         }
         let queries: Vec<&str> = rules.iter().map(|rule| rule.query.as_str()).collect();
-        let patterns = Patterns::new(language, &queries).map_err(|(index, error)| {
-            anyhow::anyhow!("{}: {error}", rules[index].name)
-        })?;
+        let patterns = Patterns::new(language, &queries)
+            .map_err(|(index, error)| anyhow::anyhow!("{}: {error}", rules[index].name))?;
         Ok(Catalogue { rules, conditions, patterns })
     }
 
     /// The rules of a language; none if there are none.
     ///
     /// Panics if a file of ours is wrong: a mistake in the build, not in any input, and a test reads all of them.
-    pub(super) fn of(language: &'static Language) -> Option<(&'static Catalogue, &'static Grammar)> {
+    pub(super) fn of(
+        language: &'static Language,
+    ) -> Option<(&'static Catalogue, &'static Grammar)> {
         static ALL: OnceLock<Vec<(&'static str, OnceLock<Catalogue>)>> = OnceLock::new();
         let grammar = grammar::of(language.name)?;
         let (_, text) = FILES.iter().find(|(name, _)| grammar.languages.contains(name))?;
-        let all = ALL.get_or_init(|| Language::all().iter().map(|l| (l.name, OnceLock::new())).collect());
+        let all =
+            ALL.get_or_init(|| Language::all().iter().map(|l| (l.name, OnceLock::new())).collect());
         let (_, own) = all.iter().find(|(name, _)| *name == language.name)?;
         let catalogue = own.get_or_init(|| {
-            Catalogue::read(text, language).unwrap_or_else(|e| panic!("rules of {}: {e:#}", language.name))
+            Catalogue::read(text, language)
+                .unwrap_or_else(|e| panic!("rules of {}: {e:#}", language.name))
         });
         Some((catalogue, grammar))
     }

@@ -68,7 +68,12 @@ enum Verb {
 const VERBS: &[(&str, Verb, usize, &str)] = &[
     ("in-loop", Verb::InLoop, 1, "@a runs again and again in its function"),
     ("no-loop", Verb::NoLoop, 1, "no loop is in @a"),
-    ("pure", Verb::Pure, 1, "@a has a value and no effect, and calls only functions known for that"),
+    (
+        "pure",
+        Verb::Pure,
+        1,
+        "@a has a value and no effect, and calls only functions known for that",
+    ),
     ("constant", Verb::Constant, 1, "@a is made of literals alone"),
     ("read-only", Verb::ReadOnly, 2, "variable @a is only looked at in @b"),
     ("no-calls", Verb::NoCalls, 1, "@a calls nothing, or only what is known to be pure"),
@@ -77,7 +82,12 @@ const VERBS: &[(&str, Verb, usize, &str)] = &[
     ("times", Verb::Times, 3, "variable @a is in @b just so many times"),
     ("type", Verb::Type, 2, "@a has one of these types, by what the function shows"),
     ("items", Verb::Items, 2, "the items of @a have one of these types"),
-    ("declared", Verb::Declared, 2, "each declaration of variable @a has a type or value that begins with one of these"),
+    (
+        "declared",
+        Verb::Declared,
+        2,
+        "each declaration of variable @a has a type or value that begins with one of these",
+    ),
     ("builtin", Verb::Builtin, 1, "the file gives this name no other meaning"),
     ("free-of", Verb::Free, 2, "@a has no node of these kinds in it"),
     ("statement", Verb::Statement, 1, "@a stands in a block, alone in its lines"),
@@ -87,16 +97,31 @@ const VERBS: &[(&str, Verb, usize, &str)] = &[
     ("kind", Verb::Kind, 2, "@a is a node of one of these kinds"),
     ("absent", Verb::Absent, 1, "the file does not have one of these words"),
     ("present", Verb::Present, 1, "the file has one of these words"),
-    ("uses", Verb::Uses, 3, "variable @a stands in @b only as one of these: [] for an element, .name for a member, name() for an argument, in"),
+    (
+        "uses",
+        Verb::Uses,
+        3,
+        "variable @a stands in @b only as one of these: [] for an element, .name for a member, name() for an argument, in",
+    ),
     ("given", Verb::Given, 2, "variable @a has a value whenever @b is reached"),
     ("stable", Verb::Stable, 2, "nothing in @b changes variable @a or what it holds"),
-    ("index-only", Verb::IndexOnly, 3, "variable @a is in @c only as the index of @b, which is read"),
+    (
+        "index-only",
+        Verb::IndexOnly,
+        3,
+        "variable @a is in @c only as the index of @b, which is read",
+    ),
     ("kept", Verb::Kept, 2, "variable @a keeps its value in @b"),
     ("hidden", Verb::Hidden, 1, "no function within refers to variable @a"),
     ("no-try", Verb::NoTry, 1, "@a stands in no statement that catches errors"),
     ("total", Verb::Total, 1, "@a is pure, and no value makes it fail"),
     ("text", Verb::Text, 2, "@a is one of these texts"),
-    ("untouched-before", Verb::UntouchedBefore, 2, "before @b, variable @a is only given its first value"),
+    (
+        "untouched-before",
+        Verb::UntouchedBefore,
+        2,
+        "before @b, variable @a is only given its first value",
+    ),
     ("not-in", Verb::NotIn, 2, "the function or class around @a is none of these kinds"),
     ("before", Verb::Before, 2, "@a is the statement just before @b"),
 ];
@@ -166,7 +191,9 @@ impl Condition {
                 let around = code.function_of(first);
                 let inside = |p: &Piece<'_>| within(&p.range(), &place.range());
                 let names = code.names_in(first);
-                names.iter().all(|n| code.references(n.text(code.source), around).iter().all(inside))
+                names
+                    .iter()
+                    .all(|n| code.references(n.text(code.source), around).iter().all(inside))
             }),
             Verb::Given => piece(1).is_none_or(|place| code.is_given(first, place)),
             Verb::Stable => piece(1).is_none_or(|place| {
@@ -183,6 +210,7 @@ impl Condition {
                         && of == Some(wanted)
                         && !code.grammar.is_in(p, code.grammar.elements)
                         && !code.grammar.is_assigned(element)
+                        && !element.text(code.source).contains(['\n', '#'])
                 })
             }),
             Verb::Kept => piece(1).is_none_or(|place| {
@@ -190,7 +218,8 @@ impl Condition {
             }),
             Verb::Hidden => {
                 let around = code.function_of(first);
-                code.references(name, around).iter().all(|p| code.function_of(*p) == around)
+                let all = code.references(name, around);
+                all.iter().all(|p| code.function_of(*p) == around && !code.is_lazy(*p, around))
             }
             Verb::NoTry => {
                 let around = code.function_of(first);
@@ -206,9 +235,8 @@ impl Condition {
             }),
             Verb::NotIn => !one_of(1, code.function_of(first).kind()),
             Verb::Unused => piece(1).is_none_or(|place| code.references(name, place).is_empty()),
-            Verb::Times => piece(1).is_none_or(|place| {
-                word(2).parse() == Ok(code.references(name, place).len())
-            }),
+            Verb::Times => piece(1)
+                .is_none_or(|place| word(2).parse() == Ok(code.references(name, place).len())),
             Verb::ReadOnly => piece(1).is_none_or(|place| {
                 code.references(name, place).into_iter().all(|p| code.is_read(p))
                     && code.inner_names_are_its_own(name, place)
@@ -229,9 +257,8 @@ pub(super) fn within(inner: &Range<usize>, outer: &Range<usize>) -> bool {
 /// Whether a word stands in a text, as a whole.
 pub(super) fn has_word(text: &str, word: &str) -> bool {
     let part = |c: char| c.is_alphanumeric() || c == '_';
-    text.match_indices(word).any(|(at, _)| {
-        !text[..at].ends_with(part) && !text[at + word.len()..].starts_with(part)
-    })
+    text.match_indices(word)
+        .any(|(at, _)| !text[..at].ends_with(part) && !text[at + word.len()..].starts_with(part))
 }
 
 impl<'t> Code<'t> {
@@ -291,7 +318,8 @@ impl<'t> Code<'t> {
 
     pub(super) fn calls_nothing(&self, place: Piece<'t>) -> bool {
         place.all().into_iter().all(|piece| {
-            let foreign = ["macro_invocation", "new_expression", "await", "await_expression", "yield"];
+            let foreign =
+                ["macro_invocation", "new_expression", "await", "await_expression", "yield"];
             !foreign.contains(&piece.kind())
                 && self.grammar.called(piece).is_none_or(|called| self.is_pure_callee(called))
         })
@@ -310,8 +338,59 @@ impl<'t> Code<'t> {
                 || grammar.elements.iter().any(|(element, _)| *element == kind)
         };
         let all = place.all();
-        let untouched = all.iter().all(|p| !["&mut", "mutable_specifier"].contains(&p.kind()));
+        let untouched = all
+            .iter()
+            .all(|p| !["&mut", "mutable_specifier", "delete", "void"].contains(&p.kind()));
+        // A function that is given by its name may do anything.
+        let gives_function = |p: &Piece<'t>| {
+            let member = grammar.called(*p).and_then(|called| grammar.member(called));
+            let takes =
+                member.is_some_and(|(_, name)| TAKES_FUNCTION.contains(&name.text(self.source)));
+            takes
+                && p.field("arguments")
+                    .is_some_and(|a| a.parts().iter().any(|p| grammar.names.contains(&p.kind())))
+        };
+        if grammar.languages.contains(&"javascript") && all.iter().any(gives_function) {
+            return false;
+        }
         untouched && all.iter().all(known) && self.calls_nothing(place)
+    }
+
+    /// Whether an element of an element of a variable is given another value.
+    pub(super) fn is_deeply_assigned(&self, reference: Piece<'t>) -> bool {
+        let is_element =
+            |p: &Piece<'t>| self.grammar.elements.iter().any(|(kind, _)| *kind == p.kind());
+        let chain: Vec<Piece<'_>> = reference.ancestors().take_while(is_element).collect();
+        chain.len() > 1 && self.grammar.is_assigned(chain[chain.len() - 1])
+    }
+
+    /// Whether a piece is computed later than it stands: in a generator that nobody goes over at once.
+    fn is_lazy(&self, piece: Piece<'t>, within: Piece<'t>) -> bool {
+        let mut outer = piece.ancestors().take_while(|p| *p != within);
+        outer.any(|p| {
+            p.kind() == "generator_expression" && p.parent().is_none_or(|p| p.kind() != "call")
+        })
+    }
+
+    /// Whether a reference says only yes or no, and is not what comes of it.
+    fn is_tested(&self, reference: Piece<'t>) -> bool {
+        let mut inner = reference;
+        for outer in reference.ancestors() {
+            match outer.kind() {
+                "boolean_operator" | "parenthesized_expression" | "binary_expression" => {
+                    inner = outer
+                }
+                "not_operator" | "comparison_operator" => return true,
+                "conditional_expression" => return outer.parts().get(1) == Some(&inner),
+                kind => {
+                    return kind.starts_with("if_")
+                        || kind.starts_with("while_")
+                        || kind == "elif_clause"
+                        || kind == "assert_statement";
+                }
+            }
+        }
+        false
     }
 
     /// Whether a reference is only looked at: nothing there changes the variable, what it holds, or gives it to
@@ -330,7 +409,9 @@ impl<'t> Code<'t> {
                 outer = next;
             }
             let called_on = outer.parent().is_some_and(|p| grammar.member(p).is_some());
-            let given = outer.parent().is_some_and(|p| p.kind() == "reference_expression" && p.text(self.source).starts_with("&mut"));
+            let given = outer.parent().is_some_and(|p| {
+                p.kind() == "reference_expression" && p.text(self.source).starts_with("&mut")
+            });
             return !grammar.is_assigned(outer) && !called_on && !given;
         }
         if let Some((object, name)) = grammar.member(parent) {
@@ -350,6 +431,13 @@ impl<'t> Code<'t> {
             })
         {
             return grammar.called(call).is_some_and(|called| self.is_pure_callee(called));
+        }
+        // Streams of C++ are read into what stands behind the operator.
+        let tokens = parent.tokens();
+        let into = tokens.iter().position(|token| *token == reference).unwrap_or(0);
+        let operator = into.checked_sub(1).map(|at| tokens[at].kind());
+        if grammar.languages.contains(&"cpp") && operator == Some(">>") {
+            return false;
         }
         let text = parent.text(self.source);
         grammar.reads.contains(&parent.kind()) && !text.starts_with("&mut")
@@ -374,14 +462,20 @@ impl<'t> Code<'t> {
                 let tokens = parent.tokens();
                 let at = tokens.iter().position(|token| *token == reference).unwrap_or(0);
                 let operator = at.checked_sub(1).map(|at| tokens[at].text(self.source));
-                parent.kind() == "comparison_operator" && tokens.len() == 3
+                parent.kind() == "comparison_operator"
+                    && tokens.len() == 3
                     && matches!(operator, Some("in" | "not in"))
             }
-            "test" => ["if_statement", "while_statement", "not_operator", "boolean_operator"].contains(&parent.kind()),
-            call if call.ends_with("()") && !call.starts_with('.') => parent.parent().is_some_and(|outer| {
-                grammar.called(outer).is_some_and(|c| c.text(self.source) == &call[..call.len() - 2])
-                    && parent.parts().contains(&reference)
-            }),
+            "test" => ["if_statement", "while_statement", "not_operator", "boolean_operator"]
+                .contains(&parent.kind()),
+            call if call.ends_with("()") && !call.starts_with('.') => {
+                parent.parent().is_some_and(|outer| {
+                    grammar
+                        .called(outer)
+                        .is_some_and(|c| c.text(self.source) == &call[..call.len() - 2])
+                        && parent.parts().contains(&reference)
+                })
+            }
             member => {
                 let (name, arguments) = match member.trim_start_matches('.').split_once('(') {
                     Some((name, arguments)) => (name, Some(arguments)),
@@ -421,8 +515,11 @@ impl<'t> Code<'t> {
             let calls = self.grammar.called(piece).is_none_or(|called| {
                 let method = self.grammar.member(called).map(|(_, name)| name.text(self.source));
                 let name = method.unwrap_or(called.text(self.source));
-                !["index", "rindex", "int", "float", "min", "max", "chr", "pow", "divmod", "decode", "encode", "format"]
-                    .contains(&name)
+                ![
+                    "index", "rindex", "int", "float", "min", "max", "chr", "pow", "divmod",
+                    "decode", "encode", "format",
+                ]
+                .contains(&name)
             });
             let element = self.grammar.elements.iter().any(|(kind, _)| *kind == piece.kind());
             !risky && calls && !element
@@ -441,26 +538,40 @@ impl<'t> Code<'t> {
         let all = self.references(name, self.root);
         let wild = self.grammar.imports.contains(&"import_from_statement")
             && self.root.all().iter().any(|p| p.kind() == "wildcard_import");
-        !wild && all.iter().all(|p| !self.grammar.is_assigned(*p))
+        // An import further down may not have happened.
+        let late = |p: &Piece<'t>| {
+            let import = p.ancestors().find(|a| self.grammar.imports.contains(&a.kind()));
+            import.is_some_and(|import| import.parent() != Some(self.root))
+        };
+        !wild && all.iter().all(|p| !self.grammar.is_assigned(*p) && !late(p))
     }
 
     /// Whether a variable is made in the function around it and no function within refers to it.
     fn is_local(&self, variable: Piece<'t>) -> bool {
         let (name, around) = (variable.text(self.source), self.function_of(variable));
         let all = self.references(name, around);
-        if self.grammar.languages.contains(&"python") && !self.is_reached_by_name_alone(name, around) {
+        if self.grammar.languages.contains(&"python")
+            && !self.is_reached_by_name_alone(name, around)
+        {
             return false;
         }
         if around == self.root && self.grammar.languages.contains(&"python") {
             // What a function of the file refers to, it may change.
             return self.inner_names_are_its_own(name, around) && !has_word(self.source, "globals");
         }
-        let parameters = ["parameters", "parameter", "formal_parameters", "parameter_declaration", "required_parameter"];
+        let parameters = [
+            "parameters",
+            "parameter",
+            "formal_parameters",
+            "parameter_declaration",
+            "required_parameter",
+        ];
         let is_parameter = |p: &Piece<'_>| {
             p.ancestors().take_while(|a| *a != around).any(|a| parameters.contains(&a.kind()))
         };
         let shared = |p: &Piece<'_>| {
-            p.parent().is_some_and(|p| ["global_statement", "nonlocal_statement"].contains(&p.kind()))
+            p.parent()
+                .is_some_and(|p| ["global_statement", "nonlocal_statement"].contains(&p.kind()))
         };
         let inner = |p: &Piece<'t>| self.function_of(*p) != around;
         around != self.root
@@ -469,33 +580,61 @@ impl<'t> Code<'t> {
     }
 
     /// Whether what a variable of Python holds is made for it and is given to nobody else.
-    fn is_reached_by_name_alone(&self, name: &str, around: Piece<'t>) -> bool {
+    pub(super) fn is_reached_by_name_alone(&self, name: &str, around: Piece<'t>) -> bool {
         let Some(values) = self.values_of(name, around) else { return false };
+        let fresh = |piece: Piece<'t>| match self.grammar.called(piece) {
+            Some(called) => match self.grammar.member(called) {
+                Some((_, name)) => MAKERS.contains(&name.text(self.source)),
+                None => self.is_pure_callee(called) || called.text(self.source) == "input",
+            },
+            None => true,
+        };
         let made = |value: &Value<'t>| match value {
-            Value::Is(piece) => !["identifier", "attribute", "subscript", "conditional_expression", "boolean_operator"]
-                .contains(&piece.kind()),
+            Value::Is(piece) if piece.kind() == "call" => fresh(*piece),
+            Value::Is(piece) => ![
+                "assignment",
+                "await",
+                "yield",
+                "named_expression",
+                "identifier",
+                "attribute",
+                "subscript",
+                "conditional_expression",
+                "boolean_operator",
+            ]
+            .contains(&piece.kind()),
             Value::Joined(_) => true,
             _ => false,
         };
         values.iter().all(made)
             && self.references(name, around).into_iter().all(|reference| {
                 let parent = reference.parent();
+                let flows = parent.is_some_and(|p| {
+                    ["boolean_operator", "conditional_expression", "parenthesized_expression"]
+                        .contains(&p.kind())
+                });
+                if self.is_lazy(reference, around) || flows && !self.is_tested(reference) {
+                    return false;
+                }
                 self.grammar.is_assigned(reference)
                     || self.is_read(reference)
                     || self.grammar.is_in(reference, self.grammar.elements)
                     || parent.is_some_and(|p| {
                         let printed = p.parent().is_some_and(|call| {
-                            self.grammar.called(call).is_some_and(|c| c.text(self.source) == "print")
+                            self.grammar
+                                .called(call)
+                                .is_some_and(|c| c.text(self.source) == "print")
                         });
-                        self.grammar.member(p).is_some() || p.kind() == "return_statement" || printed
+                        self.grammar.member(p).is_some()
+                            || p.kind() == "return_statement"
+                            || printed
                     })
             })
     }
 
     /// Whether a piece is a statement of a block and nothing else stands in its lines.
     pub(super) fn is_statement(&self, piece: Piece<'t>) -> bool {
-        let in_block =
-            piece.parent().is_some_and(|p| self.grammar.statements.contains(&p.kind()));
+        let in_block = piece.parent().is_some_and(|p| self.grammar.statements.contains(&p.kind()));
         let range = piece.range();
         let before = self.source[..range.start].rsplit('\n').next().unwrap_or_default();
         let after = self.source[range.end..].split('\n').next().unwrap_or_default().trim();
@@ -527,14 +666,32 @@ impl<'t> Code<'t> {
                 }
                 let declares = |p: &Piece<'t>| {
                     self.grammar.declares.iter().find(|[kind, field, ..]| {
+                        // What it is made of is no declaration.
+                        let value = p.field("declarator").and_then(|d| d.field("value"));
+                        let is_value =
+                            value.is_some_and(|v| within(&reference.range(), &v.range()));
+                        let named = |f: Piece<'_>| within(&reference.range(), &f.range());
+                        // An element that is given a value is not the variable.
+                        let is_element = *kind == "assignment_expression"
+                            && !self.grammar.is_assigned(reference);
                         *kind == p.kind()
-                            && (field.is_empty() || p.field(field).is_some_and(|f| within(&reference.range(), &f.range())))
+                            && !is_value
+                            && !is_element
+                            && (field.is_empty() || p.fields(field).into_iter().any(named))
                     })
                 };
                 let mut around = reference.ancestors().take(4);
                 let Some((declaration, row)) =
                     around.find_map(|p| declares(&p).map(|row| (p, row)))
                 else {
+                    let parent = reference.parent().map_or("", |p| p.kind());
+                    let again = parent.contains("assignment")
+                        || parent.contains("update")
+                        || parent.contains("_statement");
+                    // A variable of another kind under the same name.
+                    if self.grammar.is_assigned(reference) && !again {
+                        return false;
+                    }
                     continue;
                 };
                 let part = |field: &str| {
@@ -543,8 +700,11 @@ impl<'t> Code<'t> {
                 };
                 let Some(text) = part(row[2]).or_else(|| part(row[3])) else { return false };
                 // C++ says half of the type beside the name.
-                let text = match declaration.field("declarator").filter(|_| row[1] == "declarator") {
-                    Some(declarator) if text == "auto" => declarator.field("value").map_or(text, |v| v.text(self.source)),
+                let text = match declaration.field("declarator").filter(|_| row[1] == "declarator")
+                {
+                    Some(declarator) if text == "auto" => {
+                        declarator.field("value").map_or(text, |v| v.text(self.source))
+                    }
                     _ => text,
                 };
                 if !fits(text) {
@@ -569,6 +729,10 @@ impl<'t> Code<'t> {
             let parent = reference.parent()?;
             values.push(match parent.kind() {
                 "assignment" if parent.field("left") == Some(reference) => {
+                    // What is given to several is none's alone.
+                    if parent.parent()?.kind() == "assignment" {
+                        return None;
+                    }
                     match (parent.field("type"), parent.field("right")) {
                         (Some(declared), _) => Value::Declared(declared),
                         (None, Some(right)) => Value::Is(right),
@@ -581,6 +745,9 @@ impl<'t> Code<'t> {
                     Value::Declared(parent.field("type")?)
                 }
                 "pattern_list" | "tuple_pattern" => {
+                    if parent.parts().iter().any(|part| part.kind() == "list_splat_pattern") {
+                        return None;
+                    }
                     let index = parent.parts().iter().position(|part| *part == reference)?;
                     let outer = parent.parent()?;
                     match outer.kind() {
@@ -597,6 +764,47 @@ impl<'t> Code<'t> {
         Some(values)
     }
 }
+
+/// Methods of JavaScript that call what they are given.
+const TAKES_FUNCTION: &[&str] = &[
+    "map",
+    "filter",
+    "some",
+    "every",
+    "find",
+    "findIndex",
+    "reduce",
+    "forEach",
+    "flatMap",
+    "replace",
+    "from",
+];
+
+/// Methods that make something new each time.
+const MAKERS: &[&str] = &[
+    "split",
+    "rsplit",
+    "splitlines",
+    "copy",
+    "readline",
+    "strip",
+    "lstrip",
+    "rstrip",
+    "join",
+    "replace",
+    "lower",
+    "upper",
+    "format",
+    "union",
+    "intersection",
+    "difference",
+    "encode",
+    "decode",
+    "zfill",
+    "count",
+    "index",
+    "find",
+];
 
 /// How a variable comes by a value.
 #[derive(Clone, Copy)]

@@ -108,7 +108,12 @@ pub struct Workshop<'a> {
 const LONGEST: Duration = Duration::from_secs(120);
 
 /// Climbs as far as the workshop has rungs. The copy that gets the rewrite has its own text again afterwards.
-pub fn climb(tree: &SyntaxTree, source: &str, rewrite: &Rewrite, workshop: &Workshop<'_>) -> Evidence {
+pub fn climb(
+    tree: &SyntaxTree,
+    source: &str,
+    rewrite: &Rewrite,
+    workshop: &Workshop<'_>,
+) -> Evidence {
     let after = apply(source, &rewrite.edits);
     let mut evidence = Evidence::default();
     if let Some([_, copy]) = workshop.overlays {
@@ -131,7 +136,8 @@ pub fn climb(tree: &SyntaxTree, source: &str, rewrite: &Rewrite, workshop: &Work
             Err(why) => Verdict::Unknown { why },
         });
         if let Some(Verdict::Different { input, before, after }) = &evidence.verdict {
-            evidence.refused = Some(format!("it does something else on {input}: {before} became {after}"));
+            evidence.refused =
+                Some(format!("it does something else on {input}: {before} became {after}"));
         }
     }
     if evidence.refused.is_none()
@@ -186,7 +192,9 @@ fn check_and_test(
             Ended::Itself(true) if what == "the tests" => evidence.tests = Some(true),
             Ended::Itself(true) => evidence.checks = Some("your command".into()),
             Ended::Itself(false) => evidence.refused = Some(format!("{what} fail(s) with it")),
-            Ended::OutOfTime => evidence.refused = Some(format!("{what} took more than {} s", LONGEST.as_secs())),
+            Ended::OutOfTime => {
+                evidence.refused = Some(format!("{what} took more than {} s", LONGEST.as_secs()))
+            }
             Ended::Cancelled => evidence.notes.push("cancelled".into()),
         }
     }
@@ -200,7 +208,9 @@ fn measured(
     workshop: &Workshop<'_>,
 ) -> anyhow::Result<Option<Speed>> {
     new.write(workshop.name, after)?;
-    let pairs = workshop.effort.map_or(prove::LEAST_PAIRS, |effort| effort.pairs.max(prove::LEAST_PAIRS));
-    let times = prove::bench([old, new], bench, (pairs, LONGEST), &|| !workshop.cancel.is_cancelled())?;
+    let pairs =
+        workshop.effort.map_or(prove::LEAST_PAIRS, |effort| effort.pairs.max(prove::LEAST_PAIRS));
+    let times =
+        prove::bench([old, new], bench, (pairs, LONGEST), &|| !workshop.cancel.is_cancelled())?;
     Ok(Speed::of(&times))
 }

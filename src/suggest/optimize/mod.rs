@@ -12,16 +12,18 @@ mod rewrite;
 mod rust_harness;
 mod subject;
 mod types;
+mod written;
 
 use std::ops::Range;
 
 use serde::Serialize;
 
 pub use catalogue::Gain;
+pub use ladder::{Evidence, Workshop, climb};
 pub use prove::{Effort, FASTER, LEAST_PAIRS, Speed, Verdict, bench, compare};
 pub use rank::{Profile, worth};
-pub use ladder::{Evidence, Workshop, climb};
 pub use subject::Subject;
+pub use written::{Hot, WRITTEN, hot, written};
 
 use catalogue::Catalogue;
 use conditions::Code;
@@ -79,6 +81,11 @@ pub fn rules(language: &'static Language) -> Vec<(&'static str, &'static str, &'
     all.map(|rule| (rule.name.as_str(), rule.title.as_str(), rule.source.as_str())).collect()
 }
 
+/// Whether a text may hold something to rewrite: most do not, and need not be parsed.
+pub fn may_hold(language: &'static Language, text: &str) -> bool {
+    Catalogue::of(language).is_some_and(|(catalogue, _)| catalogue.patterns.may_match(text))
+}
+
 /// All rewrites in what touches `within`, in the order of the text.
 pub fn rewrites(
     tree: &SyntaxTree,
@@ -104,7 +111,10 @@ pub fn rewrites(
         let Some(site) = matched.get("site") else { continue };
         let place = site.range();
         let touches = place.start <= within.end && place.end >= within.start;
-        if !touches || found.iter().any(|f| f.rule == rule.name && f.place == place) || site.has_error() {
+        if !touches
+            || found.iter().any(|f| f.rule == rule.name && f.place == place)
+            || site.has_error()
+        {
             continue;
         }
         derive(&mut matched, site, &code);
@@ -113,7 +123,16 @@ pub fn rewrites(
             continue;
         }
         let Some(edits) = rewrite::edits(rule, &matched, &code) else { continue };
-        if !parses(tree, text, &edits, before) {
+        // A formatted string that prints its own code would print another.
+        let prints_itself = |edit: &TextEdit| {
+            let piece = tree.piece_at(edit.range.clone());
+            let mut around =
+                piece.into_iter().flat_map(|p| std::iter::once(p).chain(p.ancestors()));
+            around.any(|p| {
+                p.kind() == "interpolation" && p.tokens().iter().any(|t| t.text(source) == "=")
+            })
+        };
+        if edits.iter().any(prints_itself) || !parses(tree, text, &edits, before) {
             continue;
         }
         let around = match grammar.functions.contains(&site.kind()) {

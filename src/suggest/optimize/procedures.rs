@@ -35,7 +35,9 @@ fn into_main(found: &Match<'_>, code: &Code<'_>) -> Option<Vec<TextEdit>> {
     if code.root.all().iter().any(|p| refused.contains(&p.kind())) {
         return None;
     }
-    let words = ["globals", "locals", "vars", "exec", "eval", "__name__", "__file__", "main", "dir", "super"];
+    let words = [
+        "globals", "locals", "vars", "exec", "eval", "__name__", "__file__", "main", "dir", "super",
+    ];
     if words.iter().any(|word| has_word(source, word)) {
         return None;
     }
@@ -53,19 +55,35 @@ fn into_main(found: &Match<'_>, code: &Code<'_>) -> Option<Vec<TextEdit>> {
     let mut given: Vec<&str> = given.map(|p| p.text(source)).collect();
     given.sort_unstable();
     given.dedup();
-    if given.iter().any(|name| BUILTINS.contains(name)) {
+    let imported: Vec<&str> = top[..first]
+        .iter()
+        .flat_map(|import| import.all())
+        .filter(|p| p.kind() == "identifier")
+        .map(|p| p.text(source))
+        .collect();
+    let body_gives = |name: &&str| {
+        body.iter().any(|p| code.references(name, *p).iter().any(|p| code.grammar.is_assigned(*p)))
+    };
+    if given
+        .iter()
+        .any(|name| (BUILTINS.contains(name) || imported.contains(name)) && body_gives(name))
+    {
         return None;
     }
     let (start, end) = (body.first()?.range().start, code.root.range().end);
     let start = source[..start].rfind('\n').map_or(0, |i| i + 1);
     // Lines within a string must not be moved.
     let within_string = |at: usize| {
-        code.root.all().iter().any(|p| p.kind() == "string" && p.range().start < at && at < p.range().end)
+        code.root
+            .all()
+            .iter()
+            .any(|p| p.kind() == "string" && p.range().start < at && at < p.range().end)
     };
     let text = &source[start..end.max(start)];
-    let many_lines = code.root.all().iter().any(|p| {
-        p.kind() == "string" && p.range().start >= start && p.text(source).contains('\n')
-    });
+    let many_lines =
+        code.root.all().iter().any(|p| {
+            p.kind() == "string" && p.range().start >= start && p.text(source).contains('\n')
+        });
     let mut moved = String::from("def main():\n");
     let mut at = start;
     for line in text.split_inclusive('\n') {
@@ -109,19 +127,35 @@ fn memoize(found: &Match<'_>, code: &Code<'_>) -> Option<Vec<TextEdit>> {
         .collect();
     for reference in code.names_in(body) {
         let text = reference.text(code.source);
-        let known = text == own || made.contains(&text) || code.grammar.pure.contains(&text) && code.is_builtin(text);
+        let known = text == own
+            || made.contains(&text)
+            || code.grammar.pure.contains(&text) && code.is_builtin(text);
         if !known {
             return None;
         }
     }
-    let pure_kinds = ["return_statement", "if_statement", "elif_clause", "else_clause", "block", "assignment", "expression_statement", "call"];
+    let pure_kinds = [
+        "return_statement",
+        "if_statement",
+        "elif_clause",
+        "else_clause",
+        "block",
+        "assignment",
+        "expression_statement",
+        "call",
+    ];
     let plain = |p: &Piece<'_>| {
         !p.is_named()
             || pure_kinds.contains(&p.kind())
             || code.grammar.names.contains(&p.kind())
-            || p.kind() != "list" && p.kind() != "dictionary" && p.kind() != "set" && code.grammar.values.contains(&p.kind())
+            || p.kind() != "list"
+                && p.kind() != "dictionary"
+                && p.kind() != "set"
+                && code.grammar.values.contains(&p.kind())
     };
-    if !body.all().iter().all(plain) || body.all().iter().any(|p| p.kind().ends_with("_comprehension")) {
+    if !body.all().iter().all(plain)
+        || body.all().iter().any(|p| p.kind().ends_with("_comprehension"))
+    {
         return None;
     }
     let calls_known = body.all().into_iter().all(|p| {
@@ -139,11 +173,14 @@ fn memoize(found: &Match<'_>, code: &Code<'_>) -> Option<Vec<TextEdit>> {
             && !arguments.is_some_and(|arguments| {
                 let parts = arguments.parts();
                 parts.iter().all(|part| {
-                    super::types::of(*part, code).is_some_and(|t| ["int", "str", "bool"].contains(&t.name))
+                    super::types::of(*part, code)
+                        .is_some_and(|t| ["int", "str", "bool"].contains(&t.name))
                 })
             })
     });
-    let single = code.references(own, code.root).iter().filter(|p| code.grammar.is_assigned(**p)).count() == 1;
+    let single =
+        code.references(own, code.root).iter().filter(|p| code.grammar.is_assigned(**p)).count()
+            == 1;
     if !calls_known || !single || outside.count() > 0 {
         return None;
     }
@@ -153,14 +190,60 @@ fn memoize(found: &Match<'_>, code: &Code<'_>) -> Option<Vec<TextEdit>> {
     let start = function.range().start;
     let indent = super::rewrite::indent_of(code.source, start);
     let start = start - indent.len();
-    edits.push(TextEdit { range: start..start, new_text: format!("{indent}@lru_cache(maxsize=None)\n") });
+    edits.push(TextEdit {
+        range: start..start,
+        new_text: format!("{indent}@lru_cache(maxsize=None)\n"),
+    });
     Some(edits)
 }
 
 /// Names that Python has without an import.
 const BUILTINS: &[&str] = &[
-    "abs", "all", "any", "bin", "bool", "bytes", "chr", "dict", "dir", "divmod", "enumerate", "filter", "float",
-    "format", "frozenset", "hash", "hex", "id", "input", "int", "isinstance", "iter", "len", "list", "map", "max",
-    "min", "next", "object", "oct", "open", "ord", "pow", "print", "range", "repr", "reversed", "round", "set",
-    "slice", "sorted", "str", "sum", "tuple", "type", "vars", "zip",
+    "abs",
+    "all",
+    "any",
+    "bin",
+    "bool",
+    "bytes",
+    "chr",
+    "dict",
+    "dir",
+    "divmod",
+    "enumerate",
+    "filter",
+    "float",
+    "format",
+    "frozenset",
+    "hash",
+    "hex",
+    "id",
+    "input",
+    "int",
+    "isinstance",
+    "iter",
+    "len",
+    "list",
+    "map",
+    "max",
+    "min",
+    "next",
+    "object",
+    "oct",
+    "open",
+    "ord",
+    "pow",
+    "print",
+    "range",
+    "repr",
+    "reversed",
+    "round",
+    "set",
+    "slice",
+    "sorted",
+    "str",
+    "sum",
+    "tuple",
+    "type",
+    "vars",
+    "zip",
 ];

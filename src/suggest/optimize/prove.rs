@@ -149,7 +149,8 @@ pub fn compare(subject: &Subject, effort: &Effort) -> Result<Verdict> {
     };
     let folder = TemporaryFolder::new()?;
     let write = |name: &str, text: &str| {
-        std::fs::write(folder.path().join(name), text).context("cannot write what is to be run; free some space")
+        std::fs::write(folder.path().join(name), text)
+            .context("cannot write what is to be run; free some space")
     };
     let spec = serde_json::json!({
         "kind": if subject.function.is_some() { "function" } else { "program" },
@@ -197,7 +198,10 @@ pub fn compare(subject: &Subject, effort: &Effort) -> Result<Verdict> {
     let Ok(answer) = serde_json::from_str::<Answer>(&outcome.stdout) else {
         let why = match outcome.end {
             End::Exited(_) => {
-                format!("running it failed: {}", outcome.stderr.lines().last().unwrap_or("it said nothing"))
+                format!(
+                    "running it failed: {}",
+                    outcome.stderr.lines().last().unwrap_or("it said nothing")
+                )
             }
             End::OutOfTime => "running it took too long".into(),
             end => format!("running it ended with {end:?}"),
@@ -247,10 +251,18 @@ pub fn bench(
             match done.end {
                 Ended::Itself(true) => {}
                 Ended::Itself(false) => {
-                    let says = done.stderr.lines().chain(done.stdout.lines()).last().unwrap_or("nothing").to_string();
+                    let says = done
+                        .stderr
+                        .lines()
+                        .chain(done.stdout.lines())
+                        .last()
+                        .unwrap_or("nothing")
+                        .to_string();
                     anyhow::bail!("the benchmark failed and said: {says}");
                 }
-                Ended::OutOfTime => anyhow::bail!("the benchmark took more than {} s", limit.as_secs()),
+                Ended::OutOfTime => {
+                    anyhow::bail!("the benchmark took more than {} s", limit.as_secs())
+                }
                 Ended::Cancelled => anyhow::bail!("cancelled"),
             }
         }

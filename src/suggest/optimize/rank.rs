@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Gain, Rewrite};
 use super::conditions::has_word;
+use super::{Gain, Rewrite};
 
 /// How the time of a program is spread over its functions: folded stacks, as perf, py-spy and cargo-flamegraph write them.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -36,7 +36,9 @@ impl Profile {
             "it holds no folded stacks (lines of frame;frame count): write them with py-spy record --format raw, \
              inferno-collapse-perf or cargo flamegraph --post-process"
         );
-        Ok(Profile { shares: counts.into_iter().map(|(name, count)| (name, count / all)).collect() })
+        Ok(Profile {
+            shares: counts.into_iter().map(|(name, count)| (name, count / all)).collect(),
+        })
     }
 
     /// The share of a function, by its bare name; 0 if it was never seen.
@@ -50,7 +52,8 @@ fn function_of(frame: &str) -> String {
     let frame = frame.split(" (").next().unwrap_or(frame).trim();
     let frame = frame.split('<').next().unwrap_or(frame);
     let mut parts: Vec<&str> = frame.split("::").filter(|part| !part.is_empty()).collect();
-    if parts.len() > 1 && parts.last().is_some_and(|last| last.len() == 17 && last.starts_with('h')) {
+    if parts.len() > 1 && parts.last().is_some_and(|last| last.len() == 17 && last.starts_with('h'))
+    {
         parts.pop();
     }
     let last = parts.last().copied().unwrap_or(frame);
@@ -58,7 +61,11 @@ fn function_of(frame: &str) -> String {
 }
 
 /// How much a rewrite is worth looking at; `texts` are those in which calls are counted.
-pub fn worth<'a>(rewrite: &Rewrite, texts: impl IntoIterator<Item = &'a str>, profile: Option<&Profile>) -> f64 {
+pub fn worth<'a>(
+    rewrite: &Rewrite,
+    texts: impl IntoIterator<Item = &'a str>,
+    profile: Option<&Profile>,
+) -> f64 {
     /// What one more loop around it is taken to multiply.
     const LOOP: f64 = 4.0;
     let gain = match rewrite.gain {
@@ -68,7 +75,11 @@ pub fn worth<'a>(rewrite: &Rewrite, texts: impl IntoIterator<Item = &'a str>, pr
     };
     let name = rewrite.function.as_ref().map(|(name, _)| name.as_str());
     let calls = name.map_or(0, |name| {
-        texts.into_iter().filter(|text| has_word(text, name)).map(|text| text.matches(name).count()).sum::<usize>()
+        texts
+            .into_iter()
+            .filter(|text| has_word(text, name))
+            .map(|text| text.matches(name).count())
+            .sum::<usize>()
     });
     let share = match (profile, name) {
         (Some(profile), Some(name)) => profile.share(name) + 0.001,
@@ -87,7 +98,10 @@ mod tests {
         let text = "main;app::hot::h0123456789abcdef;alloc::vec::Vec<T>::push 30\nmain;cold (app.py:3) 10\nnoise\n\
                     Type.method;hot;hot 60\n";
         let profile = Profile::read(text).unwrap();
-        assert_eq!((profile.share("hot"), profile.share("cold"), profile.share("method")), (0.9, 0.1, 0.6));
+        assert_eq!(
+            (profile.share("hot"), profile.share("cold"), profile.share("method")),
+            (0.9, 0.1, 0.6)
+        );
         assert_eq!(profile.share("absent"), 0.0);
         assert!(Profile::read("what is this\n").is_err());
     }

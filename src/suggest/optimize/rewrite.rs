@@ -45,7 +45,9 @@ fn make(edit: &Edit, found: &Match<'_>, code: &Code<'_>, edits: &mut Vec<TextEdi
         let start = line_start(source, piece.range().start);
         let end = piece.range().end;
         let rest = source[end..].split_inclusive('\n').next().unwrap_or_default();
-        if !source[start..piece.range().start].trim().is_empty() || ![";", ""].contains(&rest.trim()) {
+        if !source[start..piece.range().start].trim().is_empty()
+            || ![";", ""].contains(&rest.trim())
+        {
             return None;
         }
         // The last line of a file may have no end; then the one before it loses its.
@@ -134,7 +136,9 @@ fn fill(template: &str, found: &Match<'_>, code: &Code<'_>, indent: &str) -> Opt
             rest = after;
             continue;
         }
-        let end = |text: &str| text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+        let end = |text: &str| {
+            text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len())
+        };
         let name = &rest[..end(rest)];
         rest = &rest[name.len()..];
         if name == "fresh" {
@@ -153,9 +157,9 @@ fn fill(template: &str, found: &Match<'_>, code: &Code<'_>, indent: &str) -> Opt
         }
         let piece = found.get(name)?;
         let own = piece.text(code.source);
-        let form = ["inner", "operand", "lines"].into_iter().find(|form| {
-            rest.strip_prefix('.').is_some_and(|rest| &rest[..end(rest)] == *form)
-        });
+        let form = ["inner", "operand", "lines"]
+            .into_iter()
+            .find(|form| rest.strip_prefix('.').is_some_and(|rest| &rest[..end(rest)] == *form));
         rest = &rest[form.map_or(0, |form| form.len() + 1)..];
         match form {
             Some("inner") => text.push_str(own.get(1..own.len().saturating_sub(1))?),
@@ -164,7 +168,9 @@ fn fill(template: &str, found: &Match<'_>, code: &Code<'_>, indent: &str) -> Opt
                 text.push_str(own);
                 text.push(')');
             }
-            Some("lines") => text.push_str(&moved(own, indent_of(code.source, piece.range().start), indent)),
+            Some("lines") => {
+                text.push_str(&moved(own, indent_of(code.source, piece.range().start), indent))
+            }
             _ => text.push_str(own),
         }
     }
@@ -193,7 +199,18 @@ fn needs_brackets(piece: Piece<'_>, code: &Code<'_>) -> bool {
         || grammar.members.iter().any(|(member, ..)| *member == kind)
         || grammar.elements.iter().any(|(element, _)| *element == kind)
         || kind.starts_with("parenthesized")
-        || ["list", "string", "tuple", "set", "dictionary", "array", "integer", "self", "string_literal"].contains(&kind)
+        || [
+            "list",
+            "string",
+            "tuple",
+            "set",
+            "dictionary",
+            "array",
+            "integer",
+            "self",
+            "string_literal",
+        ]
+        .contains(&kind)
         || kind.ends_with("_comprehension");
     !simple
 }
@@ -216,13 +233,15 @@ pub(super) fn import(line: &str, code: &Code<'_>) -> Option<TextEdit> {
     if top.iter().filter(|p| imports.contains(&p.kind())).any(|p| there(p) || grouped(p)) {
         return None;
     }
-    let is_import = |p: &&Piece<'_>| imports.contains(&p.kind()) || p.kind() == "future_import_statement";
+    let is_import =
+        |p: &&Piece<'_>| imports.contains(&p.kind()) || p.kind() == "future_import_statement";
     // Imports further down may be there for a reason.
     let head = |p: &&Piece<'_>| is_import(p) || is_docstring(**p);
     let last = top.iter().take_while(head).last();
     let at = match last {
         Some(last) => {
-            let end = last.range().end;
+            // Some grammars count the end of the line to it.
+            let end = last.range().start + last.text(code.source).trim_end().len();
             code.source[end..].find('\n').map_or(code.source.len(), |i| end + i + 1)
         }
         None => top.first().map_or(0, |first| line_start(code.source, first.range().start)),

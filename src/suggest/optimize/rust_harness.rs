@@ -14,7 +14,11 @@ use crate::check::{Ended, Program};
 const COMPILING: Duration = Duration::from_secs(60);
 
 /// The program, or why it cannot be built.
-pub(super) fn build(subject: &Subject, effort: &Effort, folder: &Path) -> Result<Result<PathBuf, String>> {
+pub(super) fn build(
+    subject: &Subject,
+    effort: &Effort,
+    folder: &Path,
+) -> Result<Result<PathBuf, String>> {
     let name = subject.function.as_deref().unwrap_or_default();
     let mut fields = Vec::new();
     for parameter in subject.parameters.iter().flatten() {
@@ -28,13 +32,19 @@ pub(super) fn build(subject: &Subject, effort: &Effort, folder: &Path) -> Result
     for (index, (owned, _)) in fields.iter().enumerate() {
         let _ = writeln!(text, "    p{index}: {owned},");
     }
-    let _ = writeln!(text, "}}\nimpl Make for Inputs {{\n    fn make(rng: &mut Rng, size: usize) -> Self {{\n        Inputs {{");
+    let _ = writeln!(
+        text,
+        "}}\nimpl Make for Inputs {{\n    fn make(rng: &mut Rng, size: usize) -> Self {{\n        Inputs {{"
+    );
     for index in 0..fields.len() {
         let _ = writeln!(text, "            p{index}: Make::make(rng, size),");
     }
     let _ = writeln!(text, "        }}\n    }}\n}}");
-    let arguments: Vec<String> =
-        fields.iter().enumerate().map(|(i, (_, pass))| pass.replace('_', &format!("i.p{i}"))).collect();
+    let arguments: Vec<String> = fields
+        .iter()
+        .enumerate()
+        .map(|(i, (_, pass))| pass.replace('_', &format!("i.p{i}")))
+        .collect();
     let call = format!("{name}({})", arguments.join(", "));
     for (module, slice) in [("before", &subject.before), ("after", &subject.after)] {
         let _ = writeln!(
@@ -45,7 +55,11 @@ pub(super) fn build(subject: &Subject, effort: &Effort, folder: &Path) -> Result
         );
     }
     let literals = &subject.literals;
-    let _ = writeln!(text, "const INTS: &[i64] = &{:?};\nconst STRINGS: &[&str] = &{:?};", literals.int, literals.str);
+    let _ = writeln!(
+        text,
+        "const INTS: &[i64] = &{:?};\nconst STRINGS: &[&str] = &{:?};",
+        literals.int, literals.str
+    );
     let _ = writeln!(
         text,
         "const SEED: u64 = {};\nconst INPUTS: usize = {};\nconst PAIRS: usize = {};\nconst SECONDS: f64 = {:?};",
@@ -61,7 +75,8 @@ pub(super) fn build(subject: &Subject, effort: &Effort, folder: &Path) -> Result
     Ok(match done.end {
         Ended::Itself(true) => Ok(folder.join("prove")),
         Ended::Itself(false) => {
-            let error = done.stderr.lines().find(|line| line.starts_with("error")).unwrap_or("error");
+            let error =
+                done.stderr.lines().find(|line| line.starts_with("error")).unwrap_or("error");
             Err(format!("the code around it does not compile alone: {error}"))
         }
         _ => Err("compiling it took too long".into()),
@@ -95,7 +110,8 @@ fn owned(parameter: &str) -> Option<(String, String)> {
     };
     let own = own.replace("&str", "&'static str").replace("&'a str", "&'static str");
     let bare = own.replace("&'static str", "");
-    (!bare.contains(['&', '[', '\'']) && !bare.contains("fn") && !bare.contains("impl")).then(|| (own, pass.to_string()))
+    (!bare.contains(['&', '[', '\'']) && !bare.contains("fn") && !bare.contains("impl"))
+        .then(|| (own, pass.to_string()))
 }
 
 #[cfg(test)]

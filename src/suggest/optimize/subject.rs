@@ -34,32 +34,160 @@ pub(super) struct Literals {
 
 /// Names that Python and JavaScript have by themselves and that reach nothing outside.
 const HARMLESS: &[&str] = &[
-    "abs", "all", "any", "bin", "bool", "bytes", "bytearray", "chr", "complex", "dict", "divmod", "enumerate", "filter",
-    "float", "format", "frozenset", "hash", "hex", "int", "isinstance", "issubclass", "iter", "len", "list", "map", "max",
-    "min", "next", "object", "oct", "ord", "pow", "print", "range", "repr", "reversed", "round", "set", "slice", "sorted",
-    "str", "sum", "tuple", "type", "zip", "callable", "ValueError", "TypeError", "KeyError", "IndexError", "Exception",
-    "ZeroDivisionError", "StopIteration", "RuntimeError", "AssertionError", "OverflowError", "ArithmeticError",
-    "LookupError", "NotImplementedError", "NotImplemented", "Ellipsis", "undefined", "NaN", "Infinity", "Math", "Object",
-    "Array", "String", "Number", "Boolean", "JSON", "Map", "Set", "WeakMap", "BigInt", "Symbol", "parseInt",
-    "parseFloat", "isNaN", "isFinite", "Error", "RangeError", "SyntaxError", "RegExp", "Int32Array", "Float64Array",
-    "Uint8Array", "structuredClone", "arguments",
+    "abs",
+    "all",
+    "any",
+    "bin",
+    "bool",
+    "bytes",
+    "bytearray",
+    "chr",
+    "complex",
+    "dict",
+    "divmod",
+    "enumerate",
+    "filter",
+    "float",
+    "format",
+    "frozenset",
+    "hash",
+    "hex",
+    "int",
+    "isinstance",
+    "issubclass",
+    "iter",
+    "len",
+    "list",
+    "map",
+    "max",
+    "min",
+    "next",
+    "object",
+    "oct",
+    "ord",
+    "pow",
+    "print",
+    "range",
+    "repr",
+    "reversed",
+    "round",
+    "set",
+    "slice",
+    "sorted",
+    "str",
+    "sum",
+    "tuple",
+    "type",
+    "zip",
+    "callable",
+    "ValueError",
+    "TypeError",
+    "KeyError",
+    "IndexError",
+    "Exception",
+    "ZeroDivisionError",
+    "StopIteration",
+    "RuntimeError",
+    "AssertionError",
+    "OverflowError",
+    "ArithmeticError",
+    "LookupError",
+    "NotImplementedError",
+    "NotImplemented",
+    "Ellipsis",
+    "undefined",
+    "NaN",
+    "Infinity",
+    "Math",
+    "Object",
+    "Array",
+    "String",
+    "Number",
+    "Boolean",
+    "JSON",
+    "Map",
+    "Set",
+    "WeakMap",
+    "BigInt",
+    "Symbol",
+    "parseInt",
+    "parseFloat",
+    "isNaN",
+    "isFinite",
+    "Error",
+    "RangeError",
+    "SyntaxError",
+    "RegExp",
+    "Int32Array",
+    "Float64Array",
+    "Uint8Array",
+    "structuredClone",
+    "arguments",
 ];
 
 /// Modules of Python whose functions compute and do nothing else.
 const HARMLESS_MODULES: &[&str] = &[
-    "math", "itertools", "functools", "collections", "re", "string", "operator", "bisect", "heapq", "fractions", "decimal",
-    "copy", "statistics", "typing", "cmath", "numbers", "dataclasses", "enum", "__future__", "textwrap", "array", "abc",
+    "math",
+    "itertools",
+    "functools",
+    "collections",
+    "re",
+    "string",
+    "operator",
+    "bisect",
+    "heapq",
+    "fractions",
+    "decimal",
+    "copy",
+    "statistics",
+    "typing",
+    "cmath",
+    "numbers",
+    "dataclasses",
+    "enum",
+    "__future__",
+    "textwrap",
+    "array",
+    "abc",
 ];
 
 /// Words with which a function of Rust reaches outside, or that a comparison cannot follow.
 const OUTSIDE: &[&str] = &[
-    "unsafe", "fs", "net", "process", "env", "thread", "Instant", "SystemTime", "File", "stdin", "stdout", "println",
-    "print", "eprintln", "eprint", "rand", "async", "await", "dyn", "extern", "RefCell", "Mutex", "Atomic", "super",
-    "crate", "self", "Self", "impl", "include_str", "include_bytes",
+    "unsafe",
+    "fs",
+    "net",
+    "process",
+    "env",
+    "thread",
+    "Instant",
+    "SystemTime",
+    "File",
+    "stdin",
+    "stdout",
+    "println",
+    "print",
+    "eprintln",
+    "eprint",
+    "rand",
+    "async",
+    "await",
+    "dyn",
+    "extern",
+    "RefCell",
+    "Mutex",
+    "Atomic",
+    "super",
+    "crate",
+    "self",
+    "Self",
+    "impl",
+    "include_str",
+    "include_bytes",
 ];
 
 /// Words of JavaScript that are not the same each time.
-const FICKLE: &[&str] = &["async", "await", "random", "now", "Date", "this", "import", "require", "console", "eval"];
+const FICKLE: &[&str] =
+    &["async", "await", "random", "now", "Date", "this", "import", "require", "console", "eval"];
 
 impl Subject {
     /// What is compared for a change of `function` (or of the file outside of any).
@@ -101,19 +229,26 @@ impl Subject {
 
 /// Whether a file does something when it is run: it reads and prints outside of functions.
 fn is_script(code: &Code<'_>) -> bool {
-    let calls = |name: &str| code.references(name, code.root).iter().any(|p| {
-        p.parent().is_some_and(|call| code.grammar.called(call) == Some(*p))
-    });
+    let calls = |name: &str| {
+        code.references(name, code.root)
+            .iter()
+            .any(|p| p.parent().is_some_and(|call| code.grammar.called(call) == Some(*p)))
+    };
     let has_loop_or_call = code.root.parts().iter().any(|p| {
-        !p.kind().starts_with("import") && !["function_definition", "class_definition"].contains(&p.kind())
+        !p.kind().starts_with("import")
+            && !["function_definition", "class_definition"].contains(&p.kind())
     });
     has_loop_or_call && calls("print")
 }
 
-fn of_function(language: &'static str, old: &Code<'_>, new: &Code<'_>, name: &str) -> Result<Subject, String> {
-    let function = top_function(old, name).ok_or_else(|| {
-        format!("{name} is not a plain function at the top of the file")
-    })?;
+fn of_function(
+    language: &'static str,
+    old: &Code<'_>,
+    new: &Code<'_>,
+    name: &str,
+) -> Result<Subject, String> {
+    let function = top_function(old, name)
+        .ok_or_else(|| format!("{name} is not a plain function at the top of the file"))?;
     let before = slice(language, old, name)?;
     let after = slice(language, new, name)?;
     let mut parameters = Vec::new();
@@ -168,7 +303,10 @@ fn parameter_type<'t>(
         ("python", "identifier" | "default_parameter") => {
             let name = parameter.field("name").unwrap_or(parameter);
             let default = parameter.field("value").and_then(|value| types::of(value, code));
-            Ok(default.filter(|d| d.name != "none").map(|d| d.written()).or_else(|| from_calls(name, function, code)))
+            Ok(default
+                .filter(|d| d.name != "none")
+                .map(|d| d.written())
+                .or_else(|| from_calls(name, function, code)))
         }
         ("python", "typed_parameter" | "typed_default_parameter") => {
             let of = parameter.field("type").map(|p| p.text(code.source)).unwrap_or_default();
@@ -176,8 +314,12 @@ fn parameter_type<'t>(
         }
         ("javascript", "identifier") => Ok(None),
         ("javascript", "required_parameter" | "optional_parameter") => {
-            let of = parameter.field("type").map(|p| p.text(code.source).trim_start_matches(':').trim().to_string());
-            Ok(of.filter(|of| ["number", "string", "boolean", "number[]", "string[]"].contains(&of.as_str())))
+            let of = parameter
+                .field("type")
+                .map(|p| p.text(code.source).trim_start_matches(':').trim().to_string());
+            Ok(of.filter(|of| {
+                ["number", "string", "boolean", "number[]", "string[]"].contains(&of.as_str())
+            }))
         }
         _ => Err(format!("its parameter {text} is of a kind that is not made up")),
     }
@@ -229,8 +371,10 @@ fn slice(language: &str, code: &Code<'_>, name: &str) -> Result<String, String> 
         return Err(format!("{name} is not a plain function at the top of the file"));
     }
     if language == "rust" {
-        let text: Vec<&str> = (0..top.len()).filter(|i| taken[*i]).map(|i| top[i].text(source)).collect();
-        let outside = |word: &&&str| text.iter().any(|text| super::conditions::has_word(text, word));
+        let text: Vec<&str> =
+            (0..top.len()).filter(|i| taken[*i]).map(|i| top[i].text(source)).collect();
+        let outside =
+            |word: &&&str| text.iter().any(|text| super::conditions::has_word(text, word));
         if let Some(word) = OUTSIDE.iter().find(outside) {
             return Err(format!("it has to do with `{word}`"));
         }
@@ -242,11 +386,14 @@ fn slice(language: &str, code: &Code<'_>, name: &str) -> Result<String, String> 
         }
         let all = || (0..top.len()).filter(|i| taken[*i]).map(|i| top[i]);
         if language == "javascript"
-            && let Some(word) = FICKLE.iter().find(|w| all().any(|p| super::conditions::has_word(p.text(source), w)))
+            && let Some(word) = FICKLE
+                .iter()
+                .find(|w| all().any(|p| super::conditions::has_word(p.text(source), w)))
         {
             return Err(format!("it has to do with `{word}`"));
         }
-        let changes = |p: &Piece<'_>| code.grammar.member(*p).is_some() && code.grammar.is_assigned(*p);
+        let changes =
+            |p: &Piece<'_>| code.grammar.member(*p).is_some() && code.grammar.is_assigned(*p);
         if all().any(|p| p.all().iter().any(changes)) {
             return Err("it changes an attribute of something".into());
         }
@@ -255,7 +402,9 @@ fn slice(language: &str, code: &Code<'_>, name: &str) -> Result<String, String> 
     for index in (0..top.len()).filter(|i| taken[*i]) {
         let own = top[index].text(source);
         // Marks before an item of Rust belong to it.
-        text.push_str(own.strip_prefix("export default ").or(own.strip_prefix("export ")).unwrap_or(own));
+        text.push_str(
+            own.strip_prefix("export default ").or(own.strip_prefix("export ")).unwrap_or(own),
+        );
         text.push_str("\n\n");
     }
     Ok(text)
@@ -266,8 +415,12 @@ fn defines(piece: Piece<'_>, code: &Code<'_>) -> Vec<String> {
     let source = code.source;
     let text = |p: Piece<'_>| p.text(source).to_string();
     match piece.kind() {
-        "decorated_definition" => piece.field("definition").map(|p| defines(p, code)).unwrap_or_default(),
-        "export_statement" => piece.field("declaration").map(|p| defines(p, code)).unwrap_or_default(),
+        "decorated_definition" => {
+            piece.field("definition").map(|p| defines(p, code)).unwrap_or_default()
+        }
+        "export_statement" => {
+            piece.field("declaration").map(|p| defines(p, code)).unwrap_or_default()
+        }
         "impl_item" => piece.field("type").map(text).into_iter().collect(),
         "use_declaration" | "import_statement" | "import_from_statement" => {
             // The last part of each path, or its other name.
@@ -296,7 +449,9 @@ fn defines(piece: Piece<'_>, code: &Code<'_>) -> Vec<String> {
 fn referenced(piece: Piece<'_>, code: &Code<'_>) -> Vec<String> {
     let kinds = ["identifier", "type_identifier", "shorthand_property_identifier"];
     let all = piece.all().into_iter().filter(|p| kinds.contains(&p.kind()));
-    all.filter(|p| !code.grammar.is_in(*p, code.grammar.labels)).map(|p| p.text(code.source).to_string()).collect()
+    all.filter(|p| !code.grammar.is_in(*p, code.grammar.labels))
+        .map(|p| p.text(code.source).to_string())
+        .collect()
 }
 
 /// Whether a definition may be run by itself.
@@ -313,11 +468,27 @@ fn check_definition(language: &str, piece: Piece<'_>, code: &Code<'_>) -> Result
             }
         }
         "import_statement" => Err(format!("it needs `{first}`")),
-        "use_declaration" if !text.trim_start_matches("use ").starts_with("std::") => Err(format!("it needs `{first}`")),
-        "function_definition" | "decorated_definition" | "use_declaration" | "function_item" | "const_item"
-        | "struct_item" | "enum_item" | "type_item" | "function_declaration" | "export_statement"
-        | "expression_statement" | "lexical_declaration" | "variable_declaration" | "static_item" => {
-            match piece.all().iter().any(|p| ["global_statement", "nonlocal_statement", "yield"].contains(&p.kind()) && p.kind() != "yield") {
+        "use_declaration" if !text.trim_start_matches("use ").starts_with("std::") => {
+            Err(format!("it needs `{first}`"))
+        }
+        "function_definition"
+        | "decorated_definition"
+        | "use_declaration"
+        | "function_item"
+        | "const_item"
+        | "struct_item"
+        | "enum_item"
+        | "type_item"
+        | "function_declaration"
+        | "export_statement"
+        | "expression_statement"
+        | "lexical_declaration"
+        | "variable_declaration"
+        | "static_item" => {
+            match piece.all().iter().any(|p| {
+                ["global_statement", "nonlocal_statement", "yield"].contains(&p.kind())
+                    && p.kind() != "yield"
+            }) {
                 true => Err("it changes variables of the file".into()),
                 false => Ok(()),
             }
@@ -332,11 +503,13 @@ fn unknown_name(piece: Piece<'_>, code: &Code<'_>, known: &BTreeSet<String>) -> 
         return None;
     }
     let names = code.names_in(piece);
-    let own: BTreeSet<&str> =
-        names.iter().filter(|p| code.grammar.is_assigned(**p)).map(|p| p.text(code.source)).collect();
-    let is_label = |p: &Piece<'_>| {
-        p.ancestors().any(|a| a.kind() == "type" || a.kind() == "type_annotation")
-    };
+    let own: BTreeSet<&str> = names
+        .iter()
+        .filter(|p| code.grammar.is_assigned(**p))
+        .map(|p| p.text(code.source))
+        .collect();
+    let is_label =
+        |p: &Piece<'_>| p.ancestors().any(|a| a.kind() == "type" || a.kind() == "type_annotation");
     let unknown = names.iter().find(|p| {
         let text = p.text(code.source);
         !own.contains(text) && !known.contains(text) && !HARMLESS.contains(&text) && !is_label(p)
@@ -351,9 +524,13 @@ fn literals(piece: Piece<'_>, code: &Code<'_>) -> Literals {
         let text = part.text(code.source);
         match part.kind() {
             "integer" | "number" | "integer_literal" if found.int.len() < MOST => {
-                found.int.extend(text.replace('_', "").parse::<i64>().ok().filter(|n| n.abs() < 1_000_000));
+                found.int.extend(
+                    text.replace('_', "").parse::<i64>().ok().filter(|n| n.abs() < 1_000_000),
+                );
             }
-            "string_content" | "string_fragment" if found.str.len() < MOST && !text.contains('\\') => {
+            "string_content" | "string_fragment"
+                if found.str.len() < MOST && !text.contains('\\') =>
+            {
                 found.str.push(text.to_string());
             }
             _ => {}

@@ -40,20 +40,58 @@ impl Type {
 
 /// Results of functions of Python that do not depend on their arguments.
 const RESULTS: &[(&str, &str)] = &[
-    ("len", "int"), ("int", "int"), ("ord", "int"), ("hash", "int"), ("id", "int"), ("float", "float"), ("str", "str"),
-    ("chr", "str"), ("input", "str"), ("repr", "str"), ("bin", "str"), ("hex", "str"), ("bool", "bool"),
-    ("isinstance", "bool"), ("any", "bool"), ("all", "bool"), ("range", "range"), ("bytes", "bytes"),
-    ("math.sqrt", "float"), ("math.floor", "int"), ("math.gcd", "int"), ("sys.stdin.readline", "str"),
+    ("len", "int"),
+    ("int", "int"),
+    ("ord", "int"),
+    ("hash", "int"),
+    ("id", "int"),
+    ("float", "float"),
+    ("str", "str"),
+    ("chr", "str"),
+    ("input", "str"),
+    ("repr", "str"),
+    ("bin", "str"),
+    ("hex", "str"),
+    ("bool", "bool"),
+    ("isinstance", "bool"),
+    ("any", "bool"),
+    ("all", "bool"),
+    ("range", "range"),
+    ("bytes", "bytes"),
+    ("math.sqrt", "float"),
+    ("math.floor", "int"),
+    ("math.gcd", "int"),
+    ("sys.stdin.readline", "str"),
     ("time.time", "float"),
 ];
 
 /// Results of methods of strings.
 const OF_STRINGS: &[(&str, &str)] = &[
-    ("strip", "str"), ("lstrip", "str"), ("rstrip", "str"), ("lower", "str"), ("upper", "str"), ("replace", "str"),
-    ("join", "str"), ("format", "str"), ("title", "str"), ("zfill", "str"), ("capitalize", "str"), ("find", "int"),
-    ("index", "int"), ("count", "int"), ("startswith", "bool"), ("endswith", "bool"), ("isdigit", "bool"),
-    ("isalpha", "bool"), ("isalnum", "bool"), ("isspace", "bool"), ("rfind", "int"), ("ljust", "str"), ("rjust", "str"),
-    ("casefold", "str"), ("swapcase", "str"),
+    ("strip", "str"),
+    ("lstrip", "str"),
+    ("rstrip", "str"),
+    ("lower", "str"),
+    ("upper", "str"),
+    ("replace", "str"),
+    ("join", "str"),
+    ("format", "str"),
+    ("title", "str"),
+    ("zfill", "str"),
+    ("capitalize", "str"),
+    ("find", "int"),
+    ("index", "int"),
+    ("count", "int"),
+    ("startswith", "bool"),
+    ("endswith", "bool"),
+    ("isdigit", "bool"),
+    ("isalpha", "bool"),
+    ("isalnum", "bool"),
+    ("isspace", "bool"),
+    ("rfind", "int"),
+    ("ljust", "str"),
+    ("rjust", "str"),
+    ("casefold", "str"),
+    ("swapcase", "str"),
 ];
 
 /// Names of annotations.
@@ -86,7 +124,9 @@ fn seek<'t>(piece: Piece<'t>, code: &Code<'t>, depth: usize) -> Option<Type> {
         "parenthesized_expression" => seek(*piece.parts().first()?, code, depth),
         "list" | "array" => Some(Type::of_items("list", common(&piece.parts(), code, depth))),
         "set" => Some(Type::of_items("set", common(&piece.parts(), code, depth))),
-        "tuple" | "expression_list" => Some(Type::of_items("tuple", common(&piece.parts(), code, depth))),
+        "tuple" | "expression_list" => {
+            Some(Type::of_items("tuple", common(&piece.parts(), code, depth)))
+        }
         "list_comprehension" | "set_comprehension" | "generator_expression" => {
             let item = piece.field("body").and_then(|body| seek(body, code, depth));
             let name = match piece.kind() {
@@ -98,7 +138,9 @@ fn seek<'t>(piece: Piece<'t>, code: &Code<'t>, depth: usize) -> Option<Type> {
         }
         "dictionary" | "dictionary_comprehension" => {
             let keys: Vec<Piece<'_>> = match piece.kind() {
-                "dictionary" => piece.parts().into_iter().filter_map(|pair| pair.field("key")).collect(),
+                "dictionary" => {
+                    piece.parts().into_iter().filter_map(|pair| pair.field("key")).collect()
+                }
                 _ => piece.field("body").and_then(|pair| pair.field("key")).into_iter().collect(),
             };
             Some(Type::of_items("dict", common(&keys, code, depth)))
@@ -115,7 +157,8 @@ fn seek<'t>(piece: Piece<'t>, code: &Code<'t>, depth: usize) -> Option<Type> {
             .map(|found| if found.name == "bool" { Type::plain("int") } else { found }),
         "conditional_expression" => {
             let parts = piece.parts();
-            let (first, last) = (seek(*parts.first()?, code, depth)?, seek(*parts.last()?, code, depth)?);
+            let (first, last) =
+                (seek(*parts.first()?, code, depth)?, seek(*parts.last()?, code, depth)?);
             (first == last).then_some(first)
         }
         "boolean_operator" => {
@@ -150,7 +193,9 @@ fn joined(operator: &str, left: Type, right: Type) -> Option<Type> {
     let float = left.name == "float" || right.name == "float";
     match operator {
         "/" if numbers => Some(Type::plain("float")),
-        "+" | "-" | "*" | "%" | "//" if numbers => Some(Type::plain(if float { "float" } else { "int" })),
+        "+" | "-" | "*" | "%" | "//" if numbers => {
+            Some(Type::plain(if float { "float" } else { "int" }))
+        }
         // A negative exponent makes a fraction.
         "**" => None,
         "&" | "|" | "^" | "<<" | ">>" if numbers && !float => Some(Type::plain("int")),
@@ -170,8 +215,13 @@ fn of_variable<'t>(variable: Piece<'t>, code: &Code<'t>, depth: usize) -> Option
     let name = variable.text(code.source);
     // A variable of a comprehension has its own values.
     for outer in variable.ancestors() {
-        if !["list_comprehension", "set_comprehension", "generator_expression", "dictionary_comprehension"]
-            .contains(&outer.kind())
+        if ![
+            "list_comprehension",
+            "set_comprehension",
+            "generator_expression",
+            "dictionary_comprehension",
+        ]
+        .contains(&outer.kind())
         {
             continue;
         }
@@ -191,12 +241,16 @@ fn of_variable<'t>(variable: Piece<'t>, code: &Code<'t>, depth: usize) -> Option
         }
         Value::Is(piece) if piece.text(code.source) == name => None,
         Value::Is(piece) => Some(seek(*piece, code, depth).map(|found| (false, found))),
-        Value::Declared(piece) => Some(annotated(piece.text(code.source)).map(|found| (false, found))),
+        Value::Declared(piece) => {
+            Some(annotated(piece.text(code.source)).map(|found| (false, found)))
+        }
         Value::ItemOf(piece) => {
             let found = seek(*piece, code, depth).and_then(|whole| whole.item());
             Some(found.map(|found| (false, found)))
         }
-        Value::PartOfItem(piece, index) => Some(part_of_item(*piece, *index, code, depth).map(|t| (false, t))),
+        Value::PartOfItem(piece, index) => {
+            Some(part_of_item(*piece, *index, code, depth).map(|t| (false, t)))
+        }
         Value::Part(piece, index) => {
             let found = match piece.kind() {
                 "expression_list" | "tuple" => {
@@ -213,8 +267,14 @@ fn of_variable<'t>(variable: Piece<'t>, code: &Code<'t>, depth: usize) -> Option
         let (joins, other) = other?;
         known = match joins {
             // int += float is a float.
-            true if NUMBERS.contains(&known.name) && NUMBERS.contains(&other.name) && known != other => return None,
-            true if known.name == other.name => known,
+            true if NUMBERS.contains(&known.name)
+                && NUMBERS.contains(&other.name)
+                && known != other =>
+            {
+                return None;
+            }
+            true if known.name == other.name && known.item == other.item => known,
+            true if known.name == other.name => Type::of_items(known.name, None),
             true => return None,
             // An empty list takes the items of the other.
             false if known.name == other.name => match (&known.item, &other.item) {
@@ -225,18 +285,36 @@ fn of_variable<'t>(variable: Piece<'t>, code: &Code<'t>, depth: usize) -> Option
             false => return None,
         };
     }
+    // What others can reach, others may put things into.
+    if known.item.is_some()
+        && !["range", "tuple"].contains(&known.name)
+        && !is_parameter(&inner)
+        && !code.is_reached_by_name_alone(name, around)
+    {
+        return Some(Type::of_items(known.name, None));
+    }
     // Items of a list that grows are those that are put in, too; they are not looked for.
     let grows = ["list", "set", "dict", "deque"].contains(&known.name)
         && code.references(name, around).iter().any(|reference| {
             let Some(parent) = reference.parent() else { return false };
             let method = code.grammar.member(parent).map(|(_, name)| name.text(code.source));
-            let stored = code.grammar.is_in(*reference, code.grammar.elements) && code.grammar.is_assigned(parent);
-            stored || method.is_some_and(|name| ["append", "extend", "insert", "add", "update", "appendleft"].contains(&name))
+            let stored = code.grammar.is_in(*reference, code.grammar.elements)
+                && code.grammar.is_assigned(parent);
+            stored
+                || code.is_deeply_assigned(*reference)
+                || method.is_some_and(|name| {
+                    ["append", "extend", "insert", "add", "update", "appendleft"].contains(&name)
+                })
         });
     if grows {
         return Some(grown(known, name, around, code, depth));
     }
     Some(known)
+}
+
+/// Whether a variable is what the caller gave, by its annotation.
+fn is_parameter(values: &[Value<'_>]) -> bool {
+    matches!(values, [Value::Declared(_)])
 }
 
 /// A list with all that `append` and `add` put in, if that has one type.
@@ -246,7 +324,11 @@ fn grown<'t>(known: Type, name: &str, around: Piece<'t>, code: &Code<'t>, depth:
     for reference in code.references(name, around) {
         let Some(parent) = reference.parent() else { continue };
         let method = code.grammar.member(parent).map(|(_, name)| name.text(code.source));
-        let stored = code.grammar.is_in(reference, code.grammar.elements) && code.grammar.is_assigned(parent);
+        if code.is_deeply_assigned(reference) {
+            return Type::of_items(known.name, None);
+        }
+        let stored = code.grammar.is_in(reference, code.grammar.elements)
+            && code.grammar.is_assigned(parent);
         let put = match method {
             Some("append" | "add" | "appendleft") => {
                 let call = parent.parent().and_then(|call| call.field("arguments"));
@@ -283,6 +365,10 @@ fn part_of_item<'t>(whole: Piece<'t>, index: usize, code: &Code<'t>, depth: usiz
 
 pub(super) fn annotated(text: &str) -> Option<Type> {
     let text = text.trim();
+    // One of several is none for sure.
+    if text.contains('|') || text.contains('[') && !text.ends_with(']') {
+        return None;
+    }
     let (name, item) = match text.split_once('[') {
         Some((name, rest)) => (name, rest.strip_suffix(']')),
         None => (text, None),
@@ -310,11 +396,16 @@ fn of_call<'t>(call: Piece<'t>, code: &Code<'t>, depth: usize) -> Option<Type> {
         _ => arguments.parts().first().copied(),
     };
     let text = called.text(code.source);
-    let builtin = |name: &str| code.is_builtin(name.split('.').next().unwrap_or(name)) || name.contains('.');
-    if let Some((_, result)) = RESULTS.iter().find(|(name, _)| *name == text).filter(|(name, _)| builtin(name)) {
+    let builtin =
+        |name: &str| code.is_builtin(name.split('.').next().unwrap_or(name)) || name.contains('.');
+    if let Some((_, result)) =
+        RESULTS.iter().find(|(name, _)| *name == text).filter(|(name, _)| builtin(name))
+    {
         return Some(Type::plain(result));
     }
-    let items = |first: Option<Piece<'t>>| first.and_then(|first| seek(first, code, depth)).and_then(|t| t.item());
+    let items = |first: Option<Piece<'t>>| {
+        first.and_then(|first| seek(first, code, depth)).and_then(|t| t.item())
+    };
     match text {
         "list" | "sorted" if builtin(text) => return Some(Type::of_items("list", items(first))),
         "set" | "frozenset" if builtin(text) => return Some(Type::of_items("set", items(first))),
@@ -323,10 +414,16 @@ fn of_call<'t>(call: Piece<'t>, code: &Code<'t>, depth: usize) -> Option<Type> {
         "deque" | "collections.deque" => return Some(Type::of_items("deque", items(first))),
         "reversed" if builtin(text) => return Some(Type::of_items("iterator", items(first))),
         "abs" if builtin(text) => {
-            return seek(first?, code, depth).filter(|found| ["int", "float"].contains(&found.name));
+            return seek(first?, code, depth)
+                .filter(|found| ["int", "float"].contains(&found.name));
         }
-        "sum" if builtin(text) && arguments.parts().len() == 1 || arguments.kind() == "generator_expression" => {
-            return items(first).filter(|item| NUMBERS.contains(&item.name)).map(|item| match item.name {
+        "sum"
+            if builtin(text) && arguments.parts().len() == 1
+                || arguments.kind() == "generator_expression" =>
+        {
+            return items(first).filter(|item| NUMBERS.contains(&item.name)).map(|item| match item
+                .name
+            {
                 "float" => Type::plain("float"),
                 _ => Type::plain("int"),
             });
@@ -350,7 +447,9 @@ fn of_call<'t>(call: Piece<'t>, code: &Code<'t>, depth: usize) -> Option<Type> {
     let (object, method) = code.grammar.member(called)?;
     let (object, method) = (seek(object, code, depth)?, method.text(code.source));
     match (object.name, method) {
-        ("str", "split" | "splitlines" | "rsplit") => Some(Type::of_items("list", Some(Type::plain("str")))),
+        ("str", "split" | "splitlines" | "rsplit") => {
+            Some(Type::of_items("list", Some(Type::plain("str"))))
+        }
         ("str", _) => {
             let (_, result) = OF_STRINGS.iter().find(|(name, _)| *name == method)?;
             Some(Type::plain(result))

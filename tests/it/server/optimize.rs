@@ -13,8 +13,7 @@ async fn start(options: Value) -> Client {
     let edits = json!({ "documentChanges": true, "changeAnnotationSupport": {} });
     let capabilities = json!({ "workspace": { "workspaceEdit": edits }, "window": {} });
     let params = json!({ "capabilities": capabilities, "initializationOptions": options });
-    let (mut client, reply) =
-        Client::start_with(Script::inserts(&["x"]).options(), params).await;
+    let (mut client, reply) = Client::start_with(Script::inserts(&["x"]).options(), params).await;
     let kinds = reply["capabilities"]["codeActionProvider"]["codeActionKinds"].to_string();
     assert!(kinds.contains("refactor.rewrite"), "{kinds}");
     client.wait_for_model("ready").await;
@@ -49,7 +48,10 @@ async fn a_rewrite_is_offered_and_worked_out_when_it_is_chosen() {
     let mut client = start(json!({})).await;
     let (uri, entries) = menu(&mut client, &folder).await;
     assert!(entries.iter().all(|entry| entry["kind"] == "refactor.rewrite"));
-    assert_eq!(entries[0]["title"], "nestling: Look it up in a set made before the loop — precondition holds, parses");
+    assert_eq!(
+        entries[0]["title"],
+        "nestling: Look it up in a set made before the loop — precondition holds, parses"
+    );
     assert!(entries[0].get("edit").is_none());
     let resolved = client.call("codeAction/resolve", entries[0].clone()).await;
     let change = &resolved["result"]["edit"]["documentChanges"][0];
@@ -72,7 +74,8 @@ async fn a_rewrite_is_proven_on_request_and_applied_when_the_user_says_so() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut client = start(json!({})).await;
     let (_, entries) = menu(&mut client, &folder).await;
-    let prove = entries.iter().find(|entry| entry.get("command").is_some()).expect("an entry that proves");
+    let prove =
+        entries.iter().find(|entry| entry.get("command").is_some()).expect("an entry that proves");
     let command = &prove["command"];
     assert_eq!(command["command"], "nestling.prove");
     let params = json!({ "command": command["command"], "arguments": command["arguments"] });
@@ -80,10 +83,16 @@ async fn a_rewrite_is_proven_on_request_and_applied_when_the_user_says_so() {
     let answer = client.response_in(id, std::time::Duration::from_secs(100)).await;
     let summary = answer["result"]["summary"].as_str().unwrap_or_else(|| panic!("{answer}"));
     assert!(summary.contains("same results on 200 inputs"), "{summary}");
-    assert!(answer["result"]["diff"].as_str().is_some_and(|diff| diff.contains("+    known_2 = set(known)")));
+    assert!(
+        answer["result"]["diff"]
+            .as_str()
+            .is_some_and(|diff| diff.contains("+    known_2 = set(known)"))
+    );
     let asked = client.server_sends("window/showMessageRequest").await;
     assert_eq!(asked["params"]["actions"][0]["title"], "Apply");
-    client.send(json!({ "jsonrpc": "2.0", "id": asked["id"], "result": { "title": "Apply" } })).await;
+    client
+        .send(json!({ "jsonrpc": "2.0", "id": asked["id"], "result": { "title": "Apply" } }))
+        .await;
     let applied = client.server_sends("workspace/applyEdit").await;
     assert_eq!(applied["params"]["edit"]["documentChanges"][0]["textDocument"]["version"], 1);
 }

@@ -46,6 +46,9 @@ local commands = {
   fix = function()
     require('nestling').repair()
   end,
+  optimize = function()
+    require('nestling').optimize()
+  end,
   finetune = function()
     execute('nestling.finetune')
   end,
@@ -81,7 +84,7 @@ local commands = {
 function M.run(args)
   local command = commands[args[1] or 'status']
   if not command or #args > 1 then
-    return vim.notify('nestling: :Nestling status|fix|finetune|cancel|enable|disable|log', vim.log.levels.ERROR)
+    return vim.notify('nestling: :Nestling status|fix|optimize|finetune|cancel|enable|disable|log', vim.log.levels.ERROR)
   end
   command()
 end

@@ -116,6 +116,11 @@ function M.repair()
   require('nestling.repair').repair()
 end
 
+--- Shows what could make the line under the cursor faster, and applies what is chosen.
+function M.optimize()
+  require('nestling.repair').optimize()
+end
+
 --- A word for the status line: empty where nestling is not attached, else its state and why it is silent.
 ---@return string
 function M.status()

@@ -1,4 +1,4 @@
---- Repairs of the line under the cursor: what the server offers for the diagnostics of all servers, chosen and applied.
+--- Code actions of the line under the cursor: repairs for the diagnostics of all servers, and rewrites that should be faster.
 
 local server = require('nestling.server')
 
@@ -40,6 +40,22 @@ local function apply(client, bufnr, action)
   if action.edit then
     return done(action)
   end
+  if action.command then
+    -- A proof: its evidence is shown with the difference, and the server asks whether to apply it.
+    return client:request('workspace/executeCommand', {
+      command = action.command.command,
+      arguments = action.command.arguments,
+    }, function(problem, proof)
+      if problem then
+        return vim.notify('nestling: ' .. problem.message, vim.log.levels.WARN)
+      end
+      local lines = vim.split(proof.summary, ' · ', { plain = true })
+      vim.list_extend(lines, { '', '```diff' })
+      vim.list_extend(lines, vim.split(vim.trim(proof.diff), '\n', { plain = true }))
+      table.insert(lines, '```')
+      vim.lsp.util.open_floating_preview(lines, 'markdown', { title = 'nestling: ' .. proof.title, focus = false })
+    end, bufnr)
+  end
   client:request('codeAction/resolve', action, function(problem, resolved)
     if problem then
       return vim.notify('nestling: ' .. problem.message, vim.log.levels.WARN)
@@ -48,8 +64,11 @@ local function apply(client, bufnr, action)
   end, bufnr)
 end
 
---- Shows what could repair the line under the cursor, and applies what is chosen. A single entry is applied at once.
-function M.repair()
+--- Shows the entries of one kind for the line under the cursor, and applies what is chosen. A single one is applied at once.
+---@param kind string
+---@param prompt string
+---@param nothing string
+local function menu(kind, prompt, nothing)
   local bufnr = vim.api.nvim_get_current_buf()
   local client = server.client(bufnr)
   if not client then
@@ -58,7 +77,7 @@ function M.repair()
   local params = vim.lsp.util.make_range_params(0, client.offset_encoding)
   local diagnostics = vim.diagnostic.get(bufnr, { lnum = vim.api.nvim_win_get_cursor(0)[1] - 1 })
   params.context = {
-    only = { 'quickfix' },
+    only = { kind },
     diagnostics = vim.tbl_map(function(diagnostic)
       return to_lsp(diagnostic, bufnr, client.offset_encoding)
     end, diagnostics),
@@ -69,12 +88,12 @@ function M.repair()
     end
     actions = actions or {}
     if #actions == 0 then
-      return vim.notify('nestling: nothing to repair in this line', vim.log.levels.INFO)
+      return vim.notify('nestling: ' .. nothing, vim.log.levels.INFO)
     elseif #actions == 1 then
       return apply(client, bufnr, actions[1])
     end
     vim.ui.select(actions, {
-      prompt = 'Repair',
+      prompt = prompt,
       kind = 'codeaction',
       format_item = function(action)
         return action.title
@@ -85,6 +104,16 @@ function M.repair()
       end
     end)
   end, bufnr)
+end
+
+--- What could repair the line under the cursor.
+function M.repair()
+  menu('quickfix', 'Repair', 'nothing to repair in this line')
+end
+
+--- What could make it faster.
+function M.optimize()
+  menu('refactor.rewrite', 'Optimize', 'nothing to make faster in this line')
 end
 
 return M
