@@ -249,7 +249,7 @@ impl Work<'_> {
     }
 
     /// Climbs the ladder with each offer; with `--apply` one on top of the other.
-    fn prove(&mut self, documents: &[(PathBuf, Document)], offers: &mut Vec<Offer>) -> Result<()> {
+    fn prove(&mut self, documents: &[(PathBuf, Document)], offers: &mut [Offer]) -> Result<()> {
         let args = self.args;
         let runs = args.prove
             || args.apply

@@ -49,7 +49,7 @@ pub(super) async fn entries(
         return Vec::new();
     };
     all.retain(|rewrite| touches(rewrite, &snapshot.document, place));
-    all.sort_by(|a, b| (b.gain, b.depth).cmp(&(a.gain, a.depth)));
+    all.sort_by_key(|rewrite| std::cmp::Reverse((rewrite.gain, rewrite.depth)));
     let remembered = |rewrite: &Rewrite| Remembered {
         uri: snapshot.document.uri.clone(),
         revision: snapshot.document.revision,

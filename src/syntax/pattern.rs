@@ -29,7 +29,7 @@ impl<'t> Piece<'t> {
     }
 
     /// Its text.
-    pub fn text<'s>(self, source: &'s str) -> &'s str {
+    pub fn text(self, source: &str) -> &str {
         source.get(self.range()).unwrap_or_default()
     }
 

@@ -116,10 +116,10 @@ pub fn climb(
 ) -> Evidence {
     let after = apply(source, &rewrite.edits);
     let mut evidence = Evidence::default();
-    if let Some([_, copy]) = workshop.overlays {
-        if let Err(error) = check_and_test(copy, source, &after, workshop, &mut evidence) {
-            evidence.notes.push(format!("{error:#}"));
-        }
+    if let Some([_, copy]) = workshop.overlays
+        && let Err(error) = check_and_test(copy, source, &after, workshop, &mut evidence)
+    {
+        evidence.notes.push(format!("{error:#}"));
     }
     if evidence.refused.is_none()
         && let Some(effort) = &workshop.effort

@@ -2,6 +2,7 @@
 //! proven of them.
 
 mod catalogue;
+mod code;
 mod conditions;
 mod grammar;
 mod ladder;

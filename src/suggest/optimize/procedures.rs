@@ -61,13 +61,21 @@ fn into_main(found: &Match<'_>, code: &Code<'_>) -> Option<Vec<TextEdit>> {
         .filter(|p| p.kind() == "identifier")
         .map(|p| p.text(source))
         .collect();
-    let body_gives = |name: &&str| {
-        body.iter().any(|p| code.references(name, *p).iter().any(|p| code.grammar.is_assigned(*p)))
+    // Unless it is given its value before anything else refers to it.
+    let is_given_late = |name: &&str| {
+        let all: Vec<Piece<'_>> = body.iter().flat_map(|p| code.references(name, *p)).collect();
+        let Some(first) = all.first().filter(|_| all.iter().any(|p| code.grammar.is_assigned(*p)))
+        else {
+            return false;
+        };
+        let given =
+            first.parent().filter(|p| p.kind() == "assignment" && p.field("left") == Some(*first));
+        let at_top = given.and_then(|p| p.parent()).and_then(|p| p.parent()) == Some(code.root);
+        let value = given.and_then(|p| p.field("right"));
+        !at_top || value.is_none_or(|value| !code.references(name, value).is_empty())
     };
-    if given
-        .iter()
-        .any(|name| (BUILTINS.contains(name) || imported.contains(name)) && body_gives(name))
-    {
+    let known = |name: &&str| BUILTINS.contains(name) || imported.contains(name);
+    if given.iter().any(|name| known(name) && is_given_late(name)) {
         return None;
     }
     let (start, end) = (body.first()?.range().start, code.root.range().end);

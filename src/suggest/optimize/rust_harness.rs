@@ -27,7 +27,7 @@ pub(super) fn build(
             None => return Ok(Err(format!("values of the type {parameter} are not made up"))),
         }
     }
-    let mut text = String::from(include_str!("harness/prove.rs"));
+    let mut text = String::from(include_str!("harness/prove.rs.in"));
     let _ = writeln!(text, "#[derive(Clone, Debug)]\nstruct Inputs {{");
     for (index, (owned, _)) in fields.iter().enumerate() {
         let _ = writeln!(text, "    p{index}: {owned},");

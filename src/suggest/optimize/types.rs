@@ -119,7 +119,13 @@ fn seek<'t>(piece: Piece<'t>, code: &Code<'t>, depth: usize) -> Option<Type> {
             let bytes = piece.text(source).starts_with(['b', 'B']);
             plain(if bytes { "bytes" } else { "str" })
         }
-        "true" | "false" | "comparison_operator" | "not_operator" => plain("bool"),
+        "true" | "false" | "not_operator" => plain("bool"),
+        // Types of their own may compare to anything.
+        "comparison_operator"
+            if piece.parts().iter().all(|part| seek(*part, code, depth).is_some()) =>
+        {
+            plain("bool")
+        }
         "none" => plain("none"),
         "parenthesized_expression" => seek(*piece.parts().first()?, code, depth),
         "list" | "array" => Some(Type::of_items("list", common(&piece.parts(), code, depth))),
@@ -232,6 +238,10 @@ fn of_variable<'t>(variable: Piece<'t>, code: &Code<'t>, depth: usize) -> Option
         }
     }
     let around = code.function_of(variable);
+    // Somebody may reach all variables of the file.
+    if around == code.root && super::conditions::has_word(code.source, "globals") {
+        return None;
+    }
     let inner: Vec<Value<'_>> = code.values_of(name, around)?;
     let mut types = inner.iter().filter_map(|value| match value {
         // What is built up keeps the type that it began with, or the answer is none.
@@ -242,7 +252,18 @@ fn of_variable<'t>(variable: Piece<'t>, code: &Code<'t>, depth: usize) -> Option
         Value::Is(piece) if piece.text(code.source) == name => None,
         Value::Is(piece) => Some(seek(*piece, code, depth).map(|found| (false, found))),
         Value::Declared(piece) => {
-            Some(annotated(piece.text(code.source)).map(|found| (false, found)))
+            Some(
+                {
+                    let text = piece.text(code.source);
+                    let word = text
+                        .split(|c: char| !c.is_alphanumeric() && c != '_')
+                        .next()
+                        .unwrap_or_default();
+                    // The file may have a class of that name.
+                    annotated(text).filter(|_| code.is_builtin(word))
+                }
+                .map(|found| (false, found)),
+            )
         }
         Value::ItemOf(piece) => {
             let found = seek(*piece, code, depth).and_then(|whole| whole.item());
@@ -288,7 +309,6 @@ fn of_variable<'t>(variable: Piece<'t>, code: &Code<'t>, depth: usize) -> Option
     // What others can reach, others may put things into.
     if known.item.is_some()
         && !["range", "tuple"].contains(&known.name)
-        && !is_parameter(&inner)
         && !code.is_reached_by_name_alone(name, around)
     {
         return Some(Type::of_items(known.name, None));
@@ -307,19 +327,23 @@ fn of_variable<'t>(variable: Piece<'t>, code: &Code<'t>, depth: usize) -> Option
                 })
         });
     if grows {
-        return Some(grown(known, name, around, code, depth));
+        let bare = |piece: &Piece<'_>| {
+            ["list", "set", "dictionary"].contains(&piece.kind()) && piece.parts().is_empty()
+        };
+        let empty = inner.iter().all(|value| matches!(value, Value::Is(piece) if bare(piece)));
+        return Some(grown((known, empty), name, around, code, depth));
     }
     Some(known)
 }
 
-/// Whether a variable is what the caller gave, by its annotation.
-fn is_parameter(values: &[Value<'_>]) -> bool {
-    matches!(values, [Value::Declared(_)])
-}
-
 /// A list with all that `append` and `add` put in, if that has one type.
-fn grown<'t>(known: Type, name: &str, around: Piece<'t>, code: &Code<'t>, depth: usize) -> Type {
-    let empty = known.item.is_none();
+fn grown<'t>(
+    (known, empty): (Type, bool),
+    name: &str,
+    around: Piece<'t>,
+    code: &Code<'t>,
+    depth: usize,
+) -> Type {
     let mut item = known.item.as_deref().cloned();
     for reference in code.references(name, around) {
         let Some(parent) = reference.parent() else { continue };
@@ -439,7 +463,7 @@ fn of_call<'t>(call: Piece<'t>, code: &Code<'t>, depth: usize) -> Option<Type> {
             let parts = arguments.parts();
             let [function, _] = parts.as_slice() else { return None };
             let name = function.text(code.source);
-            let (_, result) = RESULTS.iter().find(|(known, _)| *known == name)?;
+            let (_, result) = RESULTS.iter().find(|(known, _)| *known == name && builtin(name))?;
             return Some(Type::of_items("iterator", Some(Type::plain(result))));
         }
         _ => {}
