@@ -368,22 +368,6 @@ def program_repairs_what_another_server_reports():
         until(lambda: editor.lua(found) == [], "the other server is content", 20)
 
 
-def program_proves_a_rewrite():
-    with program(PYTHON) as editor:
-        ready(editor).open_line("def kept(xs: list[int], ys: list[int]):")
-        for line in ["    known = sorted(xs)", "    out = []", "    for y in ys:", "        if y in known:"]:
-            editor.screen.press("Escape")
-            editor.lua("vim.api.nvim_put({ ... }, 'l', true, true)", line)
-        row = editor.rpc.current.window.cursor[0]
-        editor.lua("vim.api.nvim_put({ '            out.append(y)', '    return out' }, 'l', true, false)")
-        editor.lua("vim.api.nvim_win_set_cursor(0, { ..., 12 })", row - 1)
-        until(lambda: "if y in known" in editor.line(), "the cursor is on the slow line")
-        # The entry that proves is chosen, and the evidence is met with "Apply".
-        editor.lua("vim.ui.select = function(items, o, choose) for i, item in ipairs(items) do local t = type(item) == 'table' and item.title or item; if t == 'Apply' or t:find('prove') then return choose(item, i) end end end")
-        editor.rpc.command("Nestling optimize")
-        until(lambda: "if y in known_2" in editor.line(), "the proven rewrite is applied", 90)
-
-
 def program_picture():
     look = "vim.o.number, vim.o.laststatus, vim.o.statusline = true, 2, ' %f %= %{v:lua.require(\"nestling\").status()}  %l:%c '\n"
     look += "vim.api.nvim_set_hl(0, 'ComplHint', { fg = '#8a919c', italic = true })"

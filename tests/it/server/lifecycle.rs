@@ -35,7 +35,8 @@ async fn the_handshake_says_what_we_can_do() {
         "nestling.status",
         "nestling.useModel",
         "nestling.finetune",
-        "nestling.cancelFinetune"
+        "nestling.cancelFinetune",
+        "nestling.prove"
     ]);
     assert_eq!(capabilities["executeCommandProvider"]["commands"], commands);
 }
