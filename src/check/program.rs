@@ -43,6 +43,13 @@ pub struct Finished {
     pub stderr: String,
 }
 
+impl Finished {
+    /// The last that it said: what went wrong stands there.
+    pub fn last_line(&self) -> &str {
+        self.stderr.lines().chain(self.stdout.lines()).last().unwrap_or("nothing")
+    }
+}
+
 impl Program {
     /// Runs it in a folder, with these variables besides the own ones.
     ///

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use serde_json::json;
 
-use super::project::{Project, diff, root_of, write};
+use super::project::{Project, diff, files, root_of, write};
 use super::train::parse_duration;
 use super::{ModelArgs, print, print_json, wrong_use};
 use crate::check::{Checker, Program};
@@ -17,7 +17,6 @@ use crate::generation::CancelToken;
 use crate::memory::walk;
 use crate::suggest::repair::{Check, Fixing, Outcome, fix};
 use crate::suggest::{Completer, ModelCompleter};
-use crate::syntax::Language;
 use crate::workspace::{Document, read_file};
 
 #[derive(clap::Args)]
@@ -49,20 +48,10 @@ pub(super) struct FixArgs {
 }
 
 pub(super) fn run(args: FixArgs, model: &ModelArgs) -> Result<ExitCode> {
-    let mut files = Vec::new();
-    for path in &args.paths {
-        if !path.exists() {
-            return Ok(wrong_use(format!("{}: no such file or folder", path.display())));
-        }
-        match path.is_dir() {
-            true => {
-                let known = |name: &str| Language::by_path(Path::new(name)).is_some();
-                let found = walk::walk(path).into_iter().filter(|file| known(&file.name));
-                files.extend(found.map(|file| (path.join(&file.name), true)));
-            }
-            false => files.push((path.clone(), false)),
-        }
-    }
+    let files = match files(&args.paths) {
+        Ok(files) => files,
+        Err(message) => return Ok(wrong_use(message)),
+    };
     if args.line.is_some() && (files.len() != 1 || args.paths[0].is_dir()) {
         return Ok(wrong_use("--line goes with one file"));
     }

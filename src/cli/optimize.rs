@@ -6,9 +6,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
+use rayon::prelude::*;
 use serde_json::json;
 
-use super::project::{Project, diff, root_of, write};
+use super::project::{Project, diff, files, root_of, write};
 use super::train::parse_duration;
 use super::{ModelArgs, print, print_json, wrong_use};
 use crate::check::{Checker, Ended, Overlay, Program};
@@ -17,12 +18,12 @@ use crate::memory::walk;
 use crate::suggest::ModelCompleter;
 use crate::suggest::optimize::{
     Effort, Evidence, Gain, Hot, Profile, Rewrite, Rules, WRITTEN, Workshop, climb, hot, rewrites,
-    worth, written,
+    rule_names, search, worth, written,
 };
 use crate::syntax::{Language, SyntaxTree};
 use crate::text::{Text, apply};
 use crate::train::page;
-use crate::workspace::{Document, read_file};
+use crate::workspace::{Document, read_unparsed};
 
 #[derive(clap::Args)]
 pub(super) struct OptimizeArgs {
@@ -82,19 +83,16 @@ struct Offer {
 }
 
 pub(super) fn run(args: OptimizeArgs, model: &ModelArgs) -> Result<ExitCode> {
-    let mut files = Vec::new();
-    for path in &args.paths {
-        if !path.exists() {
-            return Ok(wrong_use(format!("{}: no such file or folder", path.display())));
-        }
-        match path.is_dir() {
-            true => {
-                let known = |name: &str| Language::by_path(Path::new(name)).is_some();
-                let found = walk::walk(path).into_iter().filter(|file| known(&file.name));
-                files.extend(found.map(|file| path.join(&file.name)));
-            }
-            false => files.push(path.clone()),
-        }
+    let own = args.rules.as_deref().map(Rules::read).transpose()?;
+    let files = match files(&args.paths) {
+        Ok(files) => files,
+        Err(message) => return Ok(wrong_use(message)),
+    };
+    let names = || Language::all().iter().flat_map(|language| rule_names(language, own.as_ref()));
+    if let Some(unknown) = args.rule.iter().find(|rule| names().all(|name| name != *rule)) {
+        let alike = |name: &str| similar::TextDiff::from_chars(unknown.as_str(), name).ratio();
+        let nearest = names().max_by(|a, b| alike(a).total_cmp(&alike(b))).unwrap_or_default();
+        return Ok(wrong_use(format!("there is no rule {unknown}; the nearest is {nearest}")));
     }
     let profile = match &args.profile {
         Some(path) => {
@@ -104,11 +102,11 @@ pub(super) fn run(args: OptimizeArgs, model: &ModelArgs) -> Result<ExitCode> {
         }
         None => None,
     };
-    let own = Own::read(args.rules.as_deref())?;
+    let read: Vec<_> = files.par_iter().map(|(path, _)| (path, read_unparsed(path))).collect();
     let (mut documents, mut unread) = (Vec::new(), Vec::new());
-    for path in files {
-        match read_file(&path) {
-            Ok(document) => documents.push((path, document)),
+    for (path, read) in read {
+        match read {
+            Ok(document) => documents.push((path.clone(), document)),
             Err(error) => unread.push(error.to_string()),
         }
     }
@@ -117,8 +115,9 @@ pub(super) fn run(args: OptimizeArgs, model: &ModelArgs) -> Result<ExitCode> {
     }
     let mut work =
         Work { args: &args, own, profile, projects: BTreeMap::new(), notes: BTreeSet::new() };
-    let mut offers = work.find(&documents);
+    let mut offers = work.find(&mut documents);
     if args.write > 0 {
+        documents.par_iter_mut().for_each(|(_, document)| _ = document.catch_up());
         let mut completer = model.load_for(&args.paths[0])?.completer();
         offers.extend(work.write(&documents, &mut completer));
     }
@@ -131,47 +130,9 @@ pub(super) fn run(args: OptimizeArgs, model: &ModelArgs) -> Result<ExitCode> {
     report(&args, &offers, &work.notes, documents.len())
 }
 
-/// Rules of the user's own, by language.
-struct Own(Option<BTreeMap<&'static str, Rules>>);
-
-impl Own {
-    fn read(folder: Option<&Path>) -> Result<Own> {
-        let Some(folder) = folder else { return Ok(Own(None)) };
-        let mut all = BTreeMap::new();
-        for language in Language::all() {
-            let file = folder.join(format!("{}.toml", language.name));
-            if file.exists() {
-                let text =
-                    std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
-                all.insert(
-                    language.name,
-                    Rules::read(&text, language).with_context(|| file.display().to_string())?,
-                );
-            }
-        }
-        anyhow::ensure!(
-            !all.is_empty(),
-            "{} holds no rules: a file is named as python.toml",
-            folder.display()
-        );
-        Ok(Own(Some(all)))
-    }
-
-    fn rewrites(&self, tree: &SyntaxTree, text: &Text) -> Vec<Rewrite> {
-        let all = 0..text.len();
-        match &self.0 {
-            None => rewrites(tree, text, all, None),
-            Some(own) => match own.get(tree.language().name) {
-                Some(rules) => rewrites(tree, text, all, Some(rules)),
-                None => Vec::new(),
-            },
-        }
-    }
-}
-
 struct Work<'a> {
     args: &'a OptimizeArgs,
-    own: Own,
+    own: Option<Rules>,
     profile: Option<Profile>,
     projects: BTreeMap<PathBuf, Bench>,
     notes: BTreeSet<String>,
@@ -188,10 +149,9 @@ struct Bench {
 
 impl Work<'_> {
     /// All rewrites of all files, the best first.
-    fn find(&self, documents: &[(PathBuf, Document)]) -> Vec<Offer> {
-        use rayon::prelude::*;
+    fn find(&self, documents: &mut [(PathBuf, Document)]) -> Vec<Offer> {
         let mut offers: Vec<Offer> = documents
-            .par_iter()
+            .par_iter_mut()
             .flat_map(|(path, document)| self.of_file(path, document))
             .collect();
         let texts = || documents.iter().map(|(_, document)| document.text.as_str());
@@ -203,9 +163,8 @@ impl Work<'_> {
         offers
     }
 
-    fn of_file(&self, path: &Path, document: &Document) -> Vec<Offer> {
-        let Some(tree) = &document.tree else { return Vec::new() };
-        let mut found = self.own.rewrites(tree, &document.text);
+    fn of_file(&self, path: &Path, document: &mut Document) -> Vec<Offer> {
+        let mut found = search(document, self.own.as_ref());
         found.retain(|rewrite| self.args.rule.is_empty() || self.args.rule.contains(&rewrite.rule));
         found.into_iter().map(|rewrite| self.offer(path, document, rewrite, 0.0)).collect()
     }
@@ -285,10 +244,13 @@ impl Work<'_> {
             let rewrite = match current == original {
                 true => Some(offer.rewrite.clone()),
                 false => {
-                    self.own.rewrites(&tree, &Text::new(&*current)).into_iter().find(|other| {
-                        other.rule == offer.rewrite.rule
-                            && current[other.place.clone()] == original[offer.rewrite.place.clone()]
-                    })
+                    rewrites(&tree, &Text::new(&*current), 0..current.len(), self.own.as_ref())
+                        .into_iter()
+                        .find(|other| {
+                            other.rule == offer.rewrite.rule
+                                && current[other.place.clone()]
+                                    == original[offer.rewrite.place.clone()]
+                        })
                 }
             };
             let Some(rewrite) = rewrite else {
@@ -382,13 +344,7 @@ impl Work<'_> {
             let limit = std::time::Duration::from_secs(600);
             let done = project.overlay.run(line, limit, &|| true)?;
             if done.end != Ended::Itself(true) {
-                let says = done
-                    .stderr
-                    .lines()
-                    .chain(done.stdout.lines())
-                    .last()
-                    .unwrap_or("nothing")
-                    .to_string();
+                let says = done.last_line();
                 self.notes.insert(format!(
                     "the {what} fail(s) before any change and count(s) for nothing: {says}"
                 ));

@@ -8,8 +8,27 @@ use similar::TextDiff;
 use super::complete::repository;
 use super::store;
 use crate::check::{Checker, Overlay, Program};
+use crate::memory::walk;
 use crate::store::Store;
 use crate::syntax::Language;
+
+/// The files that paths stand for, and whether each was found in a folder; a message if one is not there.
+pub(super) fn files(paths: &[PathBuf]) -> Result<Vec<(PathBuf, bool)>, String> {
+    let mut files = Vec::new();
+    for path in paths {
+        if !path.exists() {
+            return Err(format!("{}: no such file or folder", path.display()));
+        }
+        if !path.is_dir() {
+            files.push((path.clone(), false));
+            continue;
+        }
+        let known = |name: &str| Language::by_path(Path::new(name)).is_some();
+        let found = walk::walk(path).into_iter().filter(|file| known(&file.name));
+        files.extend(found.map(|file| (path.join(&file.name), true)));
+    }
+    Ok(files)
+}
 
 /// The root of the project that a file is checked in, with commands of the user the repository; none for a file on its
 /// own.

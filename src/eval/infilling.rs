@@ -136,8 +136,7 @@ pub fn service_lines(
         let text = format!("{}\n{}", problem.prompt, problem.suffix);
         let uri = format!("file:///{index}/solution.py");
         let document = Document::new(uri, "python", 1, Text::new(text.as_str()));
-        let snapshot =
-            Snapshot { document: document.into(), others: Vec::new(), recent_edits: Vec::new() };
+        let snapshot = Snapshot::alone(document);
         let request = CompletionRequest {
             snapshot,
             offset: problem.prompt.len(),

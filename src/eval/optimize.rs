@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::check::{Ended, Program};
-use crate::suggest::optimize::{Rules, rewrites, rules};
+use crate::suggest::optimize::{Rules, rewrites, rule_names};
 use crate::syntax::{Language, SyntaxTree};
 use crate::text::{Text, apply};
 
@@ -79,14 +79,13 @@ const RUNNERS: &[(&str, &str, &[&[&str]])] = &[
     ("cpp", "case.cpp", &[&["g++", "-std=c++17", "-o", "{out}", "{file}"], &["{out}"]]),
 ];
 
-/// Checks the fixtures of each language in a folder; `own` is a folder with rules to take instead of those inside the
-/// program. `runs` says whether texts are run, too. A language whose programs are not installed is not run, and says so.
+/// Checks the fixtures of each language in a folder; `own` are rules to take instead of those inside the program. `runs` says whether texts are run, too. A language whose programs are not installed is not run, and says so.
 ///
 /// # Errors
 /// A file that cannot be read or is no fixture, rules that cannot be read.
 pub fn fixtures(
     folder: &Path,
-    own: Option<&Path>,
+    own: Option<&Rules>,
     only: Option<&str>,
     runs: bool,
 ) -> Result<BTreeMap<String, FixtureScore>> {
@@ -100,35 +99,25 @@ pub fn fixtures(
         let fixtures: Fixtures =
             toml::from_str(&text).with_context(|| path.display().to_string())?;
         let language = Language::by_name(name).context("a language of the table")?;
-        let read = |folder: &Path| -> Result<Rules> {
-            let path = folder.join(format!("{name}.toml"));
-            let text =
-                std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-            Rules::read(&text, language).with_context(|| path.display().to_string())
-        };
-        let own = own.map(read).transpose()?;
-        let known: Vec<String> = match &own {
-            Some(own) => own.names(),
-            None => rules(language).iter().map(|(name, ..)| name.to_string()).collect(),
-        };
+        let known = rule_names(language, own);
         let mut score = FixtureScore { rules: known.len(), ..FixtureScore::default() };
-        let covered = |rule: &&String| {
-            fixtures.hit.iter().any(|hit| hit.rule == **rule)
-                && fixtures.miss.iter().any(|miss| miss.rule == **rule)
+        let covered = |rule: &&&str| {
+            fixtures.hit.iter().any(|hit| hit.rule == ***rule)
+                && fixtures.miss.iter().any(|miss| miss.rule == ***rule)
         };
         score.covered = known.iter().filter(covered).count();
         let wanted = |rule: &str| only.is_none_or(|only| only == rule);
         for rule in
             fixtures.hit.iter().map(|h| &h.rule).chain(fixtures.miss.iter().map(|m| &m.rule))
         {
-            if !known.contains(rule) {
+            if !known.contains(&rule.as_str()) {
                 bail!("{}: there is no rule {rule}", path.display());
             }
         }
         let rewritten = |source: &str, rule: &str| -> Vec<String> {
             let Some(tree) = SyntaxTree::parse(language, source) else { return Vec::new() };
             let text = Text::new(source);
-            let found = rewrites(&tree, &text, 0..source.len(), own.as_ref());
+            let found = rewrites(&tree, &text, 0..source.len(), own);
             let found = found.iter().filter(|rewrite| rewrite.rule == rule);
             found.map(|rewrite| apply(source, &rewrite.edits)).collect()
         };

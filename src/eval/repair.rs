@@ -159,11 +159,7 @@ fn repair_bug(completer: &mut ModelCompleter, bug: &Buggy, limit: Duration) -> R
     let outcome = fix(Some(completer), &document, &fixing, &mut |_| {});
     let seconds = clock.elapsed().as_secs_f64();
     // Without tests, and in the time of a quick fix.
-    let snapshot = Snapshot {
-        document: document.clone().into(),
-        others: Vec::new(),
-        recent_edits: Vec::new(),
-    };
+    let snapshot = Snapshot::alone(document.clone());
     let ask = Ask {
         snapshot: &snapshot,
         name,

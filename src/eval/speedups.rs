@@ -16,11 +16,11 @@ use crate::generation::CancelToken;
 use crate::memory::walk;
 use crate::statistics::{Figure, percentile};
 use crate::suggest::optimize::{
-    Effort, Subject, Verdict, Workshop, climb, compare, may_hold, rewrites, worth,
+    Effort, Subject, Verdict, Workshop, climb, compare, rewrites, rule_names, search, worth,
 };
 use crate::syntax::{Language, SyntaxTree};
 use crate::text::Text;
-use crate::workspace::read_file;
+use crate::workspace::read_unparsed;
 
 /// A slow program, as the PIE sample has it.
 #[derive(Deserialize)]
@@ -234,31 +234,16 @@ pub fn scan(folders: &[PathBuf]) -> Result<Scan> {
     for folder in folders {
         let known = |name: &str| {
             Language::by_path(Path::new(name))
-                .is_some_and(|l| !crate::suggest::optimize::rules(l).is_empty())
+                .is_some_and(|language| !rule_names(language, None).is_empty())
         };
         let names = walk::walk(folder).into_iter().filter(|file| known(&file.name));
-        documents.extend(names.filter_map(|file| read_file(&folder.join(&file.name)).ok()));
+        documents.extend(names.filter_map(|file| read_unparsed(&folder.join(&file.name)).ok()));
     }
     if documents.is_empty() {
         bail!("there is no file in a language that has rules");
     }
-    let texts: Vec<(&'static Language, &Text)> =
-        documents.iter().filter_map(|d| Some((d.language?, &d.text))).collect();
-    // Queries are compiled once per language, before the clock runs.
-    for language in Language::all() {
-        crate::suggest::optimize::rules(language);
-    }
     let start = Instant::now();
-    let found: usize = texts
-        .par_iter()
-        .filter_map(|(language, text)| {
-            if !may_hold(language, text.as_str()) {
-                return None;
-            }
-            let tree = SyntaxTree::parse_steadily(language, text.as_str())?;
-            Some(rewrites(&tree, text, 0..text.len(), None).len())
-        })
-        .sum();
+    let found: usize = documents.par_iter_mut().map(|document| search(document, None).len()).sum();
     let seconds = start.elapsed().as_secs_f64();
     let mut menus = Vec::new();
     for document in
@@ -274,8 +259,8 @@ pub fn scan(folders: &[PathBuf]) -> Result<Scan> {
     }
     let menu = [0.5, 0.95, 1.0].map(|share| percentile(&mut menus, share));
     Ok(Scan {
-        files: texts.len(),
-        bytes: texts.iter().map(|(_, text)| text.len() as u64).sum(),
+        files: documents.len(),
+        bytes: documents.iter().map(|document| document.text.len() as u64).sum(),
         seconds,
         rewrites: found,
         menu,

@@ -46,6 +46,13 @@ pub(super) struct ActionContext {
 }
 
 impl ActionParams {
+    /// Whether nothing but what belongs to a kind, or to one that it belongs to, is wanted.
+    pub(super) fn asks_only(&self, kind: &str) -> bool {
+        let family = kind.split('.').next().unwrap_or(kind);
+        let only = self.context.only.as_deref().unwrap_or_default();
+        !only.is_empty() && only.iter().all(|wanted| wanted.split('.').next() == Some(family))
+    }
+
     /// Whether a kind is wanted: it or one that it belongs to is named, or none at all.
     pub(super) fn wants(&self, kind: &str) -> bool {
         self.context.only.as_ref().is_none_or(|only| {

@@ -2,6 +2,7 @@
 //! request: both versions run on the same inputs in a sandbox and measured in turn.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -14,12 +15,14 @@ use super::shared::Shared;
 use super::to_proto;
 use super::watch::may_show;
 use crate::generation::CancelToken;
-use crate::suggest::optimize::{Effort, Evidence, Rewrite, Workshop, climb, rewrites};
+use crate::suggest::optimize::{Effort, Evidence, Rewrite, Workshop, climb, rewrites, rule_names};
 use crate::text::{PositionEncoding, apply};
 use crate::workspace::{Document, Snapshot};
 
 /// Entries of one menu.
 const MOST_OFFERS: usize = 3;
+/// Time to read the rules of a language, at the first time.
+const READING: Duration = Duration::from_secs(3);
 /// The token of a proof's progress.
 const TOKEN: &str = "nestling/prove";
 
@@ -45,9 +48,12 @@ pub(super) async fn entries(
     }
     let lines = place.lines.clone();
     let seek = tokio::task::spawn_blocking(move || found(&document, lines));
-    let Ok(Ok(mut all)) = tokio::time::timeout_at(place.late, seek).await else {
-        return Vec::new();
+    // Who asks for rewrites alone waits for the rules to be read; that is once for each language.
+    let late = match place.params.asks_only(REWRITE) {
+        true => place.late + READING,
+        false => place.late,
     };
+    let Ok(Ok(mut all)) = tokio::time::timeout_at(late, seek).await else { return Vec::new() };
     all.retain(|rewrite| touches(rewrite, &snapshot.document, place));
     all.sort_by_key(|rewrite| std::cmp::Reverse((rewrite.gain, rewrite.depth)));
     let remembered = |rewrite: &Rewrite| Remembered {
@@ -204,6 +210,13 @@ pub(super) async fn prove(shared: &Arc<Shared>, arguments: &[Value]) -> Result<V
         }
     });
     Ok(answer)
+}
+
+/// Reads the rules of a language, so that no menu has to wait for them.
+pub(super) fn warm_up(document: &Document) {
+    if let Some(language) = document.language {
+        rule_names(language, None);
+    }
 }
 
 /// The rewrites of a document as hints.

@@ -161,6 +161,9 @@ impl Shared {
         let before = revision(&self.state.lock(), &uri);
         self.spawn(async move {
             tokio::time::sleep(QUIET).await;
+            let document = shared.state.lock().documents.get(&uri).cloned();
+            let warm = move || document.iter().for_each(|document| optimize::warm_up(document));
+            let _ = tokio::task::spawn_blocking(warm).await;
             let mut state = shared.state.lock();
             if revision(&state, &uri) == before {
                 shared.hint(&mut state, &uri);

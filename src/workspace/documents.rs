@@ -39,6 +39,13 @@ pub struct Snapshot {
     pub recent_edits: Vec<RecentEdit>,
 }
 
+impl Snapshot {
+    /// A document with nothing around it.
+    pub fn alone(document: impl Into<Arc<Document>>) -> Snapshot {
+        Snapshot { document: document.into(), others: Vec::new(), recent_edits: Vec::new() }
+    }
+}
+
 struct Open {
     document: Arc<Document>,
     /// Larger is later.

@@ -57,6 +57,13 @@ pub enum FileError {
 
 /// Reads and parses a file. A byte order mark at the start is dropped.
 pub fn read_file(path: &Path) -> Result<Document, FileError> {
+    let mut document = read_unparsed(path)?;
+    document.catch_up();
+    Ok(document)
+}
+
+/// The same without a tree, for those who may not need one.
+pub fn read_unparsed(path: &Path) -> Result<Document, FileError> {
     let bytes = read_bytes(path)?;
     if bytes.contains(&0) {
         return Err(FileError::Binary(path.to_path_buf()));
@@ -69,7 +76,7 @@ pub fn read_file(path: &Path) -> Result<Document, FileError> {
         text.drain(..'\u{feff}'.len_utf8());
     }
     // A command names files by path; there is no language id, so the path decides.
-    let mut document = Document {
+    Ok(Document {
         uri: path.display().to_string(),
         path: Some(path.to_path_buf()),
         language: Language::by_path(path),
@@ -77,9 +84,7 @@ pub fn read_file(path: &Path) -> Result<Document, FileError> {
         revision: 0,
         text: Text::new(text),
         tree: None,
-    };
-    document.catch_up();
-    Ok(document)
+    })
 }
 
 fn read_bytes(path: &Path) -> Result<Vec<u8>, FileError> {

@@ -368,6 +368,23 @@ def program_repairs_what_another_server_reports():
         until(lambda: editor.lua(found) == [], "the other server is content", 20)
 
 
+def program_proves_a_rewrite():
+    with program(PYTHON) as editor:
+        ready(editor)
+        slow = ["def kept(xs: list[int], ys: list[int]):", "    known = sorted(xs)", "    out = []", "    for y in ys:",
+                "        if y in known:", "            out.append(y)", "    return out"]
+        editor.rpc.current.buffer.append(["", "", *slow])
+        editor.rpc.command("normal! G")
+        editor.rpc.current.window.cursor = (len(editor.lines()) - 2, 12)
+        # The entry that proves is chosen, and the evidence is met with "Apply".
+        editor.lua("vim.ui.select = function(items, _, choose) for i, item in ipairs(items) do"
+                   " local title = type(item) == 'table' and item.title or item;"
+                   " if title == 'Apply' or title:find('prove') then return choose(item, i) end end end")
+        editor.rpc.command("Nestling optimize")
+        until(lambda: "        if y in known_2:" in editor.lines(), "the proven rewrite is applied", 60)
+        assert "    known_2 = set(known)" in editor.lines()
+
+
 def program_picture():
     look = "vim.o.number, vim.o.laststatus, vim.o.statusline = true, 2, ' %f %= %{v:lua.require(\"nestling\").status()}  %l:%c '\n"
     look += "vim.api.nvim_set_hl(0, 'ComplHint', { fg = '#8a919c', italic = true })"

@@ -12,7 +12,7 @@ use super::Steps;
 use crate::eval::optimize::{FixtureScore, fixtures};
 use crate::eval::{machine, speedups};
 use crate::statistics::Figure;
-use crate::suggest::optimize::Effort;
+use crate::suggest::optimize::{Effort, Rules};
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct OptimizeArgs {
@@ -99,8 +99,9 @@ pub(super) fn measure(own: OptimizeArgs) -> Result<()> {
             )),
         };
     }
+    let rules = own.rules.as_deref().map(Rules::read).transpose()?;
     let folder = own.fixtures.as_deref().context("a folder of fixtures")?;
-    let scores = fixtures(folder, own.rules.as_deref(), own.rule.as_deref(), !own.no_run)?;
+    let scores = fixtures(folder, rules.as_ref(), own.rule.as_deref(), !own.no_run)?;
     if own.json {
         return print_json(&scores);
     }

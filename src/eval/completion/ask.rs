@@ -175,8 +175,7 @@ pub(in crate::eval) fn request(
     };
     let uri = file_uri(&Path::new("/").join(&repository.name).join(&file.path));
     let document = Document::new(uri, file.language, 1, Text::new(format!("{before}{after}")));
-    let snapshot =
-        Snapshot { document: document.into(), others: Vec::new(), recent_edits: Vec::new() };
+    let snapshot = Snapshot::alone(document);
     let (offset, trigger) = (place.cursor, Trigger::Invoked);
     CompletionRequest { snapshot, offset, trigger, items: 1, selected: None, precision: None }
 }

@@ -201,8 +201,7 @@ mod tests {
         let offset = text.find('|').unwrap();
         let uri = format!("file:///r/{path}");
         let document = Document::new(uri, "python", 1, Text::new(text.replace('|', "")));
-        let snapshot =
-            Snapshot { document: document.into(), others: Vec::new(), recent_edits: Vec::new() };
+        let snapshot = Snapshot::alone(document);
         let trigger = Trigger::Invoked;
         let request = CompletionRequest {
             snapshot,

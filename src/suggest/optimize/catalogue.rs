@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use super::conditions::Condition;
-use super::grammar::{self, Grammar};
+use super::{grammar, procedures};
 use crate::syntax::{Language, Patterns};
 
 /// The files of rules, by the language of the grammar's row.
@@ -66,7 +66,7 @@ pub(super) struct Rule {
     /// Where the idea is described.
     pub(super) source: String,
     pub(super) gain: Gain,
-    /// Tree-sitter patterns; `@site` is what is shown, or else the first capture.
+    /// Tree-sitter patterns; `@site` is what is shown.
     pub(super) query: String,
     #[serde(default, rename = "where")]
     pub(super) conditions: Vec<String>,
@@ -75,6 +75,31 @@ pub(super) struct Rule {
     /// A rewrite that texts cannot say: its name in `procedures`.
     #[serde(default)]
     pub(super) procedure: Option<String>,
+}
+
+impl Rule {
+    fn check(&self) -> Result<()> {
+        if self.edits.is_empty() == self.procedure.is_none() {
+            bail!("a rule has edits or a procedure");
+        }
+        if let Some(name) = self.procedure.as_ref().filter(|name| procedures::named(name).is_none())
+        {
+            bail!("there is no procedure {name:?}");
+        }
+        if !self.query.contains("@site") {
+            bail!("its query captures no @site");
+        }
+        for edit in &self.edits {
+            let Edit { replace, before, after, delete, import, each, within, .. } = edit;
+            let kinds = [replace, before, after, delete, import, each];
+            if kinds.iter().filter(|kind| kind.is_some()).count() != 1
+                || each.is_some() != within.is_some()
+            {
+                bail!("an edit has one of replace, before, after, delete, import, or each with in");
+            }
+        }
+        Ok(())
+    }
 }
 
 #[derive(Deserialize)]
@@ -102,9 +127,7 @@ impl Catalogue {
         for rule in &rules {
             let parsed = rule.conditions.iter().map(|condition| condition.parse());
             conditions.push(parsed.collect::<Result<_>>().with_context(|| rule.name.clone())?);
-            if rule.edits.is_empty() == rule.procedure.is_none() {
-                bail!("{}: a rule has edits or a procedure", rule.name);
-            }
+            rule.check().with_context(|| rule.name.clone())?;
         }
         let queries: Vec<&str> = rules.iter().map(|rule| rule.query.as_str()).collect();
         let patterns = Patterns::new(language, &queries)
@@ -115,9 +138,7 @@ impl Catalogue {
     /// The rules of a language; none if there are none.
     ///
     /// Panics if a file of ours is wrong: a mistake in the build, not in any input, and a test reads all of them.
-    pub(super) fn of(
-        language: &'static Language,
-    ) -> Option<(&'static Catalogue, &'static Grammar)> {
+    pub(super) fn of(language: &'static Language) -> Option<&'static Catalogue> {
         static ALL: OnceLock<Vec<(&'static str, OnceLock<Catalogue>)>> = OnceLock::new();
         let grammar = grammar::of(language.name)?;
         let (_, text) = FILES.iter().find(|(name, _)| grammar.languages.contains(name))?;
@@ -128,6 +149,6 @@ impl Catalogue {
             Catalogue::read(text, language)
                 .unwrap_or_else(|e| panic!("rules of {}: {e:#}", language.name))
         });
-        Some((catalogue, grammar))
+        Some(catalogue)
     }
 }

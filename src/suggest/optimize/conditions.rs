@@ -21,7 +21,6 @@ pub(super) struct Condition {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Verb {
     InLoop,
-    NoLoop,
     Pure,
     Constant,
     ReadOnly,
@@ -58,7 +57,6 @@ enum Verb {
 /// The vocabulary: the word, what follows it, and what it says.
 const VERBS: &[(&str, Verb, usize, &str)] = &[
     ("in-loop", Verb::InLoop, 1, "@a runs again and again in its function"),
-    ("no-loop", Verb::NoLoop, 1, "no loop is in @a"),
     (
         "pure",
         Verb::Pure,
@@ -159,10 +157,6 @@ impl Condition {
         let name = first.text(code.source);
         match self.verb {
             Verb::InLoop => code.loop_depth(first) > 0,
-            Verb::NoLoop => {
-                let loops = code.grammar.loops;
-                first.all().iter().all(|p| loops.iter().all(|(kind, _)| p.kind() != *kind))
-            }
             Verb::Pure => code.is_pure(first),
             Verb::Constant => code.is_pure(first) && code.names_in(first).is_empty(),
             Verb::NoCalls => code.calls_nothing(first),

@@ -40,6 +40,16 @@ pub(super) struct Grammar {
     pub(super) statements: &'static [&'static str],
 }
 
+/// Functions that Python has without an import.
+#[rustfmt::skip]
+pub(super) const BUILTINS: &[&str] = &[
+    "abs", "all", "any", "bin", "bool", "bytearray", "bytes", "callable", "chr", "complex",
+    "dict", "dir", "divmod", "enumerate", "filter", "float", "format", "frozenset", "hash",
+    "hex", "id", "input", "int", "isinstance", "issubclass", "iter", "len", "list", "map", "max",
+    "min", "next", "object", "oct", "open", "ord", "pow", "print", "range", "repr", "reversed",
+    "round", "set", "slice", "sorted", "str", "sum", "tuple", "type", "vars", "zip",
+];
+
 /// The row of a language.
 pub(super) fn of(language: &str) -> Option<&'static Grammar> {
     GRAMMARS.iter().find(|grammar| grammar.languages.contains(&language))

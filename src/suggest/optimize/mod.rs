@@ -15,8 +15,11 @@ mod subject;
 mod types;
 mod written;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::Path;
 
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 pub use catalogue::Gain;
@@ -31,6 +34,7 @@ use conditions::Code;
 
 use crate::syntax::{Language, Match, Piece, SyntaxTree};
 use crate::text::{Text, TextEdit};
+use crate::workspace::Document;
 
 /// A rewrite for a place of a file. Its rule's conditions hold and the result parses; nothing else is known yet.
 #[derive(Clone, Debug, Serialize)]
@@ -56,35 +60,57 @@ pub struct Rewrite {
     pub edits: Vec<TextEdit>,
 }
 
-/// Rules of the user's own, beside those of the catalogue or in their place.
+/// Rules of the user's own, in the place of those of the catalogue.
 #[derive(Debug)]
-pub struct Rules(Catalogue, &'static Language);
+pub struct Rules(BTreeMap<&'static str, Catalogue>);
 
 impl Rules {
-    /// Reads a file of rules.
+    /// Reads the files of rules in a folder: `python.toml`, `rust.toml` and so on.
     ///
     /// # Errors
-    /// What is wrong, and in which rule.
-    pub fn read(text: &str, language: &'static Language) -> anyhow::Result<Rules> {
-        Ok(Rules(Catalogue::read(text, language)?, language))
-    }
-
-    /// Their names.
-    pub fn names(&self) -> Vec<String> {
-        self.0.rules.iter().map(|rule| rule.name.clone()).collect()
+    /// What is wrong, in which file and rule; a folder that has none.
+    pub fn read(folder: &Path) -> Result<Rules> {
+        let mut all = BTreeMap::new();
+        for language in Language::all() {
+            let file = folder.join(format!("{}.toml", language.name));
+            if file.exists() {
+                let read = || Catalogue::read(&std::fs::read_to_string(&file)?, language);
+                all.insert(language.name, read().with_context(|| file.display().to_string())?);
+            }
+        }
+        ensure!(
+            !all.is_empty(),
+            "{} holds no rules: a file is named as python.toml",
+            folder.display()
+        );
+        Ok(Rules(all))
     }
 }
 
-/// Names and explanations of all rules for a language.
-pub fn rules(language: &'static Language) -> Vec<(&'static str, &'static str, &'static str)> {
-    let Some((catalogue, _)) = Catalogue::of(language) else { return Vec::new() };
-    let all = catalogue.rules.iter();
-    all.map(|rule| (rule.name.as_str(), rule.title.as_str(), rule.source.as_str())).collect()
+/// The rules that count for a language.
+fn catalogue_of<'r>(language: &'static Language, own: Option<&'r Rules>) -> Option<&'r Catalogue> {
+    match own {
+        Some(Rules(own)) => own.get(language.name),
+        None => Catalogue::of(language),
+    }
 }
 
-/// Whether a text may hold something to rewrite: most do not, and need not be parsed.
-pub fn may_hold(language: &'static Language, text: &str) -> bool {
-    Catalogue::of(language).is_some_and(|(catalogue, _)| catalogue.patterns.may_match(text))
+/// Names of all rules for a language.
+pub fn rule_names<'r>(language: &'static Language, own: Option<&'r Rules>) -> Vec<&'r str> {
+    let rules = catalogue_of(language, own).into_iter().flat_map(|catalogue| &catalogue.rules);
+    rules.map(|rule| rule.name.as_str()).collect()
+}
+
+/// All rewrites of a document, in the order of the text. Most texts lack the words that rules ask for; those are not even
+/// parsed.
+pub fn search(document: &mut Document, own: Option<&Rules>) -> Vec<Rewrite> {
+    let catalogue = document.language.and_then(|language| catalogue_of(language, own));
+    if !catalogue.is_some_and(|catalogue| catalogue.patterns.may_match(document.text.as_str())) {
+        return Vec::new();
+    }
+    document.catch_up();
+    let Some(tree) = &document.tree else { return Vec::new() };
+    rewrites(tree, &document.text, 0..document.text.len(), own)
 }
 
 /// All rewrites in what touches `within`, in the order of the text.
@@ -94,14 +120,10 @@ pub fn rewrites(
     within: Range<usize>,
     own: Option<&Rules>,
 ) -> Vec<Rewrite> {
-    let Some(grammar) = grammar::of(tree.language().name) else { return Vec::new() };
-    let catalogue = match own {
-        Some(Rules(catalogue, language)) if language.name == tree.language().name => catalogue,
-        Some(_) => return Vec::new(),
-        None => match Catalogue::of(tree.language()) {
-            Some((catalogue, _)) => catalogue,
-            None => return Vec::new(),
-        },
+    let Some((grammar, catalogue)) =
+        grammar::of(tree.language().name).zip(catalogue_of(tree.language(), own))
+    else {
+        return Vec::new();
     };
     let source = text.as_str();
     let code = Code { source, root: tree.root(), grammar };

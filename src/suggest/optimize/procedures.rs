@@ -1,14 +1,18 @@
 //! Rewrites that a text with captures cannot say.
 
-use super::conditions::{Code, has_word};
+use super::conditions::{Code, has_word, within};
+use super::grammar::BUILTINS;
+use super::types;
 use crate::syntax::{Match, Piece};
 use crate::text::TextEdit;
 
-/// Runs the procedure of that name; `None` if it does not apply.
-pub(super) fn run(name: &str, found: &Match<'_>, code: &Code<'_>) -> Option<Vec<TextEdit>> {
+type Procedure = fn(&Match<'_>, &Code<'_>) -> Option<Vec<TextEdit>>;
+
+/// The procedure of that name: from a match to its edits, if it applies.
+pub(super) fn named(name: &str) -> Option<Procedure> {
     match name {
-        "into-main" => into_main(found, code),
-        "memoize" => memoize(found, code),
+        "into-main" => Some(into_main),
+        "memoize" => Some(memoize),
         _ => None,
     }
 }
@@ -80,28 +84,16 @@ fn into_main(found: &Match<'_>, code: &Code<'_>) -> Option<Vec<TextEdit>> {
     }
     let (start, end) = (body.first()?.range().start, code.root.range().end);
     let start = source[..start].rfind('\n').map_or(0, |i| i + 1);
-    // Lines within a string must not be moved.
-    let within_string = |at: usize| {
-        code.root
-            .all()
-            .iter()
-            .any(|p| p.kind() == "string" && p.range().start < at && at < p.range().end)
-    };
-    let text = &source[start..end.max(start)];
-    let many_lines =
-        code.root.all().iter().any(|p| {
-            p.kind() == "string" && p.range().start >= start && p.text(source).contains('\n')
-        });
+    // Lines that begin within a string must not be changed.
+    let strings: Vec<_> =
+        code.root.all().into_iter().filter(|p| p.kind() == "string").map(|p| p.range()).collect();
     let mut moved = String::from("def main():\n");
     let mut at = start;
-    for line in text.split_inclusive('\n') {
-        if line.trim().is_empty() {
-            moved.push('\n');
-        } else {
-            if !(many_lines && within_string(at)) {
-                moved.push_str("    ");
-            }
-            moved.push_str(line);
+    for line in source[start..end.max(start)].split_inclusive('\n') {
+        let is_text = strings.iter().any(|string| string.start < at && at < string.end);
+        match line.trim().is_empty() {
+            true if !is_text => moved.push('\n'),
+            _ => moved.extend([if is_text { "" } else { "    " }, line]),
         }
         at += line.len();
     }
@@ -109,149 +101,37 @@ fn into_main(found: &Match<'_>, code: &Code<'_>) -> Option<Vec<TextEdit>> {
     Some(vec![TextEdit { range: start..source.len(), new_text: moved }])
 }
 
-/// Puts a cache before a function that calls itself more than once with smaller values.
+/// Puts a cache before a function that calls itself more than once with smaller values. The rule's pattern says what its
+/// body looks like; here it is made sure that it is itself that it calls, and numbers that it is called with.
 fn memoize(found: &Match<'_>, code: &Code<'_>) -> Option<Vec<TextEdit>> {
     let function = found.get("site")?;
-    let name = function.field("name")?;
-    let own = name.text(code.source);
-    let body = function.field("body")?;
-    let calls = code
-        .references(own, body)
-        .into_iter()
-        .filter(|p| p.parent().is_some_and(|call| code.grammar.called(call) == Some(*p)));
-    if calls.count() < 2 || code.references(own, body).len() < 2 {
+    let (name, body) = (function.field("name")?, function.field("body")?);
+    let [parameter] = function.field("parameters")?.parts()[..] else { return None };
+    let (own, parameter) = (name.text(code.source), parameter.text(code.source));
+    let known = |p: &Piece<'_>| [own, parameter].contains(&p.text(code.source));
+    if own == parameter || !code.names_in(body).iter().all(known) {
         return None;
     }
-    // Everything it calls is itself or pure, everything it names is its own.
-    let parameters: Vec<Piece<'_>> = function.field("parameters")?.parts();
-    if parameters.is_empty() || parameters.iter().any(|p| p.kind() != "identifier") {
-        return None;
-    }
-    let made: Vec<&str> = code
-        .names_in(function)
-        .into_iter()
-        .filter(|p| code.grammar.is_assigned(*p))
-        .map(|p| p.text(code.source))
-        .collect();
-    for reference in code.names_in(body) {
-        let text = reference.text(code.source);
-        let known = text == own
-            || made.contains(&text)
-            || code.grammar.pure.contains(&text) && code.is_builtin(text);
-        if !known {
-            return None;
-        }
-    }
-    let pure_kinds = [
-        "return_statement",
-        "if_statement",
-        "elif_clause",
-        "else_clause",
-        "block",
-        "assignment",
-        "expression_statement",
-        "call",
-    ];
-    let plain = |p: &Piece<'_>| {
-        !p.is_named()
-            || pure_kinds.contains(&p.kind())
-            || code.grammar.names.contains(&p.kind())
-            || p.kind() != "list"
-                && p.kind() != "dictionary"
-                && p.kind() != "set"
-                && code.grammar.values.contains(&p.kind())
-    };
-    if !body.all().iter().all(plain)
-        || body.all().iter().any(|p| p.kind().ends_with("_comprehension"))
-    {
-        return None;
-    }
-    let calls_known = body.all().into_iter().all(|p| {
-        code.grammar.called(p).is_none_or(|called| {
-            let text = called.text(code.source);
-            text == own || code.grammar.pure.contains(&text)
-        })
-    });
-    // Numbers are what it is called with, wherever the file calls it.
-    let outside = code.references(own, code.root).into_iter().filter(|p| {
+    let all = code.references(own, code.root);
+    let (inside, outside): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|p| within(&p.range(), &body.range()));
+    let number = |p: &Piece<'_>| {
         let call = p.parent().filter(|call| code.grammar.called(*call) == Some(*p));
         let arguments = call.and_then(|call| call.field("arguments"));
-        p.range() != name.range()
-            && !super::conditions::within(&p.range(), &body.range())
-            && !arguments.is_some_and(|arguments| {
-                let parts = arguments.parts();
-                parts.iter().all(|part| {
-                    super::types::of(*part, code)
-                        .is_some_and(|t| ["int", "str", "bool"].contains(&t.name))
-                })
-            })
-    });
-    let single =
-        code.references(own, code.root).iter().filter(|p| code.grammar.is_assigned(**p)).count()
-            == 1;
-    if !calls_known || !single || outside.count() > 0 {
+        arguments.is_some_and(|arguments| {
+            let is_number =
+                |part: &Piece<'_>| types::of(*part, code).is_some_and(|t| t.name == "int");
+            arguments.parts().iter().all(is_number)
+        })
+    };
+    let mut others = outside.iter().filter(|p| p.range() != name.range());
+    if inside.len() < 2 || !others.all(number) {
         return None;
     }
-    let mut edits = Vec::new();
-    let line = "from functools import lru_cache";
-    edits.extend(super::rewrite::import(line, code));
-    let start = function.range().start;
-    let indent = super::rewrite::indent_of(code.source, start);
-    let start = start - indent.len();
-    edits.push(TextEdit {
-        range: start..start,
-        new_text: format!("{indent}@lru_cache(maxsize=None)\n"),
-    });
-    Some(edits)
+    let indent = super::rewrite::indent_of(code.source, function.range().start);
+    let start = function.range().start - indent.len();
+    let cached = format!("{indent}@lru_cache(maxsize=None)\n");
+    // Where both stand at the head of the file, the import comes first.
+    let import = super::rewrite::import("from functools import lru_cache", code);
+    Some(import.into_iter().chain([TextEdit { range: start..start, new_text: cached }]).collect())
 }
-
-/// Names that Python has without an import.
-const BUILTINS: &[&str] = &[
-    "abs",
-    "all",
-    "any",
-    "bin",
-    "bool",
-    "bytes",
-    "chr",
-    "dict",
-    "dir",
-    "divmod",
-    "enumerate",
-    "filter",
-    "float",
-    "format",
-    "frozenset",
-    "hash",
-    "hex",
-    "id",
-    "input",
-    "int",
-    "isinstance",
-    "iter",
-    "len",
-    "list",
-    "map",
-    "max",
-    "min",
-    "next",
-    "object",
-    "oct",
-    "open",
-    "ord",
-    "pow",
-    "print",
-    "range",
-    "repr",
-    "reversed",
-    "round",
-    "set",
-    "slice",
-    "sorted",
-    "str",
-    "sum",
-    "tuple",
-    "type",
-    "vars",
-    "zip",
-];

@@ -251,14 +251,7 @@ pub fn bench(
             match done.end {
                 Ended::Itself(true) => {}
                 Ended::Itself(false) => {
-                    let says = done
-                        .stderr
-                        .lines()
-                        .chain(done.stdout.lines())
-                        .last()
-                        .unwrap_or("nothing")
-                        .to_string();
-                    anyhow::bail!("the benchmark failed and said: {says}");
+                    anyhow::bail!("the benchmark failed and said: {}", done.last_line());
                 }
                 Ended::OutOfTime => {
                     anyhow::bail!("the benchmark took more than {} s", limit.as_secs())

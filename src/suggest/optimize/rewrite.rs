@@ -14,7 +14,7 @@ use crate::text::TextEdit;
 /// The edits of a rewrite, in the order of the text; `None` if it cannot be made here.
 pub(super) fn edits(rule: &Rule, found: &Match<'_>, code: &Code<'_>) -> Option<Vec<TextEdit>> {
     let mut edits = match &rule.procedure {
-        Some(name) => procedures::run(name, found, code)?,
+        Some(name) => procedures::named(name)?(found, code)?,
         None => {
             let mut edits = Vec::new();
             for edit in &rule.edits {

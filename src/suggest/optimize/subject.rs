@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::conditions::{Code, within};
-use super::grammar;
+use super::grammar::{self, BUILTINS};
 use super::types;
 use crate::syntax::{Piece, SyntaxTree};
 
@@ -32,98 +32,20 @@ pub(super) struct Literals {
     pub(super) str: Vec<String>,
 }
 
-/// Names that Python and JavaScript have by themselves and that reach nothing outside.
+/// Names that Python or JavaScript has by itself and that reach nothing outside, besides the functions of Python.
+#[rustfmt::skip]
 const HARMLESS: &[&str] = &[
-    "abs",
-    "all",
-    "any",
-    "bin",
-    "bool",
-    "bytes",
-    "bytearray",
-    "chr",
-    "complex",
-    "dict",
-    "divmod",
-    "enumerate",
-    "filter",
-    "float",
-    "format",
-    "frozenset",
-    "hash",
-    "hex",
-    "int",
-    "isinstance",
-    "issubclass",
-    "iter",
-    "len",
-    "list",
-    "map",
-    "max",
-    "min",
-    "next",
-    "object",
-    "oct",
-    "ord",
-    "pow",
-    "print",
-    "range",
-    "repr",
-    "reversed",
-    "round",
-    "set",
-    "slice",
-    "sorted",
-    "str",
-    "sum",
-    "tuple",
-    "type",
-    "zip",
-    "callable",
-    "ValueError",
-    "TypeError",
-    "KeyError",
-    "IndexError",
-    "Exception",
-    "ZeroDivisionError",
-    "StopIteration",
-    "RuntimeError",
-    "AssertionError",
-    "OverflowError",
-    "ArithmeticError",
-    "LookupError",
-    "NotImplementedError",
-    "NotImplemented",
-    "Ellipsis",
-    "undefined",
-    "NaN",
-    "Infinity",
-    "Math",
-    "Object",
-    "Array",
-    "String",
-    "Number",
-    "Boolean",
-    "JSON",
-    "Map",
-    "Set",
-    "WeakMap",
-    "BigInt",
-    "Symbol",
-    "parseInt",
-    "parseFloat",
-    "isNaN",
-    "isFinite",
-    "Error",
-    "RangeError",
-    "SyntaxError",
-    "RegExp",
-    "Int32Array",
-    "Float64Array",
-    "Uint8Array",
-    "structuredClone",
-    "arguments",
+    "ValueError", "TypeError", "KeyError", "IndexError", "Exception", "ZeroDivisionError",
+    "StopIteration", "RuntimeError", "AssertionError", "OverflowError", "ArithmeticError",
+    "LookupError", "NotImplementedError", "NotImplemented", "Ellipsis", "undefined", "NaN",
+    "Infinity", "Math", "Object", "Array", "String", "Number", "Boolean", "JSON", "Map", "Set",
+    "WeakMap", "BigInt", "Symbol", "parseInt", "parseFloat", "isNaN", "isFinite", "Error",
+    "RangeError", "SyntaxError", "RegExp", "Int32Array", "Float64Array", "Uint8Array",
+    "structuredClone", "arguments",
 ];
+
+/// Functions of Python that reach outside of a function, or tell what is not the same each time.
+const REACHING: &[&str] = &["dir", "id", "input", "open", "vars"];
 
 /// Modules of Python whose functions compute and do nothing else.
 const HARMLESS_MODULES: &[&str] = &[
@@ -512,7 +434,11 @@ fn unknown_name(piece: Piece<'_>, code: &Code<'_>, known: &BTreeSet<String>) -> 
         |p: &Piece<'_>| p.ancestors().any(|a| a.kind() == "type" || a.kind() == "type_annotation");
     let unknown = names.iter().find(|p| {
         let text = p.text(code.source);
-        !own.contains(text) && !known.contains(text) && !HARMLESS.contains(&text) && !is_label(p)
+        !own.contains(text)
+            && !known.contains(text)
+            && !HARMLESS.contains(&text)
+            && (!BUILTINS.contains(&text) || REACHING.contains(&text))
+            && !is_label(p)
     });
     unknown.map(|p| p.text(code.source).to_string())
 }

@@ -71,11 +71,7 @@ pub fn written(
     hot: &Hot,
     cancel: &CancelToken,
 ) -> Vec<Rewrite> {
-    let snapshot = Snapshot {
-        document: document.clone().into(),
-        others: Vec::new(),
-        recent_edits: Vec::new(),
-    };
+    let snapshot = Snapshot::alone(document.clone());
     let ask = Ask {
         snapshot: &snapshot,
         name,

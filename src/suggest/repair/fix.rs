@@ -217,8 +217,7 @@ impl Run<'_> {
         diagnostic: Option<&Diagnostic>,
         limit: Duration,
     ) -> Vec<Proposal> {
-        let document = self.document.clone().into();
-        let snapshot = Snapshot { document, others: Vec::new(), recent_edits: Vec::new() };
+        let snapshot = Snapshot::alone(self.document.clone());
         let ask = Ask {
             snapshot: &snapshot,
             name: self.fixing.name,
