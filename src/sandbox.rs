@@ -71,6 +71,8 @@ pub enum End {
     TooManyProcesses,
     /// Its processes had too much memory together and were killed.
     TooMuchMemory,
+    /// Nobody wanted it any more, and it was killed.
+    Unwanted,
 }
 
 /// What a program left.
@@ -113,13 +115,25 @@ impl Sandbox {
     }
 
     /// Runs `program` (an absolute path) in `folder` and waits for its end, or brings it about.
-    #[cfg(target_os = "linux")]
     pub fn run(
         &self,
         program: &Path,
         arguments: &[&str],
         folder: &Path,
         limits: &Limits,
+    ) -> std::io::Result<Outcome> {
+        self.run_while(program, arguments, folder, limits, &|| true)
+    }
+
+    /// [`Sandbox::run`] as long as somebody wants it.
+    #[cfg(target_os = "linux")]
+    pub fn run_while(
+        &self,
+        program: &Path,
+        arguments: &[&str],
+        folder: &Path,
+        limits: &Limits,
+        is_wanted: &dyn Fn() -> bool,
     ) -> std::io::Result<Outcome> {
         use std::os::unix::process::{CommandExt, ExitStatusExt};
         use std::process::{Command, Stdio};
@@ -158,6 +172,8 @@ impl Sandbox {
                 Some(End::TooManyProcesses)
             } else if memory > limits.memory {
                 Some(End::TooMuchMemory)
+            } else if !is_wanted() {
+                Some(End::Unwanted)
             } else {
                 None
             };
@@ -178,12 +194,13 @@ impl Sandbox {
 
     /// Runs nothing: an error everywhere but on Linux.
     #[cfg(not(target_os = "linux"))]
-    pub fn run(
+    pub fn run_while(
         &self,
         _program: &Path,
         _arguments: &[&str],
         _folder: &Path,
         _limits: &Limits,
+        _is_wanted: &dyn Fn() -> bool,
     ) -> std::io::Result<Outcome> {
         let message = "programs of a model are only run on Linux";
         Err(std::io::Error::new(std::io::ErrorKind::Unsupported, message))

@@ -13,7 +13,7 @@ use crate::text::{Position, PositionEncoding, Text, short};
 pub use output::Format;
 pub use overlay::{MOST_BYTES, Overlay};
 pub use program::{Ended, Finished, Program};
-pub use table::{CHECKERS, Checker, installed};
+pub use table::{CHECKERS, Checker, LINTERS, installed};
 
 /// A range of lines and columns, both from 0; columns count characters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -138,17 +138,59 @@ pub static CHECKERS: [Checker; 12] = [
     },
 ];
 
+/// Linters whose proposals make code faster. What they do not know how to mend is left out.
+pub static LINTERS: [Checker; 2] = [
+    Checker {
+        name: "ruff",
+        languages: &["python"],
+        project: None,
+        command: &[
+            "ruff",
+            "check",
+            "--no-cache",
+            "--unsafe-fixes",
+            "--output-format=json",
+            "--select=PERF,C4,RUF015,RUF017",
+            "{file}",
+        ],
+        format: Format::Ruff,
+        runs_code: false,
+    },
+    Checker {
+        name: "clippy",
+        languages: &["rust"],
+        project: Some("Cargo.toml"),
+        command: &[
+            "cargo",
+            "clippy",
+            "--quiet",
+            "--all-targets",
+            "--message-format=json",
+            "--",
+            "--allow=clippy::all",
+            "--warn=clippy::perf",
+        ],
+        format: Format::Cargo,
+        runs_code: true,
+    },
+];
+
 impl Checker {
+    /// Linters for files of `language` below `root`.
+    pub fn linters(root: &Path, language: &str) -> Vec<&'static Checker> {
+        LINTERS.iter().filter(|linter| linter.fits(root, language)).collect()
+    }
+
+    fn fits(&self, root: &Path, language: &str) -> bool {
+        let project = self.project.is_none_or(|file| root.join(file).exists());
+        self.languages.contains(&language) && project && installed(self.command[0]).is_some()
+    }
+
     /// Those that can check a file of `language` below `root`: installed, and with their project. Where one of a
     /// project is there, those of single files have nothing to add.
     pub fn of(root: &Path, language: &str) -> Vec<&'static Checker> {
-        let fits = |checker: &&Checker| {
-            let project = checker.project.is_none_or(|file| root.join(file).exists());
-            checker.languages.contains(&language)
-                && project
-                && installed(checker.command[0]).is_some()
-        };
-        let mut found: Vec<&Checker> = CHECKERS.iter().filter(fits).collect();
+        let mut found: Vec<&Checker> =
+            CHECKERS.iter().filter(|checker| checker.fits(root, language)).collect();
         if found.iter().any(|checker| checker.project.is_some()) {
             found.retain(|checker| checker.project.is_some());
         }
@@ -178,7 +220,7 @@ mod tests {
 
     #[test]
     fn every_row_speaks_of_languages_that_there_are_and_names_its_file_or_project() {
-        for checker in &CHECKERS {
+        for checker in CHECKERS.iter().chain(&LINTERS) {
             assert!(checker.languages.iter().all(|l| Language::by_name(l).is_some()));
             let by_file = checker.command.contains(&"{file}");
             assert_ne!(by_file, checker.project.is_some(), "{}", checker.name);

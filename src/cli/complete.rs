@@ -53,6 +53,7 @@ pub(super) fn run(args: CompleteArgs, model: &ModelArgs) -> Result<ExitCode> {
         items: args.count.into(),
         selected: None,
         precision: None,
+        habit: 0.0,
     };
     let root = repository(Path::new(path));
     let mut completer = model.load_for(root.as_deref().unwrap_or(Path::new(path)))?.completer();

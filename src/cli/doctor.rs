@@ -1,19 +1,26 @@
 //! `nestling doctor`: what works here, what does not, and what to do about it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::{ModelArgs, print, print_json, store};
 use crate::eval::engine;
-use crate::store::{Choice, DEFAULT, Installed, Store};
+use crate::store::{Choice, DEFAULT, Installed, Store, Used, habit};
 use crate::syntax::{Language, SyntaxTree};
 
 #[derive(clap::Args)]
 pub(super) struct DoctorArgs {
+    /// What became of suggestions on this machine
+    #[arg(long)]
+    stats: bool,
+    /// Delete that
+    #[arg(long, conflicts_with = "stats")]
+    forget_stats: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -26,6 +33,9 @@ struct Check {
 }
 
 pub(super) fn run(args: DoctorArgs, model: &ModelArgs) -> Result<ExitCode> {
+    if args.stats || args.forget_stats {
+        return usage(&args);
+    }
     let checks =
         [processor(), loading(model), memory(), languages(), editor("nvim"), editor("code")];
     let ok = checks.iter().all(|check| check.ok);
@@ -43,6 +53,70 @@ pub(super) fn run(args: DoctorArgs, model: &ModelArgs) -> Result<ExitCode> {
         }
     }
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// What was shown, accepted and kept, by language; or nothing of it any more.
+fn usage(args: &DoctorArgs) -> Result<ExitCode> {
+    let store = Store::of_user().context("there is no data folder: set NESTLING_DATA")?;
+    if args.forget_stats {
+        let had = store.forget_usage()?;
+        print(if had { "the statistics are deleted\n" } else { "there are no statistics\n" })?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let all = store.usage();
+    let mut rows: BTreeMap<&str, Vec<&Used>> = BTreeMap::new();
+    for one in &all {
+        let language = if one.language.is_empty() { "other" } else { &one.language };
+        rows.entry(language).or_default().push(one);
+        rows.entry("all").or_default().push(one);
+    }
+    let sum = |rows: &[&Used]| {
+        let mean = |kept: &dyn Fn(&Used) -> Option<f32>| {
+            let known: Vec<f32> = rows.iter().filter_map(|one| kept(one)).collect();
+            100.0 * known.iter().sum::<f32>() / known.len().max(1) as f32
+        };
+        json!({
+            "shown": rows.len(),
+            "accepted": rows.iter().filter(|one| one.accepted > 0).count(),
+            "acceptedCharacters": rows.iter().map(|one| one.accepted).sum::<usize>(),
+            "rightPercent": mean(&|one| one.was_right().map(|right| f32::from(u8::from(right)))),
+            "kept30Percent": mean(&|one| one.kept30),
+            "kept300Percent": mean(&|one| one.kept300),
+        })
+    };
+    if args.json {
+        let languages: BTreeMap<_, _> = rows.iter().map(|(name, rows)| (name, sum(rows))).collect();
+        print_json(&json!({ "languages": languages, "habit": habit(&all) }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    print(&format!(
+        "{:<12}{:>8}{:>10}{:>12}{:>14}{:>16}{:>16}\n",
+        "language",
+        "shown",
+        "accepted",
+        "characters",
+        "as written %",
+        "kept, 30 s %",
+        "kept, 5 min %"
+    ))?;
+    for (name, rows) in &rows {
+        let sum = sum(rows);
+        let percent = |key: &str| sum[key].as_f64().unwrap_or(0.0);
+        print(&format!(
+            "{name:<12}{:>8}{:>10}{:>12}{:>14.1}{:>16.1}{:>16.1}\n",
+            rows.len(),
+            sum["accepted"].as_u64().unwrap_or(0),
+            sum["acceptedCharacters"].as_u64().unwrap_or(0),
+            percent("rightPercent"),
+            percent("kept30Percent"),
+            percent("kept300Percent"),
+        ))?;
+    }
+    print(&format!(
+        "answers count as {:+.2} logits surer than the model's scale says; nestling doctor --forget-stats deletes all of this\n",
+        habit(&all)
+    ))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn processor() -> Check {

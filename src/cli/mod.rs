@@ -13,6 +13,7 @@ mod optimize;
 mod project;
 mod quantize;
 mod serve;
+mod settings;
 mod train;
 mod trust;
 
@@ -65,6 +66,8 @@ enum Command {
     /// The models of a workspace: which is in use, what it is, another one
     #[command(subcommand)]
     Model(model::ModelCommand),
+    /// The settings that an editor can send
+    Settings(settings::SettingsArgs),
     /// Say what works here, what does not, and why
     Doctor(doctor::DoctorArgs),
     /// Train a model from folders and git repositories; always anew or from --model, whatever is in use
@@ -176,6 +179,7 @@ pub fn run() -> ExitCode {
         Command::Trust(own) => trust::run(own),
         Command::Generate(own) => generate::run(own, &args.model),
         Command::Model(own) => model::run(own, &args.model),
+        Command::Settings(own) => settings::run(own),
         Command::Doctor(own) => doctor::run(own, &args.model),
         Command::Train(own) => train::run(own, &args.model),
         Command::Finetune(own) => finetune::run(own, &args.model),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -12,13 +13,13 @@ use serde_json::json;
 use super::project::{Project, diff, files, root_of, write};
 use super::train::parse_duration;
 use super::{ModelArgs, print, print_json, wrong_use};
-use crate::check::{Checker, Ended, Overlay, Program};
+use crate::check::{Checker, Ended, LINTERS, Overlay, Program};
 use crate::generation::CancelToken;
 use crate::memory::walk;
 use crate::suggest::ModelCompleter;
 use crate::suggest::optimize::{
-    Effort, Evidence, Gain, Hot, Profile, Rewrite, Rules, WRITTEN, Workshop, climb, hot, rewrites,
-    rule_names, search, worth, written,
+    Effort, Evidence, Gain, Hot, Profile, Rewrite, Rules, WRITTEN, Workshop, climb, delegated, hot,
+    rewrites, rule_names, search, worth, written,
 };
 use crate::syntax::{Language, SyntaxTree};
 use crate::text::{Text, apply};
@@ -71,6 +72,9 @@ pub(super) struct OptimizeArgs {
     json: bool,
 }
 
+/// A linter of a whole project takes no longer: it may have to build it.
+const LINTING: Duration = Duration::from_secs(600);
+
 /// A rewrite of a file, as it is shown.
 struct Offer {
     path: PathBuf,
@@ -116,16 +120,20 @@ pub(super) fn run(args: OptimizeArgs, model: &ModelArgs) -> Result<ExitCode> {
     let mut work =
         Work { args: &args, own, profile, projects: BTreeMap::new(), notes: BTreeSet::new() };
     let mut offers = work.find(&mut documents);
+    if work.own.is_none() {
+        offers.extend(work.delegate(&mut documents, &offers)?);
+    }
+    work.rank(&documents, &mut offers);
     if args.write > 0 {
         documents.par_iter_mut().for_each(|(_, document)| _ = document.catch_up());
         let mut completer = model.load_for(&args.paths[0])?.completer();
         offers.extend(work.write(&documents, &mut completer));
     }
     work.prove(&documents, &mut offers)?;
-    // What the model wrote counts only with a measurement behind it.
+    // What the model wrote counts only with a measurement behind it, what nobody is sure of with a proof.
     offers.retain(|offer| {
-        offer.rewrite.rule != WRITTEN
-            || offer.evidence.does_the_same() && offer.evidence.is_faster()
+        (offer.rewrite.is_sure || offer.evidence.does_the_same())
+            && (offer.rewrite.rule != WRITTEN || offer.evidence.is_faster())
     });
     report(&args, &offers, &work.notes, documents.len())
 }
@@ -148,25 +156,98 @@ struct Bench {
 }
 
 impl Work<'_> {
-    /// All rewrites of all files, the best first.
+    /// Whether anything is to be run: what runs code of the project, too.
+    fn runs(&self) -> bool {
+        let args = self.args;
+        args.prove
+            || args.apply
+            || args.write > 0
+            || args.check.is_some()
+            || args.test.is_some()
+            || args.bench.is_some()
+    }
+
+    /// All rewrites of the catalogue in all files.
     fn find(&self, documents: &mut [(PathBuf, Document)]) -> Vec<Offer> {
-        let mut offers: Vec<Offer> = documents
-            .par_iter_mut()
-            .flat_map(|(path, document)| self.of_file(path, document))
-            .collect();
+        let found = documents.par_iter_mut().flat_map(|(path, document)| {
+            let found = search(document, self.own.as_ref());
+            found.into_iter().map(|rewrite| self.offer(path, document, rewrite)).collect::<Vec<_>>()
+        });
+        found.filter(|offer| self.is_asked_for(&offer.rewrite)).collect()
+    }
+
+    fn is_asked_for(&self, rewrite: &Rewrite) -> bool {
+        self.args.rule.is_empty() || self.args.rule.contains(&rewrite.rule)
+    }
+
+    /// What linters propose where the catalogue has nothing. What is not sure must be proven, so it is left out where
+    /// nothing is.
+    fn delegate(
+        &mut self,
+        documents: &mut [(PathBuf, Document)],
+        known: &[Offer],
+    ) -> Result<Vec<Offer>> {
+        let mut projects: BTreeMap<PathBuf, Vec<usize>> = BTreeMap::new();
+        for (index, (path, document)) in documents.iter().enumerate() {
+            if let Some(language) = document.language
+                && LINTERS.iter().any(|linter| linter.languages.contains(&language.name))
+            {
+                projects.entry(self.key(path, language)).or_default().push(index);
+            }
+        }
+        let mut offers = Vec::new();
+        for (key, own) in projects {
+            let Some(language) = documents[own[0]].1.language else { continue };
+            let mut linters = Checker::linters(&key, language.name);
+            linters.retain(|linter| !linter.runs_code || self.runs());
+            if linters.is_empty() {
+                continue;
+            }
+            let file = std::fs::canonicalize(&documents[own[0]].0)?;
+            self.open(&key, &file)?;
+            let Project { root, overlay, .. } = &self.projects[&key].project;
+            let (linters, withheld) = self.projects[&key].project.allowed(linters);
+            self.notes.extend(withheld);
+            let alone = walk::name_below(root, &file).unwrap_or_default();
+            let within = if key.is_dir() { "." } else { &alone };
+            for linter in linters {
+                let found = match overlay.check(linter, within, LINTING, &|| true) {
+                    Ok(found) => found,
+                    Err(error) => {
+                        self.notes.insert(format!("{} was not asked: {error:#}", linter.name));
+                        continue;
+                    }
+                };
+                for &index in &own {
+                    let (path, document) = &mut documents[index];
+                    let name = walk::name_below(root, &std::fs::canonicalize(&path)?);
+                    let mut found = found.clone();
+                    found.retain(|diagnostic| name.as_ref() == Some(&diagnostic.path));
+                    document.catch_up();
+                    for rewrite in delegated(document, linter, &found) {
+                        let elsewhere =
+                            |offer: &Offer| offer.path != *path || !offer.rewrite.meets(&rewrite);
+                        if (rewrite.is_sure || self.runs())
+                            && self.is_asked_for(&rewrite)
+                            && known.iter().chain(&offers).all(elsewhere)
+                        {
+                            offers.push(self.offer(path, document, rewrite));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(offers)
+    }
+
+    /// The best first, and no more than are wanted.
+    fn rank(&self, documents: &[(PathBuf, Document)], offers: &mut Vec<Offer>) {
         let texts = || documents.iter().map(|(_, document)| document.text.as_str());
         offers
             .par_iter_mut()
             .for_each(|offer| offer.worth = worth(&offer.rewrite, texts(), self.profile.as_ref()));
         offers.sort_by(|a, b| b.worth.total_cmp(&a.worth));
         offers.truncate(self.args.top);
-        offers
-    }
-
-    fn of_file(&self, path: &Path, document: &mut Document) -> Vec<Offer> {
-        let mut found = search(document, self.own.as_ref());
-        found.retain(|rewrite| self.args.rule.is_empty() || self.args.rule.contains(&rewrite.rule));
-        found.into_iter().map(|rewrite| self.offer(path, document, rewrite, 0.0)).collect()
     }
 
     /// What the model makes of the hottest functions.
@@ -188,18 +269,18 @@ impl Work<'_> {
         for (worth, path, document, hot) in functions.into_iter().take(self.args.write) {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             for rewrite in written(completer, document, &name, &hot, &CancelToken::new()) {
-                offers.push(self.offer(path, document, rewrite, worth));
+                offers.push(Offer { worth, ..self.offer(path, document, rewrite) });
             }
         }
         offers
     }
 
-    fn offer(&self, path: &Path, document: &Document, rewrite: Rewrite, worth: f64) -> Offer {
+    fn offer(&self, path: &Path, document: &Document, rewrite: Rewrite) -> Offer {
         let source = document.text.as_str();
         Offer {
             path: path.to_path_buf(),
             line: document.text.line_of(rewrite.place.start) + 1,
-            worth,
+            worth: 0.0,
             diff: diff(path, source, &apply(source, &rewrite.edits)),
             evidence: Evidence::default(),
             applied: false,
@@ -210,13 +291,7 @@ impl Work<'_> {
     /// Climbs the ladder with each offer; with `--apply` one on top of the other.
     fn prove(&mut self, documents: &[(PathBuf, Document)], offers: &mut [Offer]) -> Result<()> {
         let args = self.args;
-        let runs = args.prove
-            || args.apply
-            || args.write > 0
-            || args.check.is_some()
-            || args.test.is_some()
-            || args.bench.is_some();
-        if !runs {
+        if !self.runs() {
             return Ok(());
         }
         let bar = ProgressBar::new(offers.len() as u64);
@@ -244,13 +319,19 @@ impl Work<'_> {
             let rewrite = match current == original {
                 true => Some(offer.rewrite.clone()),
                 false => {
-                    rewrites(&tree, &Text::new(&*current), 0..current.len(), self.own.as_ref())
-                        .into_iter()
-                        .find(|other| {
-                            other.rule == offer.rewrite.rule
-                                && current[other.place.clone()]
-                                    == original[offer.rewrite.place.clone()]
-                        })
+                    let again =
+                        rewrites(&tree, &Text::new(&*current), 0..current.len(), self.own.as_ref());
+                    let same = |other: &Rewrite| {
+                        other.rule == offer.rewrite.rule
+                            && current[other.place.clone()] == original[offer.rewrite.place.clone()]
+                    };
+                    // What is of no rule can only be moved.
+                    let own = again.into_iter().find(same);
+                    own.or_else(|| {
+                        let known =
+                            rule_names(language, self.own.as_ref()).contains(&&*offer.rewrite.rule);
+                        (!known).then(|| offer.rewrite.moved(original, &current)).flatten()
+                    })
                 }
             };
             let Some(rewrite) = rewrite else {
@@ -302,10 +383,7 @@ impl Work<'_> {
     ) -> Result<Evidence> {
         let file = std::fs::canonicalize(path)?;
         let key = self.key(path, language);
-        if !self.projects.contains_key(&key) {
-            let bench = self.open(&key, &file)?;
-            self.projects.insert(key.clone(), bench);
-        }
+        self.open(&key, &file)?;
         let bench = &self.projects[&key];
         let name = walk::name_below(&bench.project.root, &file)
             .with_context(|| format!("{}: its name is not UTF-8. Rename it.", file.display()))?;
@@ -331,8 +409,11 @@ impl Work<'_> {
         Ok(climb(tree, source, rewrite, &workshop))
     }
 
-    /// Copies a project and runs its commands once: what fails before any change proves nothing.
-    fn open(&mut self, key: &Path, file: &Path) -> Result<Bench> {
+    /// Copies a project when it is first needed, and runs its commands once: what fails before any change proves nothing.
+    fn open(&mut self, key: &Path, file: &Path) -> Result<()> {
+        if self.projects.contains_key(key) {
+            return Ok(());
+        }
         let args = self.args;
         let root = key.is_dir().then_some(key);
         let project = Project::new(root, file)?;
@@ -352,7 +433,8 @@ impl Work<'_> {
             }
         }
         let [check, test, bench] = commands;
-        Ok(Bench { project, before, check, test, bench })
+        self.projects.insert(key.to_path_buf(), Bench { project, before, check, test, bench });
+        Ok(())
     }
 }
 

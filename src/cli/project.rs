@@ -100,9 +100,16 @@ impl Project {
 
     /// The checkers for a language that may be run, and words about those that may not.
     pub(super) fn checkers(&self, language: &Language) -> (Vec<&'static Checker>, Vec<String>) {
+        self.allowed(Checker::of(&self.root, language.name))
+    }
+
+    /// Of some checkers those that may be run, and words about the others.
+    pub(super) fn allowed(
+        &self,
+        mut checkers: Vec<&'static Checker>,
+    ) -> (Vec<&'static Checker>, Vec<String>) {
         let mut withheld = Vec::new();
-        let mut known = Checker::of(&self.root, language.name);
-        known.retain(|checker| {
+        checkers.retain(|checker| {
             let allowed = self.is_trusted || !checker.runs_code;
             if !allowed {
                 withheld.push(format!(
@@ -113,7 +120,7 @@ impl Project {
             }
             allowed
         });
-        (known, withheld)
+        (checkers, withheld)
     }
 }
 

@@ -1,11 +1,15 @@
 //! The settings a user may change from the editor, read from JSON and validated once.
 //! A wrong value never stops the server: it is reported and the default stays.
 
+mod schema;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
+
+pub use schema::{SETTINGS, Setting, schema};
 
 /// The key under which an editor keeps our settings.
 pub const SECTION: &str = "nestling";
@@ -50,6 +54,8 @@ pub struct Config {
     pub check: String,
     /// A command that runs the tests of the project; run only in a workspace that is trusted.
     pub test: String,
+    /// Whether it is counted on this machine what was shown, accepted and kept.
+    pub statistics: bool,
     /// Whether the client wants a `nestling/statusChanged` notification at each change.
     pub status_notifications: bool,
 }
@@ -68,6 +74,7 @@ impl Default for Config {
             optimize_hints: false,
             check: String::new(),
             test: String::new(),
+            statistics: true,
             status_notifications: false,
         }
     }
@@ -117,10 +124,11 @@ impl Config {
                 "optimizeHints" => read_bool(value, &mut self.optimize_hints),
                 "check" => read_text(value, &mut self.check),
                 "test" => read_text(value, &mut self.test),
+                "statistics" => read_bool(value, &mut self.statistics),
                 "statusNotifications" => read_bool(value, &mut self.status_notifications),
                 _ => {
-                    let known = "enable, languages, debounce, maxItems, precision, memory, retrieval, \
-                                 syntaxHints, optimizeHints, check, test, statusNotifications";
+                    let known: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
+                    let known = known.join(", ");
                     problems.push(Problem(format!(
                         "{SECTION}.{key} is not a setting and is ignored; the settings are {known}."
                     )));

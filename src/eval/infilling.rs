@@ -144,6 +144,7 @@ pub fn service_lines(
             items: 1,
             selected: None,
             precision: None,
+            habit: 0.0,
         };
         let completion = completer.complete(&request, &Progress::new(), &CancelToken::new());
         let first = completion.suggestions.into_iter().next();

@@ -13,6 +13,7 @@ mod middles;
 pub mod ngram;
 pub mod optimize;
 pub mod perplexity;
+pub mod projects;
 pub mod repair;
 pub mod replay;
 pub mod speedups;

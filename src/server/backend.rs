@@ -14,7 +14,7 @@ use super::actions::{self, ActionParams};
 use super::capabilities::{ClientTraits, is_workspace};
 use super::completion::{Answer, Ask, answer};
 use super::shared::Shared;
-use super::{ServeOptions, commands, finetune, from_proto, parent, to_proto, watch};
+use super::{ServeOptions, commands, finetune, from_proto, optimize, parent, to_proto, watch};
 use crate::config::MAX_ITEMS;
 use crate::suggest::{Silence, Trigger};
 use crate::workspace::path_of_uri;
@@ -41,6 +41,9 @@ pub(super) fn service(options: ServeOptions) -> (LspService<Backend>, ClientSock
         .custom_method("workspace/didChangeWorkspaceFolders", Backend::did_change_folders)
         .custom_method("workspace/executeCommand", Backend::execute_command)
         .custom_method("window/workDoneProgress/cancel", Backend::cancel_progress)
+        .custom_method("textDocument/didShowCompletion", Backend::did_show)
+        .custom_method("textDocument/didPartiallyAcceptCompletion", Backend::did_accept_part)
+        .custom_method("textDocument/didFocus", Backend::did_focus)
         .custom_method("nestling/status", Backend::status)
         .custom_method("nestling/text", Backend::text)
         .finish()
@@ -104,6 +107,7 @@ impl Backend {
         }
         match state.documents.change(&uri, version, changes, encoding) {
             Ok(edits) => {
+                state.usage.edited(&uri, &edits);
                 if state.flights.edited(&uri, &edits, Instant::now()) {
                     state.withdraw(&uri);
                 }
@@ -116,10 +120,13 @@ impl Backend {
         self.shared.catch_up(&uri);
     }
 
-    /// Only one kind of progress has a button to cancel it.
+    /// Two kinds of progress have a button to cancel them.
     async fn cancel_progress(&self, params: lsp::WorkDoneProgressCancelParams) {
         if params.token == lsp::ProgressToken::from(finetune::TOKEN) {
             self.shared.finetune_cancelled.notify_waiters();
+        }
+        if params.token == lsp::ProgressToken::from(optimize::TOKEN) {
+            self.shared.state.lock().proof.cancel();
         }
     }
 
@@ -134,6 +141,7 @@ impl Backend {
         let uri = params.text_document.uri.0;
         let mut state = self.shared.state.lock();
         state.forget_runs(&uri);
+        state.usage.closed(&uri);
         self.shared.unhint(&mut state, &uri);
         if let Some(engine) = &state.engine {
             engine.forget(&uri);
@@ -181,6 +189,10 @@ impl Backend {
             selected: selected.map(|item| (from_proto::range(item.range), item.text)),
         };
         let Answer { suggestions, document, encoding, serial } = answer(&self.shared, ask).await?;
+        let state = &mut *self.shared.state.lock();
+        if let Some(first) = suggestions.first() {
+            state.usage.shown(&document, first, state.habit, id(serial, 0), Instant::now());
+        }
         let items = suggestions.into_iter().enumerate().map(|(index, suggestion)| {
             to_proto::inline_completion_item(suggestion, &document, encoding, id(serial, index))
         });
@@ -205,6 +217,28 @@ impl Backend {
         });
         let items = items.collect();
         Ok(lsp::CompletionList { is_incomplete: true, items, ..Default::default() }.into())
+    }
+
+    /// The client shows a suggestion. This and the next two are extensions of GitHub's server that clients speak already.
+    async fn did_show(&self, params: Value) {
+        if let Some(id) = shown_id(&params) {
+            self.shared.state.lock().usage.seen(id);
+        }
+    }
+
+    /// The user took the beginning of a suggestion: a word, a line.
+    async fn did_accept_part(&self, params: Value) {
+        let length = params["acceptedLength"].as_u64().and_then(|n| usize::try_from(n).ok());
+        if let Some((id, length)) = shown_id(&params).zip(length) {
+            self.shared.state.lock().usage.accepted(id, Some(length));
+        }
+    }
+
+    /// The user looks at a document.
+    async fn did_focus(&self, params: Value) {
+        if let Some(uri) = params["textDocument"]["uri"].as_str() {
+            self.shared.state.lock().documents.focus(uri);
+        }
     }
 
     async fn code_action(&self, params: ActionParams) -> Result<Value> {
@@ -235,6 +269,11 @@ impl Backend {
         };
         Ok(json!({ "text": document.text.as_str(), "version": document.version }))
     }
+}
+
+/// The id that the command of an item carries.
+fn shown_id(params: &Value) -> Option<&str> {
+    params["item"]["command"]["arguments"][0].as_str()
 }
 
 fn id(serial: u64, index: usize) -> String {

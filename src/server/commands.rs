@@ -36,10 +36,12 @@ pub(super) async fn execute(
     let text = arguments.first().and_then(Value::as_str);
     match command {
         ACCEPTED => {
-            if text.is_none() {
+            let Some(id) = text else {
                 return Err(Error::invalid_params(format!("{ACCEPTED} needs the suggestion's id")));
-            }
-            shared.state.lock().stats.counts.accepted += 1;
+            };
+            let state = &mut *shared.state.lock();
+            state.stats.counts.accepted += 1;
+            state.usage.accepted(id, None);
             shared.status_changed();
             Ok(Value::Null)
         }

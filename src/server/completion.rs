@@ -119,7 +119,9 @@ fn sit_down(shared: &Arc<Shared>, ask: Ask) -> Result<(Seat, Plan)> {
     });
     let items = ask.items.min(state.config.max_items);
     let (trigger, precision) = (ask.trigger, Some(state.config.precision()));
-    let request = CompletionRequest { snapshot, offset, trigger, items, selected, precision };
+    let habit = state.habit;
+    let request =
+        CompletionRequest { snapshot, offset, trigger, items, selected, precision, habit };
     let plan = plan(&mut state, &seat.uri, request);
     Ok((seat, plan))
 }

@@ -27,6 +27,7 @@ mod status;
 mod swap;
 mod to_proto;
 mod transport;
+mod usage;
 mod watch;
 
 use std::sync::Arc;

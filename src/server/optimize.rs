@@ -15,7 +15,7 @@ use super::shared::Shared;
 use super::to_proto;
 use super::watch::may_show;
 use crate::generation::CancelToken;
-use crate::suggest::optimize::{Effort, Evidence, Rewrite, Workshop, climb, rewrites, rule_names};
+use crate::suggest::optimize::{Effort, Evidence, Rewrite, Workshop, climb, rewrites};
 use crate::text::{PositionEncoding, apply};
 use crate::workspace::{Document, Snapshot};
 
@@ -24,7 +24,7 @@ const MOST_OFFERS: usize = 3;
 /// Time to read the rules of a language, at the first time.
 const READING: Duration = Duration::from_secs(3);
 /// The token of a proof's progress.
-const TOKEN: &str = "nestling/prove";
+pub(super) const TOKEN: &str = "nestling/prove";
 
 /// What an entry remembers of its rewrite.
 #[derive(Clone, Deserialize, Serialize)]
@@ -109,6 +109,7 @@ async fn tried(
     snapshot: &Snapshot,
     rewrite: &Rewrite,
     effort: Option<Effort>,
+    cancel: CancelToken,
 ) -> Evidence {
     let prepare = Trial::prepare(shared, snapshot);
     let (document, rewrite) = (snapshot.document.clone(), rewrite.clone());
@@ -118,7 +119,6 @@ async fn tried(
         let overlay = trial
             .overlay
             .and_then(|overlay| overlay.map_err(|e| notes.push(format!("{e:#}"))).ok());
-        let cancel = CancelToken::new();
         let workshop = Workshop {
             overlays: overlay.as_ref().map(|overlay| [overlay, overlay]),
             name: &trial.name,
@@ -143,7 +143,7 @@ pub(super) async fn resolve(shared: &Arc<Shared>, mut action: Value) -> Result<V
         return Ok(action);
     };
     let (snapshot, rewrite) = recalled(shared, &data)?;
-    let evidence = tried(shared, &snapshot, &rewrite, None).await;
+    let evidence = tried(shared, &snapshot, &rewrite, None, CancelToken::new()).await;
     // It may have changed while it was checked.
     recalled(shared, &data)?;
     if evidence.refused.is_some() {
@@ -163,16 +163,24 @@ pub(super) async fn prove(shared: &Arc<Shared>, arguments: &[Value]) -> Result<V
             || Error::invalid_params(format!("{PROVE} needs what its entry in the menu holds")),
         )?;
     let (snapshot, rewrite) = recalled(shared, &data)?;
+    // A proof that is begun ends the one before it.
+    let cancel = CancelToken::new();
+    std::mem::replace(&mut shared.state.lock().proof, cancel.clone()).cancel();
     let mut shown = None;
     if may_show(shared, TOKEN).await {
         let token = lsp::ProgressToken::from(TOKEN);
         let progress =
             shared.client.progress(token, format!("nestling: proving “{}”", rewrite.title));
-        shown = Some(progress.with_message("both versions run on the same inputs").begin().await);
+        let progress = progress.with_message("both versions run on the same inputs");
+        shown = Some(progress.with_cancel_button().begin().await);
     }
-    let evidence = tried(shared, &snapshot, &rewrite, Some(Effort::default())).await;
+    let effort = Some(Effort::default());
+    let evidence = tried(shared, &snapshot, &rewrite, effort, cancel.clone()).await;
     if let Some(shown) = shown {
         shown.finish_with_message(evidence.to_string()).await;
+    }
+    if cancel.is_cancelled() {
+        return Ok(json!({ "title": rewrite.title, "cancelled": true }));
     }
     let document = snapshot.document.clone();
     let before = document.text.as_str();
@@ -212,11 +220,9 @@ pub(super) async fn prove(shared: &Arc<Shared>, arguments: &[Value]) -> Result<V
     Ok(answer)
 }
 
-/// Reads the rules of a language, so that no menu has to wait for them.
+/// Compiles the rules that may apply to a document, so that no menu has to wait for them.
 pub(super) fn warm_up(document: &Document) {
-    if let Some(language) = document.language {
-        rule_names(language, None);
-    }
+    found(document, 0..document.text.len());
 }
 
 /// The rewrites of a document as hints.

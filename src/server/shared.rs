@@ -21,9 +21,12 @@ use super::flights::Flights;
 use super::optimize;
 use super::repair::{self, Repairs};
 use super::status::Stats;
+use super::usage::Usage;
 use super::watch as watchers;
 use crate::config::{Config, Problem};
+use crate::generation::CancelToken;
 use crate::memory::{IndexProgress, KeeperState};
+use crate::store::Used;
 use crate::suggest::{Silence, Sources};
 use crate::workspace::Documents;
 
@@ -45,9 +48,26 @@ pub(super) struct State {
     pub(super) parsing: HashSet<String>,
     /// The client said `initialized`: from then on it may be sent requests.
     pub(super) is_initialized: bool,
+    pub(super) usage: Usage,
+    /// By how many logits this user's answers are surer than the scale says.
+    pub(super) habit: f32,
+    /// Ends the proof that is under way.
+    pub(super) proof: CancelToken,
 }
 
 impl State {
+    /// The status in the form of `didChangeStatus`.
+    pub(super) fn short_status(&self) -> Value {
+        let (kind, busy, message) = match self.model() {
+            _ if !self.config.enable => ("Inactive", false, "switched off".to_string()),
+            ModelState::Unused | ModelState::Ready => ("Normal", false, String::new()),
+            ModelState::Loading => ("Normal", true, "loading the model".into()),
+            ModelState::Failed(reason) => ("Error", false, reason),
+            ModelState::Restarting(reason) => ("Warning", true, reason),
+        };
+        json!({ "kind": kind, "busy": busy, "message": message })
+    }
+
     pub(super) fn model(&self) -> ModelState {
         let engine = self.engine.as_ref();
         engine.map_or(ModelState::Unused, |engine| engine.state().borrow().clone())
@@ -107,6 +127,19 @@ impl Shared {
         let mut state = self.state.lock();
         state.flights.end_all(Silence::Cancelled);
         state.engine = None;
+        let used = state.usage.end();
+        drop(state);
+        self.note(&used);
+    }
+
+    /// Writes down what became of suggestions, if that is wanted.
+    pub(super) fn note(&self, used: &[Used]) {
+        let Some(store) = self.options.store.as_ref().filter(|_| !used.is_empty()) else { return };
+        if self.state.lock().config.statistics
+            && let Err(error) = store.note_usage(used)
+        {
+            tracing::info!("statistics are not written: {error:#}");
+        }
     }
 
     /// Parses a document beside the handlers until its tree has caught up with its text, so that no
@@ -249,7 +282,9 @@ impl Shared {
         if is_new {
             self.watch_engine();
         }
-        self.report(problems);
+        if !self.state.lock().client.speaks_copilot {
+            self.report(problems);
+        }
         self.status_changed();
     }
 
@@ -262,6 +297,7 @@ impl Shared {
         self.spawn(watchers::send_status(self.clone()));
         self.spawn(watchers::watch_files(self.clone()));
         self.spawn(watchers::watch_store(self.clone()));
+        self.spawn(watchers::watch_usage(self.clone()));
     }
 
     /// Tells the client of what the engine does, if there is one.

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
@@ -15,7 +15,7 @@ use super::engine::ModelState;
 use super::shared::Shared;
 use super::swap::News;
 use crate::memory::{IndexProgress, KeeperState};
-use crate::store::Workspace;
+use crate::store::{Workspace, habit};
 
 /// A client that takes longer does not answer at all.
 const CLIENT_TIME: Duration = Duration::from_secs(10);
@@ -32,6 +32,16 @@ impl lsp::Notification for StatusChanged {
     type Params = Value;
     const METHOD: lsp::LspNotificationMethod<'static> =
         lsp::LspNotificationMethod::new("nestling/statusChanged");
+    const MESSAGE_DIRECTION: lsp::MessageDirection = lsp::MessageDirection::ServerToClient;
+}
+
+/// `didChangeStatus` of GitHub's server: kind, busy, message.
+enum DidChangeStatus {}
+
+impl lsp::Notification for DidChangeStatus {
+    type Params = Value;
+    const METHOD: lsp::LspNotificationMethod<'static> =
+        lsp::LspNotificationMethod::new("didChangeStatus");
     const MESSAGE_DIRECTION: lsp::MessageDirection = lsp::MessageDirection::ServerToClient;
 }
 
@@ -138,6 +148,31 @@ pub(super) async fn watch_store(shared: Arc<Shared>) {
     }
 }
 
+/// Follows what becomes of suggestions, and what the user's habits say of the next ones.
+pub(super) async fn watch_usage(shared: Arc<Shared>) {
+    const PAUSE: Duration = Duration::from_secs(5);
+    let Some(store) = shared.options.store.clone() else { return };
+    let mut is_new = true;
+    loop {
+        if is_new {
+            let store = store.clone();
+            let learnt = tokio::task::spawn_blocking(move || habit(&store.usage())).await;
+            let mut state = shared.state.lock();
+            state.habit = learnt.unwrap_or(0.0) * f32::from(u8::from(state.config.statistics));
+        }
+        sleep(PAUSE).await;
+        let used = {
+            let state = &mut *shared.state.lock();
+            state.usage.look(&state.documents, Instant::now())
+        };
+        is_new = !used.is_empty();
+        if is_new {
+            let shared = shared.clone();
+            let _ = tokio::task::spawn_blocking(move || shared.note(&used)).await;
+        }
+    }
+}
+
 /// Tells the client when another model answers, or cannot.
 pub(super) async fn tell_news(shared: Arc<Shared>, mut news: mpsc::UnboundedReceiver<News>) {
     while let Some(news) = news.recv().await {
@@ -180,11 +215,20 @@ pub(super) async fn watch_files(shared: Arc<Shared>) {
 
 /// Sends `nestling/statusChanged` when the status has changed, if the client asked for it.
 pub(super) async fn send_status(shared: Arc<Shared>) {
+    let mut last = None;
     loop {
         shared.status_changes.notified().await;
-        if shared.state.lock().config.status_notifications {
+        let (is_wanted, speaks_copilot, short) = {
+            let state = shared.state.lock();
+            (state.config.status_notifications, state.client.speaks_copilot, state.short_status())
+        };
+        if is_wanted {
             let status = shared.status();
             shared.client.send_notification::<StatusChanged>(status).await;
+        }
+        if speaks_copilot && last.as_ref() != Some(&short) {
+            shared.client.send_notification::<DidChangeStatus>(short.clone()).await;
+            last = Some(short);
         }
         sleep(STATUS_INTERVAL).await;
     }

@@ -2,6 +2,7 @@
 //! data folder, outside of the repository:
 //!
 //! ```text
+//! usage.jsonl                 what became of suggestions, without any text
 //! workspaces/NAME-HASH/       one for each workspace
 //!     use.json                which model is in use; absent: the one inside the program
 //!     root                    the workspace's path, for people
@@ -17,6 +18,7 @@
 //! the old state or the new one.
 
 mod typing;
+mod usage;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,6 +28,8 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::files;
+
+pub use usage::{Used, habit};
 
 /// The name of the model inside the program.
 pub const DEFAULT: &str = "default";

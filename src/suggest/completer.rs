@@ -366,6 +366,7 @@ impl ModelCompleter {
         let site = Site { text: &place.text, offset: place.offset, indent };
         let limit = if automatic { self.options.time_limit } else { INVOKED_TIME_LIMIT };
         let precision = request.precision.unwrap_or(self.options.precision);
+        self.confidence.habit = request.habit;
         let mut timing = Timing { prompt_tokens: prompt.tokens.len(), ..Timing::default() };
         let mut silence = Silence::Empty;
         let items = request.items.max(1);

@@ -40,6 +40,8 @@ pub struct CompletionRequest {
     /// Of all that is shown without being asked for, this share should be right, 0 to 1; the completer's own
     /// if `None`.
     pub precision: Option<f32>,
+    /// By how many logits this user's answers are surer than the scale says; 0 if nothing is known.
+    pub habit: f32,
 }
 
 /// One edit that is offered.

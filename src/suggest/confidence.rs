@@ -79,6 +79,9 @@ pub struct Confidence {
     weights: [f32; FEATURES.len()],
     /// For a wanted share of right ones among the shown, in percent: the probability from which to show.
     thresholds: Vec<(u32, f32)>,
+    /// Logits that are added for this user.
+    #[serde(skip)]
+    pub habit: f32,
 }
 
 impl Default for Confidence {
@@ -94,13 +97,17 @@ impl Confidence {
     pub fn naive() -> Confidence {
         let mut weights = [0.0; FEATURES.len()];
         (weights[0], weights[1]) = (1.0, 1.0);
-        Confidence { weights, thresholds: (1..20).map(|i| (5 * i, 0.05 * i as f32)).collect() }
+        Confidence {
+            weights,
+            thresholds: (1..20).map(|i| (5 * i, 0.05 * i as f32)).collect(),
+            habit: 0.0,
+        }
     }
 
     /// The probability that the text goes on as this beginning does.
     pub fn probability(&self, beginning: &Beginning) -> f32 {
         let logit: f32 = self.weights.iter().zip(&beginning.features).map(|(w, x)| w * x).sum();
-        1.0 / (1.0 + (-logit).exp())
+        1.0 / (1.0 + (-(logit + self.habit)).exp())
     }
 
     /// From which probability to show, so that of all that is shown `precision` (0 to 1) is right.

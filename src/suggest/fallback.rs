@@ -70,6 +70,7 @@ mod tests {
             items: 1,
             selected: None,
             precision: None,
+            habit: 0.0,
         };
         fallback(&request).suggestions.pop().map(|s| s.edit.new_text)
     }

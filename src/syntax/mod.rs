@@ -7,6 +7,7 @@ mod lines;
 mod pattern;
 mod place;
 mod query;
+mod query_text;
 mod scope;
 mod table;
 mod tree;

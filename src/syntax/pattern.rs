@@ -1,17 +1,19 @@
 //! Patterns over syntax trees for rules that are data, and a view of nodes for what such rules ask about them.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use aho_corasick::AhoCorasick;
 use tree_sitter::{Node, Query, QueryCursor, StreamingIterator};
 
+use super::query_text::{self, Roots, patterns};
 use super::{Language, SyntaxTree};
 
-/// Kinds of whole files, as patterns name them.
-const FILES: [&str; 4] = ["(source_file", "(program", "(module", "(translation_unit"];
-/// A bound on the states that a query keeps at a time.
-const MATCH_LIMIT: u32 = 8192;
+/// A bound on the states that a query keeps at a time: it compares all of them with each other, and in bundles of scripts some
+/// nodes have thousands of parts.
+const MATCH_LIMIT: u32 = 100;
 
 /// A node of a tree: what it is and what stands around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,30 +114,39 @@ impl SyntaxTree {
     }
 }
 
-/// Patterns of one language, sought together. A pattern is sought only where all the words are that it asks for: most items of
-/// most files lack some of them.
+/// Patterns of one language. Each is sought only where a word stands that it asks for, upwards from there: most of most files
+/// has none of them, and to walk through a tree for each pattern would take a hundred times as long.
 #[derive(Debug)]
 pub struct Patterns {
-    /// Patterns that match within one item of a file, in one query.
-    local: Query,
-    locals: Vec<Pattern>,
-    /// Those that go over several items.
-    wide: Vec<(Query, Pattern)>,
+    grammar: tree_sitter::Language,
+    all: Vec<Pattern>,
     /// Finds all words of all patterns at once.
     words: AhoCorasick,
 }
 
 #[derive(Debug)]
 struct Pattern {
+    text: String,
+    /// Compiled when it is first needed: that takes some milliseconds, and many never are.
+    query: OnceLock<Result<Query, String>>,
     /// Which of the given sources it came from.
     origin: usize,
-    /// Numbers of words: of each group a text must have one.
+    /// Numbers of words: of each group a match must have one.
     needs: Vec<Vec<usize>>,
+    /// Words that the text must have somewhere.
+    besides: Vec<usize>,
+    roots: Roots,
 }
 
 impl Pattern {
     fn may_match(&self, has: impl Fn(usize) -> bool) -> bool {
         self.needs.iter().all(|group| group.iter().any(|&word| has(word)))
+            && self.besides.iter().all(|&word| has(word))
+    }
+
+    fn query(&self, grammar: &tree_sitter::Language) -> Result<&Query, &str> {
+        let compile = || Query::new(grammar, &self.text).map_err(|error| error.to_string());
+        self.query.get_or_init(compile).as_ref().map_err(String::as_str)
     }
 }
 
@@ -168,56 +179,77 @@ impl<'t> Match<'t> {
 }
 
 impl Patterns {
-    /// Compiles queries; each may hold several patterns.
+    /// Takes queries, each with words that a text must have besides for it to be of use; each may hold several patterns. What is wrong with them is seen when they are used, or by
+    /// [`Patterns::check`].
     ///
     /// # Errors
-    /// One that does not fit the grammar: its number, and what is wrong.
-    pub fn new(language: &'static Language, sources: &[&str]) -> Result<Patterns, (usize, String)> {
+    /// Too many words.
+    pub fn new(
+        language: &'static Language,
+        sources: &[(&str, Vec<String>)],
+    ) -> Result<Patterns, String> {
         let grammar = (language.grammar)();
-        let (mut words, mut locals, mut wide): (Vec<String>, Vec<Pattern>, Vec<_>) =
-            Default::default();
-        let mut local = String::new();
-        for (origin, source) in sources.iter().enumerate() {
-            for own in split(source) {
+        let (mut words, mut all): (Vec<String>, Vec<Pattern>) = Default::default();
+        for (origin, (source, besides)) in sources.iter().enumerate() {
+            for query_text::Pattern { place, needs, roots } in patterns(source) {
                 let mut number = |word: String| {
                     words.iter().position(|known| *known == word).unwrap_or_else(|| {
                         words.push(word);
                         words.len() - 1
                     })
                 };
-                let needs = needed_words(own)
+                let needs = needs
                     .into_iter()
-                    .map(|group| group.into_iter().map(&mut number).collect());
-                let pattern = Pattern { origin, needs: needs.collect() };
-                if is_wide(own) {
-                    wide.push((
-                        Query::new(&grammar, own).map_err(|e| (origin, e.to_string()))?,
-                        pattern,
-                    ));
-                } else {
-                    local.push_str(own);
-                    local.push('\n');
-                    locals.push(pattern);
-                }
+                    .map(|group| group.into_iter().map(&mut number).collect())
+                    .collect();
+                let besides = besides.iter().cloned().map(&mut number).collect();
+                // Some kinds stand for others.
+                let is_kind = |kind: &String| {
+                    let id = grammar.id_for_node_kind(kind, true);
+                    id != 0 && !grammar.node_kind_is_supertype(id)
+                };
+                let roots = match roots {
+                    Roots::Kinds(kinds) if !kinds.iter().all(is_kind) => Roots::Any,
+                    roots => roots,
+                };
+                let (text, query) = (source[place].to_string(), OnceLock::new());
+                all.push(Pattern { text, query, origin, needs, besides, roots });
             }
         }
-        let local = Query::new(&grammar, &local).map_err(|error| {
-            // Which it was is asked only when something is wrong.
-            let wrong = sources.iter().position(|source| Query::new(&grammar, source).is_err());
-            (wrong.unwrap_or(0), error.to_string())
-        })?;
-        let words = AhoCorasick::new(&words).map_err(|e| (0, e.to_string()))?;
-        Ok(Patterns { local, locals, wide, words })
+        let words = AhoCorasick::new(&words).map_err(|error| error.to_string())?;
+        Ok(Patterns { grammar, all, words })
+    }
+
+    /// Compiles all of them.
+    ///
+    /// # Errors
+    /// One that does not fit the grammar: the number of its source, and what is wrong.
+    pub fn check(&self) -> Result<(), (usize, String)> {
+        let mut compiled = self.all.iter().map(|p| (p.origin, p.query(&self.grammar)));
+        let wrong = compiled.find_map(|(origin, query)| Some((origin, query.err()?.to_string())));
+        wrong.map_or(Ok(()), Err)
     }
 
     /// Whether any of them may be found in a text. Says no of most texts, without parsing them.
     pub fn may_match(&self, text: &str) -> bool {
-        let mut has = vec![false; self.words.patterns_len()];
+        let places = self.places(text);
+        self.all.iter().any(|pattern| pattern.may_match(|word| !places[word].is_empty()))
+    }
+
+    /// Where each word begins, in the order of the text.
+    fn places(&self, text: &str) -> Vec<Vec<usize>> {
+        let mut places = vec![Vec::new(); self.words.patterns_len()];
+        let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80;
+        let bytes = text.as_bytes();
+        // A word that goes on is another one.
+        let is_cut =
+            |at: usize| at > 0 && at < bytes.len() && is_word(bytes[at - 1]) && is_word(bytes[at]);
         for word in self.words.find_overlapping_iter(text) {
-            has[word.pattern().as_usize()] = true;
+            if !is_cut(word.start()) && !is_cut(word.end()) {
+                places[word.pattern().as_usize()].push(word.start());
+            }
         }
-        let mut all = self.locals.iter().chain(self.wide.iter().map(|(_, pattern)| pattern));
-        all.any(|pattern| pattern.may_match(|word| has[word]))
+        places
     }
 
     /// Where they are found, in the order of the text, in what touches `within`.
@@ -228,56 +260,60 @@ impl Patterns {
         within: Range<usize>,
     ) -> Vec<Match<'t>> {
         let root = tree.tree.root_node();
-        // Where each word begins, in the order of the text.
-        let mut places = vec![Vec::new(); self.words.patterns_len()];
-        for word in self.words.find_overlapping_iter(text) {
-            places[word.pattern().as_usize()].push(word.start());
-        }
+        let places = self.places(text);
+        let mut paths = Paths { root, known: HashMap::new() };
+        let mut cursor = QueryCursor::new();
+        cursor.set_match_limit(MATCH_LIMIT);
+        cursor.set_byte_range(within.start..within.end.max(within.start + 1));
+        let touches =
+            |node: &Node<'_>| node.end_byte() >= within.start && node.start_byte() <= within.end;
         let mut found = Vec::new();
-        let mut seek = |query: &'t Query, range: Range<usize>, origin: &dyn Fn(usize) -> usize| {
-            let names = query.capture_names();
-            let mut cursor = QueryCursor::new();
-            cursor.set_match_limit(MATCH_LIMIT);
-            cursor.set_byte_range(range);
-            let mut matches = cursor.matches(query, root, text.as_bytes());
-            while let Some(matched) = matches.next() {
-                let captures = matched.captures().iter();
-                let captures = captures.map(|c| (names[c.index as usize].into(), Piece(c.node)));
-                found.push(Match {
-                    origin: origin(matched.pattern_index),
-                    captures: captures.collect(),
-                });
-            }
-        };
-        // Items that have all words of some pattern, neighbours together.
-        let mut ranges: Vec<Range<usize>> = Vec::new();
-        let mut goes_on = false;
-        for item in root.children(&mut root.walk()) {
-            let range = item.byte_range();
-            let has = |word: usize| {
-                let places: &Vec<usize> = &places[word];
-                let first = places.partition_point(|at| *at < range.start);
-                places.get(first).is_some_and(|at| *at < range.end)
-            };
-            let touches = range.end >= within.start && range.start <= within.end;
-            if !touches || !self.locals.iter().any(|pattern| pattern.may_match(has)) {
-                goes_on = false;
+        for pattern in &self.all {
+            if !pattern.may_match(|word| !places[word].is_empty()) {
                 continue;
             }
-            match ranges.last_mut().filter(|_| goes_on) {
-                Some(last) => last.end = range.end,
-                None => ranges.push(range),
+            // From the rarest of its words upwards.
+            let count = |group: &&Vec<usize>| group.iter().map(|w| places[*w].len()).sum::<usize>();
+            let rarest = pattern.needs.iter().min_by_key(count);
+            let mut starts: Vec<Node<'t>> = Vec::new();
+            for at in rarest.into_iter().flatten().flat_map(|word| &places[*word]) {
+                let above = paths.to(*at).iter();
+                let fits = |node: &&Node<'_>| {
+                    let is_root = match &pattern.roots {
+                        Roots::Kinds(kinds) => kinds.iter().any(|kind| kind == node.kind()),
+                        Roots::Any | Roots::Siblings => node.child_count() > 0,
+                    };
+                    is_root && touches(node)
+                };
+                starts.extend(above.filter(fits));
             }
-            goes_on = true;
-        }
-        for range in ranges {
-            let range =
-                range.start.max(within.start)..range.end.min(within.end.max(range.start + 1));
-            seek(&self.local, range, &|index| self.locals[index].origin);
-        }
-        for (query, pattern) in &self.wide {
-            if pattern.may_match(|word| !places[word].is_empty()) {
-                seek(query, within.clone(), &|_| pattern.origin);
+            starts.sort_by_key(|node| (node.start_byte(), node.id()));
+            starts.dedup();
+            let anywhere = rarest.is_none();
+            if anywhere {
+                starts.push(root);
+            } else if starts.is_empty() {
+                continue;
+            }
+            // Children of a node of any kind count as its start, too.
+            let depth = u32::from(!matches!(pattern.roots, Roots::Kinds(_)));
+            cursor.set_max_start_depth((!anywhere).then_some(depth));
+            let query = match pattern.query(&self.grammar) {
+                Ok(query) => query,
+                Err(error) => {
+                    tracing::error!("a pattern is left out: {error}");
+                    continue;
+                }
+            };
+            let names = query.capture_names();
+            for node in starts {
+                let mut matches = cursor.matches(query, node, text.as_bytes());
+                while let Some(matched) = matches.next() {
+                    let captures = matched.captures().iter();
+                    let captures =
+                        captures.map(|c| (names[c.index as usize].into(), Piece(c.node)));
+                    found.push(Match { origin: pattern.origin, captures: captures.collect() });
+                }
             }
         }
         found
@@ -286,122 +322,25 @@ impl Patterns {
     }
 }
 
-/// The brackets and strings of a query, comments left out.
-struct Outline {
-    groups: Vec<Range<usize>>,
-    strings: Vec<Range<usize>>,
+/// The nodes around places of a tree.
+struct Paths<'t> {
+    root: Node<'t>,
+    known: HashMap<usize, Vec<Node<'t>>>,
 }
 
-impl Outline {
-    fn of(query: &str) -> Outline {
-        let bytes = query.as_bytes();
-        let (mut open, mut groups, mut strings) = (Vec::new(), Vec::new(), Vec::new());
-        let mut at = 0;
-        while at < bytes.len() {
-            match bytes[at] {
-                b'"' => {
-                    let start = at;
-                    at += 1;
-                    while at < bytes.len() && bytes[at] != b'"' {
-                        at += if bytes[at] == b'\\' { 2 } else { 1 };
-                    }
-                    strings.push(start..at.min(bytes.len()));
-                }
-                b';' => at += query[at..].find('\n').unwrap_or(bytes.len() - at),
-                b'(' | b'[' => open.push(at),
-                b')' | b']' => groups.extend(open.pop().map(|start| start..at)),
-                _ => {}
+impl<'t> Paths<'t> {
+    /// All nodes around a byte, the root first.
+    fn to(&mut self, at: usize) -> &[Node<'t>] {
+        self.known.entry(at).or_insert_with(|| {
+            let mut cursor = self.root.walk();
+            let mut path = vec![self.root];
+            while cursor.goto_first_child_for_byte(at).is_some() && cursor.node().start_byte() <= at
+            {
+                path.push(cursor.node());
             }
-            at += 1;
-        }
-        groups.sort_by_key(|group| group.start);
-        Outline { groups, strings }
-    }
-
-    /// The groups directly in another one, or at the top.
-    fn within(&self, outer: Option<&Range<usize>>) -> Vec<&Range<usize>> {
-        let mut end = outer.map_or(0, |outer| outer.start + 1);
-        let inside = |group: &&Range<usize>| {
-            outer.is_none_or(|o| o.start < group.start && group.end < o.end)
-        };
-        let mut found = Vec::new();
-        for group in self.groups.iter().filter(inside) {
-            if group.start >= end {
-                found.push(group);
-                end = group.end;
-            }
-        }
-        found
-    }
-}
-
-/// The patterns of a query, each with what stands behind it.
-fn split(source: &str) -> Vec<&str> {
-    let outline = Outline::of(source);
-    let starts: Vec<usize> = outline.within(None).iter().map(|group| group.start).collect();
-    let ends = starts.iter().skip(1).copied().chain([source.len()]);
-    starts.iter().zip(ends).map(|(&start, end)| &source[start..end]).collect()
-}
-
-/// Whether a pattern may go over several items of a file.
-fn is_wide(pattern: &str) -> bool {
-    let outline = Outline::of(pattern);
-    let top = outline.within(None);
-    let roots = top
-        .first()
-        .filter(|_| pattern.starts_with("((") || pattern.starts_with("(["))
-        .map_or(1, |outer| {
-            outline
-                .within(Some(outer))
-                .iter()
-                .filter(|group| !pattern[group.start..].starts_with("(#"))
-                .count()
-        });
-    roots > 1 || FILES.iter().any(|kind| pattern.contains(kind))
-}
-
-/// Words that a text must have for a pattern to match, one of each group: those that captures are compared with which every
-/// match has, as they stand in no alternative and in nothing optional.
-fn needed_words(pattern: &str) -> Vec<Vec<String>> {
-    let Outline { groups, strings } = Outline::of(pattern);
-    let bytes = pattern.as_bytes();
-    let in_string = |at: usize| strings.iter().any(|s| s.start <= at && at < s.end);
-    let is_certain = |at: usize| {
-        groups.iter().filter(|group| group.contains(&at)).all(|group| {
-            let next = bytes.get(group.end + 1);
-            bytes[group.start] == b'(' && !matches!(next, Some(b'?' | b'*'))
+            path
         })
-    };
-    let is_end = |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric() || "_-.".contains(c));
-    let mut words = Vec::new();
-    for group in groups.iter().filter(|group| {
-        ["(#eq? @", "(#any-of? @"].iter().any(|start| pattern[group.start..].starts_with(start))
-    }) {
-        let said = &pattern[group.start..group.end];
-        let capture = &said[said.find('@').unwrap_or(0)..];
-        let capture = &capture[..capture.find(char::is_whitespace).unwrap_or(capture.len())];
-        let values: Vec<String> = strings
-            .iter()
-            .filter(|s| group.start < s.start && s.end <= group.end)
-            .map(|s| pattern[s.start + 1..s.end].to_string())
-            .collect();
-        // The capture itself, not what is said of it.
-        let mut made = pattern.match_indices(capture).filter(|(at, _)| {
-            let said =
-                groups.iter().any(|g| g.contains(at) && pattern[g.start..].starts_with("(#"));
-            !in_string(*at) && !said && is_end(&pattern[at + capture.len()..])
-        });
-        // A quantifier of its own comes just before its name.
-        let optional = |at: usize| pattern[..at].trim_end().ends_with(['?', '*']);
-        if !values.is_empty()
-            && values.iter().all(|value| !value.is_empty() && !value.contains('\\'))
-            && made.next().is_some_and(|(at, _)| is_certain(at) && !optional(at))
-            && made.next().is_none()
-        {
-            words.push(values);
-        }
     }
-    words
 }
 
 #[cfg(test)]
@@ -409,43 +348,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_needed_only_where_every_match_has_them() {
-        let words = |pattern| {
-            needed_words(pattern).iter().map(|group| group.join("|")).collect::<Vec<_>>().join(" ")
-        };
-        let call = "((call function: (identifier) @f arguments: (arguments) @a) @site (#eq? @f \"len\") (#eq? @a \"()\"))";
-        assert_eq!(words(call), "len ()");
-        assert_eq!(words("([(a) @x (b) @y] (#eq? @x \"one\") (#eq? @y \"two\"))"), "");
-        assert_eq!(words("((a (b)? @x (c) @y) (#eq? @x \"one\") (#eq? @y \"[\"))"), "[");
-        assert_eq!(words("((a ((b) @x)* ) (#eq? @x \"one\"))"), "");
-        assert_eq!(words("((a) @x (b) @xy (#eq? @x @xy) (#eq? @xy \"one\"))"), "one");
-        assert_eq!(words("((a) @x (#any-of? @x \"one\" \"two\"))"), "one|two");
-        assert_eq!(words("; (#eq? @x \"no\")\n((a) @x (#not-eq? @x \"no\"))"), "");
-    }
-
-    #[test]
-    fn queries_fall_apart_into_patterns_and_those_of_several_items_are_known() {
-        let query =
-            "; one\n((a) @x (#eq? @x \"(\"))\n(b [(c) (d)]) @y\n((e) . (f))\n(program (g))\n";
-        let found: Vec<(&str, bool)> =
-            split(query).iter().map(|p| (p.trim(), is_wide(p))).collect();
-        assert_eq!(
-            found,
-            [
-                ("((a) @x (#eq? @x \"(\"))", false),
-                ("(b [(c) (d)]) @y", false),
-                ("((e) . (f))", true),
-                ("(program (g))", true)
-            ]
-        );
-    }
-
-    #[test]
     fn matches_come_in_the_order_of_the_text_and_only_there() {
         let language = Language::by_name("python").unwrap();
         let sources = [
-            "((call function: (identifier) @f) @site (#eq? @f \"len\"))",
-            "(while_statement) @site",
+            ("((call function: (identifier) @f) @site (#eq? @f \"len\"))", vec![]),
+            ("(while_statement) @site", vec!["len".to_string()]),
+            ("(while_statement) @site", vec!["other".to_string()]),
         ];
         let patterns = Patterns::new(language, &sources).unwrap();
         let text = "while a:\n    len(b)\nlen(c)\n";
@@ -456,6 +364,9 @@ mod tests {
         };
         assert_eq!(found(0..text.len()), [(1, 0), (0, 13), (0, 20)]);
         assert_eq!(found(20..text.len()), [(0, 20)]);
-        assert!(Patterns::new(language, &["(nonsense)"]).is_err());
+        let wrong = Patterns::new(language, &[("(call) @site", vec![]), ("(nonsense)", vec![])])
+            .unwrap()
+            .check();
+        assert_eq!(wrong.unwrap_err().0, 1);
     }
 }

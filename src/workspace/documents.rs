@@ -73,6 +73,14 @@ impl Documents {
         self.open.insert(uri.to_string(), Open { document: Arc::new(document), touched });
     }
 
+    /// The user looks at a document: what was looked at last is likeliest to matter.
+    pub fn focus(&mut self, uri: &str) {
+        let touched = self.tick();
+        if let Some(open) = self.open.get_mut(uri) {
+            open.touched = touched;
+        }
+    }
+
     /// Applies changes in their order and returns the edits they came to, each in bytes of the
     /// text before it. A replacement of the whole text is cut down to what differs.
     ///

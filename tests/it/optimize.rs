@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::{TempDir, tempdir};
 
-use crate::program::{Run, run};
+use crate::program::{Run, nestling, run};
 
 fn file(name: &str, text: &str) -> (TempDir, PathBuf) {
     let folder = tempdir().expect("a folder");
@@ -182,4 +182,91 @@ fn the_catalogue_keeps_its_fixtures() {
     }
     assert!(rules >= 40, "{rules} rules");
     assert_eq!(right, hits, "{json}");
+}
+
+/// A ruff that says this of `kept.py`.
+#[cfg(unix)]
+fn linter(folder: &Path, says: &str) -> std::ffi::OsString {
+    use std::os::unix::fs::PermissionsExt;
+    let path = folder.join("ruff");
+    let says = says.replace("FILE", "'$PWD'/kept.py");
+    std::fs::write(&path, format!("#!/bin/sh\nprintf '%s' '{says}'\nexit 1\n")).expect("a file");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("a program");
+    let rest = std::env::var_os("PATH").unwrap_or_default();
+    std::env::join_paths(std::iter::once(folder.to_path_buf()).chain(std::env::split_paths(&rest)))
+        .expect("a path")
+}
+
+#[cfg(unix)]
+#[test]
+fn linters_propose_what_the_catalogue_has_not_and_unsure_ones_need_a_proof() {
+    let text = "def kept(xs: list[int]) -> list[int]:\n    return list(x + 1 for x in xs)\n";
+    let (folder, path) = file("kept.py", text);
+    let finding = |applicability: &str, new: &str| {
+        format!(
+            r#"[{{"filename": "FILE", "code": "C400", "message": "Unnecessary generator", "location": {{"row": 2, "column": 12}},
+            "end_location": {{"row": 2, "column": 35}}, "fix": {{"message": "Rewrite as a list comprehension", "applicability": "{applicability}",
+            "edits": [{{"content": "{new}", "location": {{"row": 2, "column": 12}}, "end_location": {{"row": 2, "column": 35}}}}]}}}}]"#
+        )
+    };
+    let ask = |path_variable: &std::ffi::OsString, more: &[&str]| {
+        let mut command = nestling();
+        command.env("PATH", path_variable).arg("optimize").arg(&path).arg("--json").args(more);
+        Run::of(&mut command)
+    };
+    let right = "[x + 1 for x in xs]";
+    let sure = linter(folder.path(), &finding("safe", right));
+    let found = ask(&sure, &[]).json();
+    assert_eq!(found["rewrites"][0]["rewrite"]["rule"], "C400", "{found}");
+    assert_eq!(found["rewrites"][0]["rewrite"]["function"][0], "kept", "{found}");
+    let unsure = linter(folder.path(), &finding("unsafe", right));
+    assert_eq!(ask(&unsure, &[]).json()["rewrites"], serde_json::json!([]));
+    let proven = ask(&unsure, &["--apply", "--time", "3s"]).json();
+    assert_eq!(proven["rewrites"][0]["applied"], true, "{proven}");
+    let now = std::fs::read_to_string(&path).expect("a file");
+    assert!(now.contains("return [x + 1 for x in xs]\n"), "{now}");
+    std::fs::write(&path, text).expect("a file");
+    let wrong = linter(folder.path(), &finding("unsafe", "[x + 2 for x in xs]"));
+    let refused = ask(&wrong, &["--apply", "--time", "3s"]).json();
+    assert_eq!(
+        refused["rewrites"],
+        serde_json::json!([]),
+        "what is unsure and wrong is not offered"
+    );
+    assert_eq!(std::fs::read_to_string(&path).expect("a file"), text);
+}
+
+#[test]
+fn projects_are_rewritten_as_a_whole_and_what_breaks_them_is_named() {
+    let root = tempdir().expect("a folder");
+    for name in ["good", "choosy", "broken"] {
+        std::fs::create_dir(root.path().join(name)).expect("a folder");
+        std::fs::write(root.path().join(name).join("kept.py"), SLOW).expect("a file");
+    }
+    let list = root.path().join("list.toml");
+    let text = r#"
+        [[project]]
+        folder = "good"
+        command = "python3 -c 'import kept; assert kept.kept([1, 2], [2, 3]) == [4]'"
+        [[project]]
+        folder = "choosy"
+        command = "! grep -q 'set(' kept.py"
+        [[project]]
+        folder = "broken"
+        command = "echo never; false"
+    "#;
+    std::fs::write(&list, text).expect("a file");
+    let (list, own) = (list.to_str().expect("UTF-8"), root.path().to_str().expect("UTF-8"));
+    let done = run(&["eval", "optimize", "--projects", list, "--root", own, "--json"]).json();
+    let [good, choosy, broken] = [0, 1, 2].map(|i| done["projects"][i].clone());
+    assert_eq!(
+        (good["passes"].as_bool(), good["rewrites"]["py-set-lookup"].as_u64()),
+        (Some(true), Some(1))
+    );
+    assert_eq!(
+        (choosy["passes"].as_bool(), &choosy["broken"][0][0]),
+        (Some(false), &"py-set-lookup".into())
+    );
+    assert_eq!(broken["unusable"], "never");
+    assert_eq!(std::fs::read_to_string(root.path().join("good/kept.py")).expect("a file"), SLOW);
 }

@@ -11,3 +11,4 @@ mod repair;
 mod script;
 mod storm;
 mod swap;
+mod usage;

@@ -177,7 +177,8 @@ pub(in crate::eval) fn request(
     let document = Document::new(uri, file.language, 1, Text::new(format!("{before}{after}")));
     let snapshot = Snapshot::alone(document);
     let (offset, trigger) = (place.cursor, Trigger::Invoked);
-    CompletionRequest { snapshot, offset, trigger, items: 1, selected: None, precision: None }
+    let (selected, precision, habit) = (None, None, 0.0);
+    CompletionRequest { snapshot, offset, trigger, items: 1, selected, precision, habit }
 }
 
 /// What would stand behind the cursor, as far as it is judged.

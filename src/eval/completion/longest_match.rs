@@ -210,6 +210,7 @@ mod tests {
             items: 1,
             selected: None,
             precision: None,
+            habit: 0.0,
         };
         let answer = index.complete(&request, &Progress::new(), &CancelToken::new());
         answer.suggestions.first().map_or(String::new(), |s| s.edit.new_text.clone())

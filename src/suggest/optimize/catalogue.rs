@@ -78,6 +78,15 @@ pub(super) struct Rule {
 }
 
 impl Rule {
+    /// Words that a text must have for its edits: those of the texts that it replaces.
+    fn words(&self) -> Vec<String> {
+        let each = self.edits.iter().filter_map(|edit| edit.each.as_deref());
+        let parts = each
+            .flat_map(|text| text.split(|c: char| !c.is_alphanumeric() && c != '_' && c != '$'));
+        let is_word = |word: &&str| word.starts_with(|c: char| c.is_alphabetic() || c == '_');
+        parts.filter(is_word).map(String::from).collect()
+    }
+
     fn check(&self) -> Result<()> {
         if self.edits.is_empty() == self.procedure.is_none() {
             bail!("a rule has edits or a procedure");
@@ -129,10 +138,20 @@ impl Catalogue {
             conditions.push(parsed.collect::<Result<_>>().with_context(|| rule.name.clone())?);
             rule.check().with_context(|| rule.name.clone())?;
         }
-        let queries: Vec<&str> = rules.iter().map(|rule| rule.query.as_str()).collect();
-        let patterns = Patterns::new(language, &queries)
-            .map_err(|(index, error)| anyhow::anyhow!("{}: {error}", rules[index].name))?;
+        let queries: Vec<_> =
+            rules.iter().map(|rule| (rule.query.as_str(), rule.words())).collect();
+        let patterns = Patterns::new(language, &queries).map_err(anyhow::Error::msg)?;
         Ok(Catalogue { rules, conditions, patterns })
+    }
+
+    /// Whether all queries fit the grammar.
+    ///
+    /// # Errors
+    /// What does not fit, and the rule it is in.
+    pub(super) fn check(&self) -> Result<()> {
+        self.patterns
+            .check()
+            .map_err(|(index, error)| anyhow::anyhow!("{}: {error}", self.rules[index].name))
     }
 
     /// The rules of a language; none if there are none.

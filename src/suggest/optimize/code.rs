@@ -31,6 +31,14 @@ impl<'t> Code<'t> {
         piece.ancestors().find(is_function).unwrap_or(self.root)
     }
 
+    /// Name and place of the function that a piece is or lies in.
+    pub(super) fn named_function(&self, piece: Piece<'t>) -> Option<(String, Range<usize>)> {
+        let own = self.grammar.functions.contains(&piece.kind());
+        let around = if own { piece } else { self.function_of(piece) };
+        let name = around.field("name").or_else(|| around.field("declarator"))?;
+        Some((name.text(self.source).to_string(), around.range()))
+    }
+
     /// Loops of the same function in whose repeated part a piece lies.
     pub(super) fn loop_depth(&self, piece: Piece<'t>) -> usize {
         let (mut depth, mut inner) = (0, piece);

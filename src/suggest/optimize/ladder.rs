@@ -129,7 +129,7 @@ pub fn climb(
             Some(new) => Subject::of((tree, source), (&new, &after), function),
             None => Err("it is too large to be parsed".into()),
         };
-        let verdict = verdict.map(|subject| prove::compare(&subject, effort));
+        let verdict = verdict.map(|subject| prove::compare(&subject, effort, workshop.cancel));
         evidence.verdict = Some(match verdict {
             Ok(Ok(verdict)) => verdict,
             Ok(Err(error)) => Verdict::Unknown { why: format!("{error:#}") },

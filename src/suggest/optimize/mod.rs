@@ -4,6 +4,7 @@
 mod catalogue;
 mod code;
 mod conditions;
+mod delegated;
 mod grammar;
 mod ladder;
 mod procedures;
@@ -23,6 +24,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 pub use catalogue::Gain;
+pub use delegated::delegated;
 pub use ladder::{Evidence, Workshop, climb};
 pub use prove::{Effort, FASTER, LEAST_PAIRS, Speed, Verdict, bench, compare};
 pub use rank::{Profile, worth};
@@ -36,7 +38,7 @@ use crate::syntax::{Language, Match, Piece, SyntaxTree};
 use crate::text::{Text, TextEdit};
 use crate::workspace::Document;
 
-/// A rewrite for a place of a file. Its rule's conditions hold and the result parses; nothing else is known yet.
+/// A rewrite for a place of a file. The result parses; nothing else is known yet, but what `is_sure` says.
 #[derive(Clone, Debug, Serialize)]
 pub struct Rewrite {
     /// The rule's name.
@@ -49,6 +51,8 @@ pub struct Rewrite {
     pub source: String,
     /// How much it is expected to save.
     pub gain: Gain,
+    /// Whether conditions that keep what the code does were seen to hold; where not, it is offered only once it is proven.
+    pub is_sure: bool,
     /// Loops of its function around it.
     pub depth: usize,
     /// The place, in bytes.
@@ -58,6 +62,32 @@ pub struct Rewrite {
     /// The edits, in the order of the text.
     #[serde(skip)]
     pub edits: Vec<TextEdit>,
+}
+
+impl Rewrite {
+    /// Whether it changes what another one changes.
+    pub fn meets(&self, other: &Rewrite) -> bool {
+        let meet = |a: &TextEdit, b: &TextEdit| {
+            a.range.start <= b.range.end && b.range.start <= a.range.end
+        };
+        self.edits.iter().any(|own| other.edits.iter().any(|edit| meet(own, edit)))
+    }
+
+    /// The same rewrite in a text that was changed elsewhere; `None` if it is not clear where.
+    pub fn moved(&self, from: &str, to: &str) -> Option<Rewrite> {
+        let start = self.edits.first()?.range.start.min(self.place.start);
+        let end = self.edits.last()?.range.end.max(self.place.end);
+        let own = from.get(start..end)?;
+        let mut places = to.match_indices(own);
+        let at = places.next()?.0;
+        if places.next().is_some() || from.matches(own).count() != 1 {
+            return None;
+        }
+        let shift = |range: &Range<usize>| range.start - start + at..range.end - start + at;
+        let mut moved = Rewrite { place: shift(&self.place), ..self.clone() };
+        moved.edits.iter_mut().for_each(|edit| edit.range = shift(&edit.range));
+        Some(moved)
+    }
 }
 
 /// Rules of the user's own, in the place of those of the catalogue.
@@ -74,7 +104,10 @@ impl Rules {
         for language in Language::all() {
             let file = folder.join(format!("{}.toml", language.name));
             if file.exists() {
-                let read = || Catalogue::read(&std::fs::read_to_string(&file)?, language);
+                let read = || {
+                    let catalogue = Catalogue::read(&std::fs::read_to_string(&file)?, language)?;
+                    catalogue.check().map(|()| catalogue)
+                };
                 all.insert(language.name, read().with_context(|| file.display().to_string())?);
             }
         }
@@ -158,20 +191,16 @@ pub fn rewrites(
         if edits.iter().any(prints_itself) || !parses(tree, text, &edits, before) {
             continue;
         }
-        let around = match grammar.functions.contains(&site.kind()) {
-            true => site,
-            false => code.function_of(site),
-        };
-        let named = around.field("name").or_else(|| around.field("declarator"));
         found.push(Rewrite {
             rule: rule.name.clone(),
             title: rule.title.clone(),
             why: rule.why.clone(),
             source: rule.source.clone(),
             gain: rule.gain,
+            is_sure: true,
             depth: code.loop_depth(site),
             place,
-            function: named.map(|name| (name.text(source).to_string(), around.range())),
+            function: code.named_function(site),
             edits,
         });
     }

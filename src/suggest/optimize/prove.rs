@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::subject::Subject;
 use crate::check::{Ended, Overlay, Program, installed};
+use crate::generation::CancelToken;
 use crate::sandbox::{End, Limits, Sandbox, TemporaryFolder};
 use crate::statistics::paired_bootstrap;
 
@@ -137,7 +138,7 @@ struct Differs {
 ///
 /// # Errors
 /// No sandbox, no room, or a program that is not installed.
-pub fn compare(subject: &Subject, effort: &Effort) -> Result<Verdict> {
+pub fn compare(subject: &Subject, effort: &Effort, cancel: &CancelToken) -> Result<Verdict> {
     // Isolated where the machine allows it; limits hold in any case.
     let sandbox = match Sandbox::new() {
         Ok(sandbox) => sandbox,
@@ -194,7 +195,8 @@ pub fn compare(subject: &Subject, effort: &Effort) -> Result<Verdict> {
         ..Limits::default()
     };
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let outcome = sandbox.run(&program, &arguments, folder.path(), &limits)?;
+    let wanted = || !cancel.is_cancelled();
+    let outcome = sandbox.run_while(&program, &arguments, folder.path(), &limits, &wanted)?;
     let Ok(answer) = serde_json::from_str::<Answer>(&outcome.stdout) else {
         let why = match outcome.end {
             End::Exited(_) => {
@@ -204,6 +206,7 @@ pub fn compare(subject: &Subject, effort: &Effort) -> Result<Verdict> {
                 )
             }
             End::OutOfTime => "running it took too long".into(),
+            End::Unwanted => "cancelled".into(),
             end => format!("running it ended with {end:?}"),
         };
         return Ok(Verdict::Unknown { why });

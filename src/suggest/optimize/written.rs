@@ -91,6 +91,7 @@ pub fn written(
             why: "The model proposes it; only the measurement speaks for it.".into(),
             source: "this model".into(),
             gain: Gain::Constant,
+            is_sure: false,
             depth: hot.depth,
             place: hot.looped.clone(),
             function: Some((hot.function.clone(), hot.place.clone())),

@@ -266,6 +266,7 @@ fn written(
             items: 2,
             selected: None,
             precision: None,
+            habit: 0.0,
         };
         let answer = completer.complete(&request, &Progress::new(), cancel);
         for suggestion in answer.suggestions {

@@ -107,3 +107,35 @@ async fn hints_of_slow_code_are_shown_only_if_they_are_wanted() {
     let hint = hints.iter().find(|hint| hint["code"] == "py-set-lookup").expect("the slow line");
     assert_eq!(hint["severity"], 4, "{hints:?}");
 }
+
+#[tokio::test]
+async fn a_proof_ends_when_its_progress_is_cancelled() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let capabilities = json!({ "window": { "workDoneProgress": true } });
+    let params = json!({ "capabilities": capabilities });
+    let mut client = Client::start_with(Script::inserts(&["x"]).options(), params).await.0;
+    let (_, entries) = menu(&mut client, &folder).await;
+    let prove = entries.iter().find(|entry| entry.get("command").is_some()).expect("it proves");
+    let command = &prove["command"];
+    let params = json!({ "command": command["command"], "arguments": command["arguments"] });
+    let id = client.request("workspace/executeCommand", params).await;
+    let is_own = |message: &Value| {
+        message["method"] == "window/workDoneProgress/create"
+            && message["params"]["token"] == "nestling/prove"
+    };
+    // Other progress may want a token as well; it can do without.
+    let create = client.wait_for(is_own).await;
+    client.send(json!({ "jsonrpc": "2.0", "id": create["id"], "result": null })).await;
+    let begin = client
+        .wait_for(|message| {
+            message["method"] == "$/progress" && message["params"]["token"] == "nestling/prove"
+        })
+        .await;
+    assert_eq!(begin["params"]["value"]["cancellable"], true, "{begin}");
+    client.notify("window/workDoneProgress/cancel", json!({ "token": "nestling/prove" })).await;
+    let start = std::time::Instant::now();
+    let answer = client.response_in(id, std::time::Duration::from_secs(60)).await;
+    assert_eq!(answer["result"]["cancelled"], true, "{answer}");
+    assert!(start.elapsed() < std::time::Duration::from_secs(10), "{:?}", start.elapsed());
+    assert!(!client.has_received(|message| message["method"] == "window/showMessageRequest"));
+}

@@ -313,9 +313,9 @@ class Lines:
     def line(self, number):
         statement = self.source.get(number, "")
         plan = self.plan.setdefault(number, {
-            "length": rng.randrange(4), "range": rng.choice(["small", "upto", "digit", "wide"]), "letters": rng.randrange(4),
+            "length": rng.randrange(8), "range": rng.choice(["small", "upto", "digit", "wide"]), "letters": rng.randrange(5),
         })
-        whole = "int" in statement or "float" in statement or "Integer" in statement
+        whole = any(word in statement for word in ("int", "float", "Integer", "eval"))
         if SPLIT.search(statement):
             targets = statement.split("=")[0] if "=" in statement.split("(")[0] else ""
             names = [name for name in targets.split(",") if name.strip()]
@@ -336,6 +336,9 @@ class Lines:
         return self.word(plan)
 
     def length(self, plan):
+        # Some lines have a fixed number of items that nothing announces.
+        if plan["length"] >= 4:
+            return plan["length"] - 2
         choices = self.numbers[-3:] or [self.size]
         value = choices[-1 - plan["length"] % len(choices)]
         return max(0, min(value, 100_000))
@@ -353,8 +356,9 @@ class Lines:
         return rng.randint(1, 1000)
 
     def word(self, plan):
-        letters = ["ab", "abcdefghijklmnopqrstuvwxyz", "01", "#."][plan["letters"]]
-        return "".join(rng.choice(letters) for _ in range(max(1, self.length(plan))))
+        letters = ["ab", "abcdefghijklmnopqrstuvwxyz", "01", "#.", "0123456789"][plan["letters"]]
+        word = "".join(rng.choice(letters) for _ in range(max(1, self.length(plan))))
+        return word.lstrip("0") or word
 
     # What reads all at once gets nothing that could be made up.
     def read(self, *_):
