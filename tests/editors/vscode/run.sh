@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# A real VS Code with the packaged extension: types, sees ghost text on the page, accepts it, reads the document.
+#
+#   tests/editors/vscode/run.sh [--only WORD] [--loops N] [--picture]
+#
+# Builds and packages editors/vscode with the program in NESTLING_BIN (target/release/nestling), starts code-server
+# with a fresh profile on a copy of tests/data/projects, and drives Chromium. --loops is how often the test of fast
+# typing types (50), --picture writes editors/vscode/media/ghost-text.png anew. Without a network where the system
+# permits that. Exit code 0 or 1; the last line counts.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../../.." && pwd)
+cache=$here/.cache
+"$here/setup.sh" "$cache"
+export PATH=$cache/bin:$PATH
+export NESTLING_BIN=${NESTLING_BIN:-$root/target/release/nestling}
+[ -x "$NESTLING_BIN" ] || { echo "run.sh: $NESTLING_BIN is not there; build it or name it in NESTLING_BIN" >&2; exit 2; }
+
+cd "$root/editors/vscode"
+npm run -s check
+npm run -s test >"$cache/unit.log" 2>&1 || { cat "$cache/unit.log"; exit 1; }
+npm run -s build
+rm -rf "$cache/vsix"
+node scripts/package.mjs --binary "$NESTLING_BIN" --out "$cache/vsix"
+(cd "$here/probe" && node "$root/editors/vscode/node_modules/@vscode/vsce/vsce" package --no-dependencies \
+  --allow-missing-repository --skip-license -o "$cache/vsix/probe.vsix" >/dev/null)
+
+flags=-n
+[ "$(id -u)" = 0 ] || flags=-rn
+if command -v unshare >/dev/null && unshare $flags true 2>/dev/null; then
+  exec unshare $flags sh -c 'ip link set lo up 2>/dev/null; exec node "$@"' sh "$here/run.mjs" "$@"
+fi
+echo "note: network namespaces are not permitted here, the network stays reachable"
+exec node "$here/run.mjs" "$@"
