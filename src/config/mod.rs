@@ -54,6 +54,8 @@ pub struct Config {
     pub check: String,
     /// A command that runs the tests of the project; run only in a workspace that is trusted.
     pub test: String,
+    /// Whether the editor trusts the workspace; if not, the user's own trust does not count.
+    pub trusted: bool,
     /// Whether it is counted on this machine what was shown, accepted and kept.
     pub statistics: bool,
     /// Whether the client wants a `nestling/statusChanged` notification at each change.
@@ -74,6 +76,7 @@ impl Default for Config {
             optimize_hints: false,
             check: String::new(),
             test: String::new(),
+            trusted: true,
             statistics: true,
             status_notifications: false,
         }
@@ -124,6 +127,7 @@ impl Config {
                 "optimizeHints" => read_bool(value, &mut self.optimize_hints),
                 "check" => read_text(value, &mut self.check),
                 "test" => read_text(value, &mut self.test),
+                "trusted" => read_bool(value, &mut self.trusted),
                 "statistics" => read_bool(value, &mut self.statistics),
                 "statusNotifications" => read_bool(value, &mut self.status_notifications),
                 _ => {

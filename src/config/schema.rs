@@ -79,6 +79,11 @@ pub const SETTINGS: &[Setting] = &[
         schema: || json!({ "type": "string", "default": "" }),
     },
     Setting {
+        name: "trusted",
+        about: "Whether the editor trusts the workspace; if not, nestling trust does not count either.",
+        schema: || json!({ "type": "boolean", "default": true }),
+    },
+    Setting {
         name: "statistics",
         about: "Count on this machine what was shown, accepted and kept; nestling doctor --stats shows it.",
         schema: || json!({ "type": "boolean", "default": true }),

@@ -199,7 +199,8 @@ impl Trial {
         let root = root_of(shared, &document);
         let name = name_of(root.as_deref(), &document);
         let workspace = shared.options.store.clone().zip(root.clone());
-        let is_trusted = workspace.is_some_and(|(store, root)| store.workspace(&root).is_trusted());
+        let is_trusted = shared.state.lock().config.trusted
+            && workspace.is_some_and(|(store, root)| store.workspace(&root).is_trusted());
         let (check, test) = {
             let config = &shared.state.lock().config;
             let command = |line: &String| {

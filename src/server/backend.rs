@@ -230,7 +230,8 @@ impl Backend {
     async fn did_accept_part(&self, params: Value) {
         let length = params["acceptedLength"].as_u64().and_then(|n| usize::try_from(n).ok());
         if let Some((id, length)) = shown_id(&params).zip(length) {
-            self.shared.state.lock().usage.accepted(id, Some(length));
+            let state = &mut *self.shared.state.lock();
+            state.stats.counts.accepted += u64::from(state.usage.accepted(id, Some(length)));
         }
     }
 

@@ -40,8 +40,7 @@ pub(super) async fn execute(
                 return Err(Error::invalid_params(format!("{ACCEPTED} needs the suggestion's id")));
             };
             let state = &mut *shared.state.lock();
-            state.stats.counts.accepted += 1;
-            state.usage.accepted(id, None);
+            state.stats.counts.accepted += u64::from(state.usage.accepted(id, None));
             shared.status_changed();
             Ok(Value::Null)
         }

@@ -101,7 +101,10 @@ async fn follow(shared: &Shared, mut child: Child) -> (lsp::MessageType, String)
         }
         Some(1) => (lsp::MessageType::Info, format!("the model stays as it is: {verdict}")),
         Some(130) => (lsp::MessageType::Info, "the fine-tune was stopped and can go on".into()),
-        _ => (lsp::MessageType::Error, last),
+        _ => {
+            let last = last.strip_prefix("nestling: ").unwrap_or(&last);
+            (lsp::MessageType::Error, last.to_string())
+        }
     };
     if let Some(shown) = shown {
         shown.finish_with_message(said.1.clone()).await;

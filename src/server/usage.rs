@@ -102,13 +102,13 @@ impl Usage {
         }
     }
 
-    /// So many characters of one were accepted; all of them without a number.
-    pub(super) fn accepted(&mut self, id: &str, characters: Option<usize>) {
-        if let Some(one) = self.find(id) {
-            let all = one.used.characters;
-            one.used.accepted = one.used.accepted.max(characters.unwrap_or(all).min(all));
-            one.is_seen = true;
-        }
+    /// So many characters of one were accepted; all of them without a number. Whether that is new: clients may say it twice.
+    pub(super) fn accepted(&mut self, id: &str, characters: Option<usize>) -> bool {
+        let Some(one) = self.find(id) else { return true };
+        let (all, before) = (one.used.characters, one.used.accepted);
+        one.used.accepted = before.max(characters.unwrap_or(all).min(all));
+        one.is_seen = true;
+        before == 0
     }
 
     fn find(&mut self, id: &str) -> Option<&mut Followed> {

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 /** More would not be read. */
 const MOST = 20;
 /** Set by the extension itself. */
-const HIDDEN = ['nestling.statusNotifications'];
+const HIDDEN = ['nestling.statusNotifications', 'nestling.trusted'];
 
 const at = (name) => fileURLToPath(new URL(`../${name}`, import.meta.url));
 const read = (name) => JSON.parse(readFileSync(at(name), 'utf8'));

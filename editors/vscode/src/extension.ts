@@ -48,6 +48,7 @@ export function activate(context: vscode.ExtensionContext): void {
       }
     }),
   );
+  context.subscriptions.push(vscode.workspace.onDidGrantWorkspaceTrust(() => server.configure()));
   // Nobody waits for it: the editor goes on at once.
   void server.start();
 }

@@ -35,6 +35,7 @@ export function forServer(extension: vscode.Extension<unknown>): Record<string, 
     values.debounce = 0;
   }
   values.statusNotifications = true;
+  values.trusted = vscode.workspace.isTrusted;
   return values;
 }
 

@@ -162,6 +162,7 @@ pub fn compare(subject: &Subject, effort: &Effort, cancel: &CancelToken) -> Resu
         "pairs": effort.pairs,
         "seconds": effort.seconds,
         "seed": effort.seed,
+        "paths": if subject.language == "python" { libraries() } else { Vec::new() },
     });
     write("spec.json", &spec.to_string())?;
     let (program, arguments): (PathBuf, Vec<String>) = match subject.language {
@@ -267,6 +268,15 @@ pub fn bench(
         }
     }
     Ok(times)
+}
+
+/// Where the user's interpreter finds libraries, as those of a virtual environment.
+fn libraries() -> Vec<String> {
+    let ask =
+        "import sys, json; print(json.dumps([p for p in sys.path if p.endswith('-packages')]))";
+    let output = installed("python3")
+        .and_then(|python| std::process::Command::new(python).args(["-c", ask]).output().ok());
+    output.and_then(|output| serde_json::from_slice(&output.stdout).ok()).unwrap_or_default()
 }
 
 /// The interpreter itself: a version manager's stand-in needs more of the environment than a sandbox has.

@@ -185,7 +185,8 @@ pub fn mutations(
     undefined: Option<&str>,
 ) -> Vec<Mutation> {
     let source = text.as_str();
-    let mut all = Mutator { source, language: tree.language().name, found: Vec::new() };
+    let language = tree.language().name;
+    let mut all = Mutator { source, undefined, language, found: Vec::new() };
     let lexemes = tree.lexemes(source);
     let inside = |range: &Range<usize>| range.start < within.end && range.end > within.start;
     if let Some(name) = undefined {
@@ -207,6 +208,7 @@ pub fn mutations(
 
 struct Mutator<'a> {
     source: &'a str,
+    undefined: Option<&'a str>,
     language: &'static str,
     found: Vec<Mutation>,
 }
@@ -304,8 +306,10 @@ impl Mutator<'_> {
         let alike = |name: &str| super::syntax::is_misspelled(token, name);
         let spelled: Vec<&str> =
             near.iter().map(|(_, n)| *n).filter(|n| alike(n)).take(3).collect();
+        // A name that nothing knows, one letter away from one that stands here: hardly anything else can be meant.
+        let worth = if self.undefined == Some(token) { 4.0 } else { 0.0 };
         for name in spelled {
-            self.push("misspelled name", range.clone(), name, 0.0);
+            self.push("misspelled name", range.clone(), name, worth);
         }
         for (_, name) in near.iter().take(MOST_NAMES) {
             self.push("other name", range.clone(), *name, -2.0);
