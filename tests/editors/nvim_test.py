@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Neovim with editors/nvim, in a real terminal: types, sees ghost text on the screen, accepts it, reads the buffer.
 
-    tests/editors/nvim_test.py [--only WORD] [--picture FILE.svg]
+    tests/editors/nvim_test.py [--only WORD] [--nvim VERSION] [--picture FILE.svg]
 
-Two groups of tests. `plugin` talks to scripted_server.py, whose answers are known, and holds the plugin to the
-letter. `program` talks to the real binary (NESTLING_BIN, default target/release/nestling, with NESTLING_MODEL as
-its model if set) and takes whatever it suggests: what was displayed must be what ends up in the buffer.
+All of it in Neovim 0.12, and then in 0.11, where the plugin draws the ghost text itself. Two groups of tests. `plugin`
+talks to scripted_server.py, whose answers are known, and holds the plugin to the letter. `program` talks to the real
+binary (NESTLING_BIN, default target/release/nestling, with NESTLING_MODEL as its model if set) and takes whatever it
+suggests: what was displayed must be what ends up in the buffer.
 All of it runs without a network where the system permits that. Exit code 0 or 1; the last line counts.
 """
 
@@ -16,8 +17,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
+from contextlib import contextmanager
 from html import escape
 from pathlib import Path
 
@@ -28,6 +31,9 @@ PLUGIN = ROOT / "editors" / "nvim"
 PROJECTS = HERE.parent / "data" / "projects"
 TEST_LIMIT = 120  # seconds
 SCRIPTED = str(HERE / "scripted_server.py")
+# Where bin/nvim is this version, and the tests for it alone: the picture is made once, and 0.12 draws by itself.
+VERSIONS = {"0.12": CACHE, "0.11": CACHE / "venv"}
+ONLY_IN = {"program_picture": "0.12", "plugin_draws": "0.11"}
 BINARY = os.environ.get("NESTLING_BIN") or str(ROOT / "target" / "release" / "nestling")
 
 
@@ -49,7 +55,8 @@ def enter():
 if __name__ == "__main__":
     enter()
 
-from editor import CLIENT, Editor, same, until  # noqa: E402  (needs the Python of the cache)
+import editor as driver  # noqa: E402  (needs the Python of the cache)
+from editor import CLIENT, Editor, same, until  # noqa: E402
 from terminal import COLUMNS, ROWS  # noqa: E402
 
 
@@ -104,7 +111,8 @@ def plugin_replaces_the_closer_after_the_cursor():
         editor.open_line()
         editor.type("print()")
         editor.screen.press("Left")
-        same(accept_what_is_displayed(editor), "total, count)")
+        # 0.11 shows the closer that stands there as it is.
+        same(accept_what_is_displayed(editor).rstrip(")"), "total, count")
         same(editor.line(), "print(total, count)")
 
 
@@ -208,7 +216,7 @@ def plugin_says_why_it_is_silent():
 
 def plugin_switches_off_and_on():
     with scripted().attached() as editor:
-        same(editor.lua("return vim.fn.getcompletion('Nestling ', 'cmdline')"), ["cancel", "disable", "enable", "finetune", "fix", "log", "optimize", "status"])
+        same(editor.lua("return vim.fn.getcompletion('Nestling ', 'cmdline')"), ["cancel", "disable", "enable", "finetune", "fix", "log", "optimize", "stats", "status"])
         editor.rpc.command("Nestling disable")
         until(lambda: editor.lua(f"return {CLIENT} == nil"), "the server stops")
         same(editor.lua("return { vim.fn.maparg('<Tab>', 'i', false, true).buffer, require('nestling').status() }"), [0, ""])
@@ -236,12 +244,22 @@ def plugin_takes_its_options():
 
 
 def plugin_explains_what_is_missing():
-    old = "local has = vim.fn.has; vim.fn.has = function(f) return f == 'nvim-0.12' and 0 or has(f) end"
-    for before, options, wanted in (old, "", "needs Neovim 0.12 or newer"), ("", "cmd = { 'no-such-program' }", "no-such-program is not an executable"):
+    old = "local has = vim.fn.has; vim.fn.has = function(f) return f == 'nvim-0.11' and 0 or has(f) end"
+    for before, options, wanted in (old, "", "needs Neovim 0.11 or newer"), ("", "cmd = { 'no-such-program' }", "no-such-program is not an executable"):
         with Editor("python/pantry/shopping.py", f"{before}\nrequire('nestling').setup({{ {options} }})") as editor:
             until(lambda: wanted in editor.lua("return vim.api.nvim_exec2('messages', { output = true }).output"), wanted)
             assert wanted in editor.health()
             same(editor.lua("return #vim.lsp.get_clients()"), 0)
+
+
+def plugin_uses_nothing_deprecated():
+    with scripted().attached() as editor:
+        editor.open_line()
+        editor.type("mean = ")
+        accept_what_is_displayed(editor)
+        for command in "Nestling fix", "checkhealth nestling", "Nestling disable", "checkhealth vim.deprecated":
+            editor.rpc.command(command)
+        assert "No deprecated functions detected" in "\n".join(editor.lines()), editor.lines()
 
 
 def plugin_has_help():
@@ -256,6 +274,143 @@ def plugin_has_help():
         names = set(editor.lua("return vim.tbl_keys(require('nestling'))"))
         tags = {line.split("\t")[0] for line in (docs / "tags").read_text().splitlines()}
         same({name for name in names if f"nestling.{name}()" not in tags}, set())
+
+
+# Answers that take some drawing: what the line ends with, what follows, and what after the cursor it replaces.
+DRAWN = [
+    ("tabs = ", "[\n\t1,\n]", ""),
+    ("crlf = ", "[\r\n    2,\r\n]", ""),
+    ("call(", "\n    first)", ")"),
+    ("short(", "a", "abcdef)"),
+    ("two", " words here", ""),
+]
+DRAWING = """#!{python}
+import sys
+sys.path.insert(0, {folder!r})
+import scripted_server
+scripted_server.SCRIPT = [(head, tail, "cursor", covers) for head, tail, covers in {script!r}]
+scripted_server.serve()
+"""
+
+
+@contextmanager
+def drawing(before=""):
+    """An editor whose server has the answers of DRAWN."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = Path(folder) / "server.py"
+        server.write_text(DRAWING.format(python=sys.executable, folder=str(HERE), script=DRAWN))
+        server.chmod(0o755)
+        with Editor(PYTHON, f"{before}\nrequire('nestling').setup({{ cmd = {{ '{server}' }} }})").attached() as editor:
+            yield editor
+
+
+def plugin_draws_what_will_stand_there():
+    with drawing() as editor:
+        for typed, back, ghost, after in [
+            ("tabs = ", 0, "[\n\t1,\n]", ["tabs = [", "\t1,", "]"]),
+            ("crlf = ", 0, "[\n    2,\n]", ["crlf = [", "    2,", "]"]),
+            # Another line is covered, and its end goes behind the suggestion.
+            ("call() + rest", 8, " " * 8 + "\n    first) + rest", ["call(", "    first) + rest"]),
+            ("short(abcdef) * 2", 11, "a * 2" + " " * 6, ["short(a * 2"]),
+        ]:
+            editor.open_line()
+            editor.type(typed)
+            editor.screen.press(*["Left"] * back)
+            until(lambda: editor.ghost() == ghost, f"the ghost text {ghost!r}")
+            shown = editor.screen.settled()[1:1 + len(after)]
+            same(shown, [line.expandtabs(4) for line in after])
+            editor.accept()
+            same(editor.lines()[1:1 + len(after)], after)
+            same(editor.screen.settled()[1:1 + len(after)], shown)
+
+
+def plugin_draws_in_the_last_line_and_in_folds():
+    with drawing("vim.o.foldmethod, vim.o.foldlevel = 'indent', 0") as editor:
+        assert editor.lua("return vim.fn.foldclosed(vim.fn.line('$'))") > 0, "the last line is not in a closed fold"
+        editor.screen.press("G", "o")
+        editor.type("tabs = ")
+        last = len(editor.lines())
+        assert editor.see(), "no ghost text"
+        editor.accept()
+        same(editor.lines()[-3:], [*editor.lines()[last - 1:last], "\t1,", "]"])
+        assert editor.line() == "]" and tuple(editor.rpc.current.window.cursor) == (last + 2, 0)
+
+
+def plugin_draws_in_one_of_two_windows():
+    with drawing() as editor:
+        editor.open_line()
+        editor.screen.press("Escape")
+        editor.rpc.command("split")
+        editor.rpc.command("wincmd w")
+        editor.open_line()
+        editor.type("tabs = ")
+        assert editor.see(), "no ghost text"
+        editor.accept()
+        same(editor.lines()[1:4], ["tabs = [", "\t1,", "]"])
+        same(tuple(editor.rpc.current.window.cursor), (4, 0))
+        editor.open_line()
+        editor.type("tabs = ")
+        assert editor.see(), "no ghost text"
+        # Another buffer in the window, without a key.
+        here = editor.rpc.current.buffer
+        editor.rpc.command("enew")
+        namespace = editor.rpc.api.create_namespace("nvim.lsp.inline_completion")
+        same(editor.rpc.api.buf_get_extmarks(here, namespace, 0, -1, {}), [])
+
+
+def plugin_draws_only_where_it_fits():
+    with drawing() as editor:
+        for keys in ["z"], ["C-c"], ["Escape"], ["Left"], ["Up"], ["C-o", "0"]:
+            editor.open_line()
+            editor.type("two words")
+            same(editor.see(), " here")
+            editor.screen.press(*keys)
+            until(lambda: not editor.ghost(), f"no ghost text after {keys}", 2)
+            assert ("two wordsz" if keys == ["z"] else "two words") in editor.lines(), editor.lines()
+        # Taken back, it fits again.
+        editor.open_line()
+        editor.type("two words")
+        same(editor.see(), " here")
+        editor.quiet()
+        editor.lua(f"{CLIENT}.request = function() end")
+        editor.screen.press("z")
+        until(lambda: not editor.ghost(), "no ghost text")
+        editor.screen.press("BSpace")
+        until(lambda: editor.ghost() == " here", "the ghost text is back")
+        editor.lua(f"{CLIENT}.request = nil")
+        # An entry of a popup is chosen, and then it is closed.
+        editor.open_line()
+        editor.type("two wo")
+        same(editor.see(), "rds here")
+        editor.screen.press("C-x", "C-n")
+        until(lambda: editor.lua("return vim.fn.pumvisible()") and not editor.ghost(), "the popup is there, the ghost text is not")
+        editor.screen.press("C-e")
+        until(lambda: editor.line() == "two wo" and editor.ghost() == "rds here", "the popup is gone, the ghost text is back")
+
+
+def plugin_draws_the_rest_at_once():
+    with drawing() as editor:
+        editor.open_line()
+        editor.type("two")
+        same(editor.see(), " words here")
+        editor.quiet()
+        editor.lua(f"{CLIENT}.request = function() end")  # nothing is asked any more
+        editor.screen.press("M-Right")
+        until(lambda: (editor.line(), editor.ghost()) == ("two words", " here"), "the rest is shown")
+        editor.screen.type(" h")
+        editor.accept()
+        same(editor.line(), "two words here")
+        # What is typed after a piece belongs to it.
+        for line in "two words h", "two":
+            editor.screen.type("u")
+            until(lambda: editor.line() == line, f"u leaves {line!r}")
+
+
+def plugin_draws_in_the_colours_of_the_scheme():
+    with drawing() as editor:
+        for _ in range(2):
+            same(editor.lua("return vim.api.nvim_get_hl(0, { name = 'ComplHint' }).link"), "NonText")
+            editor.rpc.command("colorscheme habamax")
 
 
 PYTHON, RUST = "python/pantry/shopping.py", "rust/src/day.rs"
@@ -306,6 +461,15 @@ def program_rust():
         editor.accepted(1)
 
 
+def program_counts_a_word():
+    with program(PYTHON) as editor:
+        typed = suggestion(ready(editor), PLACES[PYTHON]).split("\n")[-1]
+        ghost = editor.ghost()
+        editor.accept("M-Right")
+        assert f"{typed}{ghost}".startswith(editor.line()) or ghost[0] == "\n", (ghost, editor.line())
+        editor.accepted(1)
+
+
 def program_emoji():
     with program(PYTHON) as editor:
         typed = suggestion(ready(editor), EMOJI[PYTHON])
@@ -329,6 +493,27 @@ def program_health():
         assert "❌" not in health and "⚠️" not in health, health
         for wanted in "✅ OK found ", "✅ OK version: nestling", "✅ OK attached to 1 buffer", "✅ OK nestling/status", r"✅ OK model.* is ready":
             assert re.search(wanted, health), f"{wanted!r} is not in\n{health}"
+
+
+def program_statistics():
+    with program(PYTHON) as editor:
+        ready(editor).rpc.command("Nestling stats")
+        until(lambda: editor.lines()[0].startswith("language "), "the statistics")
+        same(editor.lua("return { vim.bo.buftype, vim.bo.modifiable }"), ["nofile", False])
+
+
+def program_offers_no_popup():
+    # The server would, to a client that does not announce ghost text.
+    with program(PYTHON) as editor:
+        can = editor.attached().lua(f"return {CLIENT}.server_capabilities")
+        assert can["inlineCompletionProvider"] and "completionProvider" not in can, can
+
+
+def program_has_its_commands():
+    with program(PYTHON) as editor:
+        commands = editor.attached().lua(f"return {CLIENT}.server_capabilities.executeCommandProvider.commands")
+        for name in "nestling.finetune", "nestling.cancelFinetune", "nestling.accepted":
+            assert name in commands, commands
 
 
 def repair(editor, wanted):
@@ -408,26 +593,30 @@ def too_long(*_):
 def main():
     signal.signal(signal.SIGALRM, too_long)
     tests = {name: test for name, test in globals().items() if re.match("(plugin|program)_", name) and ARGUMENTS.only in name}
+    chosen = [(version, name) for version in VERSIONS for name in tests if version.startswith(ARGUMENTS.nvim)
+              and all(version == only for start, only in ONLY_IN.items() if name.startswith(start))]
     passed = 0
-    for name, test in tests.items():
+    for version, name in chosen:
+        driver.CACHE = VERSIONS[version]
         began = time.monotonic()
         signal.alarm(TEST_LIMIT)
         try:
-            test()
+            tests[name]()
         except Exception as error:  # every failure is reported, whatever its kind
             where = traceback.extract_tb(error.__traceback__)[-1]
-            print(f"FAIL {name}: {type(error).__name__} {error} ({Path(where.filename).name}:{where.lineno})", flush=True)
+            print(f"FAIL {version} {name}: {type(error).__name__} {error} ({Path(where.filename).name}:{where.lineno})", flush=True)
         else:
             passed += 1
-            print(f"ok   {name} ({time.monotonic() - began:.1f} s)", flush=True)
+            print(f"ok   {version} {name} ({time.monotonic() - began:.1f} s)", flush=True)
         signal.alarm(0)
-    print(f"{passed} passed, {len(tests) - passed} failed")
-    return 0 if tests and passed == len(tests) else 1
+    print(f"{passed} passed, {len(chosen) - passed} failed")
+    return 0 if chosen and passed == len(chosen) else 1
 
 
 if __name__ == "__main__":
     options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     options.add_argument("--only", default="", help="run the tests whose name contains this")
+    options.add_argument("--nvim", default="", choices=list(VERSIONS), help="run them in this version only")
     options.add_argument("--picture", help="where program_picture writes the screen as an SVG image")
     ARGUMENTS = options.parse_args()
     sys.exit(main())

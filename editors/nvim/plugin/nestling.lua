@@ -9,7 +9,7 @@ vim.api.nvim_create_user_command('Nestling', function(call)
   require('nestling.command').run(call.fargs)
 end, {
   nargs = '*',
-  desc = 'nestling: status, enable, disable, log',
+  desc = 'nestling: status, repairs, fine-tuning, statistics',
   complete = function(lead, line)
     return require('nestling.command').complete(lead, line)
   end,

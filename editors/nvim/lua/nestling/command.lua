@@ -1,5 +1,6 @@
 --- `:Nestling`, the one command.
 
+local config = require('nestling.config')
 local server = require('nestling.server')
 
 local M = {}
@@ -42,6 +43,19 @@ local function execute(command)
   end)
 end
 
+--- Shows what the program printed, in a window that leaves nothing behind when it is closed.
+---@param done vim.SystemCompleted
+local function show(done)
+  if done.code ~= 0 then
+    return vim.notify('nestling: ' .. vim.trim(done.stderr), vim.log.levels.ERROR)
+  end
+  vim.cmd('botright new')
+  vim.bo.buftype, vim.bo.bufhidden, vim.bo.swapfile, vim.wo[0][0].wrap = 'nofile', 'wipe', false, false
+  vim.api.nvim_buf_set_lines(0, 0, -1, false, vim.split(vim.trim(done.stdout), '\n', { plain = true }))
+  vim.bo.modifiable = false
+  vim.api.nvim_win_set_height(0, math.min(vim.api.nvim_buf_line_count(0), 15))
+end
+
 local commands = {
   fix = function()
     require('nestling').repair()
@@ -59,7 +73,7 @@ local commands = {
     local client = server.client(0) or server.client()
     if not client then
       local off = not require('nestling').is_enabled() and 'switched off (:Nestling enable)'
-      local why = require('nestling.config').problem() or off or 'no buffer of a served file type is open'
+      local why = config.problem() or off or 'no buffer of a served file type is open'
       return vim.notify('nestling: not running, ' .. why, vim.log.levels.WARN)
     end
     local status, problem = server.ask(client, 1000)
@@ -67,6 +81,13 @@ local commands = {
       return vim.notify('nestling: no answer, ' .. problem, vim.log.levels.ERROR)
     end
     vim.api.nvim_echo({ { table.concat(M.describe(status), '\n') } }, false, {})
+  end,
+  stats = function()
+    local problem = config.problem()
+    if problem then
+      return vim.notify('nestling: ' .. problem, vim.log.levels.WARN)
+    end
+    vim.system({ config.options.cmd[1], 'doctor', '--stats' }, { text = true }, vim.schedule_wrap(show))
   end,
   enable = function()
     require('nestling').enable()
@@ -84,7 +105,7 @@ local commands = {
 function M.run(args)
   local command = commands[args[1] or 'status']
   if not command or #args > 1 then
-    return vim.notify('nestling: :Nestling status|fix|optimize|finetune|cancel|enable|disable|log', vim.log.levels.ERROR)
+    return vim.notify('nestling: :Nestling ' .. table.concat(M.complete('', ''), '|'), vim.log.levels.ERROR)
   end
   command()
 end

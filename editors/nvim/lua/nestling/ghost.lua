@@ -1,20 +1,29 @@
 --- Accepting ghost text, all of it or a piece.
 ---
---- Neovim requests, draws and keeps the suggestions. It keeps one on the screen while the user types on, with the
---- range it had when it was requested, so accepting it as it stands would double the text typed since. This module
---- remembers where each request was made and inserts only what is still missing.
+--- Neovim requests, draws and keeps the suggestions; for 0.11 inline.lua does. A suggestion stays on the screen while
+--- the user types on, with the range it had when it was requested, so accepting it as it stands would double the text
+--- typed since. This module remembers where each request was made and inserts only what is still missing.
 
 local api = vim.api
-local METHOD = 'textDocument/inlineCompletion'
 
 local M = {}
 
-local namespace = api.nvim_create_namespace('nvim.lsp.inline_completion')
+M.METHOD = 'textDocument/inlineCompletion'
+--- Where Neovim 0.12 draws, and inline.lua too, so that what is shown is found the same way.
+M.namespace = api.nvim_create_namespace('nvim.lsp.inline_completion')
 
 ---@class nestling.Anchor where a request was made
 ---@field row integer 0-based
 ---@field col integer in bytes
+---@field line string
 ---@field suffix string the rest of the line after the cursor
+
+---@class nestling.Item what is read of a `vim.lsp.inline_completion.Item`, which has no anchor
+---@field client_id integer
+---@field insert_text string
+---@field range? { to_extmark: fun(self: table): integer, integer, integer, integer }
+---@field command? lsp.Command
+---@field anchor? nestling.Anchor
 
 ---@type table<string, nestling.Anchor> requests on their way, by client and request
 local pending = {}
@@ -28,15 +37,29 @@ local pieces = {
   line = [[^\n\?[^\n]*]],
 }
 
+--- What shows the suggestions.
+local function source()
+  return vim.lsp.inline_completion or require('nestling.inline')
+end
+
+--- Shows suggestions in a buffer, from now on.
+---@param bufnr integer
+function M.enable(bufnr)
+  source().enable(true, { bufnr = bufnr })
+end
+
+--- The place of the cursor.
+---@param bufnr? integer
 ---@return nestling.Anchor
-local function here(bufnr)
+function M.here(bufnr)
+  bufnr = bufnr or api.nvim_get_current_buf()
   local win = api.nvim_get_current_win()
   if api.nvim_win_get_buf(win) ~= bufnr then
     win = vim.fn.bufwinid(bufnr)
   end
   local row, col = unpack(api.nvim_win_get_cursor(win))
   local line = api.nvim_buf_get_lines(bufnr, row - 1, row, false)[1] or ''
-  return { row = row - 1, col = col, suffix = line:sub(col + 1) }
+  return { row = row - 1, col = col, line = line, suffix = line:sub(col + 1) }
 end
 
 --- Remembers the place of every request.
@@ -47,12 +70,12 @@ function M.watch(group)
     desc = 'nestling: where a suggestion was asked for',
     callback = function(event)
       local request = event.data.request
-      if request.method ~= METHOD then
+      if request.method ~= M.METHOD then
         return
       end
       local key = event.data.client_id .. ':' .. event.data.request_id
       if request.type == 'pending' then
-        pending[key] = here(request.bufnr)
+        pending[key] = M.here(request.bufnr)
       elseif request.type == 'complete' then
         answered[request.bufnr] = pending[key]
         pending[key] = nil
@@ -69,7 +92,7 @@ end
 
 ---@return boolean
 function M.visible()
-  for _, mark in ipairs(api.nvim_buf_get_extmarks(0, namespace, 0, -1, { details = true })) do
+  for _, mark in ipairs(api.nvim_buf_get_extmarks(0, M.namespace, 0, -1, { details = true })) do
     local details = mark[4]
     if details.virt_lines and #details.virt_lines > 0 then
       return true
@@ -84,14 +107,17 @@ function M.visible()
 end
 
 --- The text that is still to be inserted at the cursor, and how many bytes after the cursor it replaces.
+---@param item nestling.Item
+---@param now nestling.Anchor the place of the cursor
 ---@return string? rest nil when the user has typed something else meanwhile
 ---@return integer? replaced
-local function remaining(item, now, anchor)
+---@return integer? typed bytes of the suggestion that stand there already
+function M.remaining(item, now)
   if not item.range then
     return nil
   end
   local start_row, start_col, end_row, end_col = item.range:to_extmark()
-  anchor = anchor or now
+  local anchor = item.anchor or answered[api.nvim_get_current_buf()] or now
   if now.suffix ~= anchor.suffix or end_row ~= anchor.row or end_col < anchor.col then
     return nil
   end
@@ -100,19 +126,20 @@ local function remaining(item, now, anchor)
   if not ok or not vim.startswith(text, table.concat(typed, '\n')) then
     return nil
   end
-  local rest = text:sub(#table.concat(typed, '\n') + 1)
+  local there = #table.concat(typed, '\n')
+  local rest = text:sub(there + 1)
   if rest ~= '' then
-    return rest, end_col - anchor.col
+    return rest, end_col - anchor.col, there
   end
 end
 
----@param item vim.lsp.inline_completion.Item
+---@param item nestling.Item
 ---@param kind 'all'|'word'|'line'
 ---@return boolean inserted
 local function insert(item, kind)
   local bufnr = api.nvim_get_current_buf()
-  local now = here(bufnr)
-  local rest, replaced = remaining(item, now, answered[bufnr])
+  local now = M.here(bufnr)
+  local rest, replaced, typed = M.remaining(item, now)
   if not rest then
     return false
   end
@@ -128,6 +155,12 @@ local function insert(item, kind)
   local client = vim.lsp.get_client_by_id(item.client_id)
   if whole and item.command and client then
     client:exec_cmd(item.command, { bufnr = bufnr })
+  elseif client then
+    local taken = item.insert_text:gsub('\r\n?', '\n'):sub(1, typed + #piece)
+    client:notify('textDocument/didPartiallyAcceptCompletion', {
+      item = { insertText = item.insert_text, command = item.command },
+      acceptedLength = vim.str_utfindex(taken, 'utf-16'),
+    })
   end
   return true
 end
@@ -137,10 +170,10 @@ end
 ---@param otherwise? fun() called, later, when what is shown no longer fits what was typed
 ---@return boolean # false when nothing is shown
 function M.accept(kind, otherwise)
-  if not vim.lsp.inline_completion or not M.visible() then
+  if not M.visible() then
     return false
   end
-  return vim.lsp.inline_completion.get({
+  return source().get({
     on_accept = function(item)
       if type(item.insert_text) ~= 'string' then
         return item -- a snippet of another server
@@ -155,10 +188,10 @@ end
 --- Takes what is shown away.
 ---@return boolean # false when nothing is shown
 function M.dismiss()
-  if not vim.lsp.inline_completion or not M.visible() then
+  if not M.visible() then
     return false
   end
-  return vim.lsp.inline_completion.get({
+  return source().get({
     on_accept = function() end,
   })
 end

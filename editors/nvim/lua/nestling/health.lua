@@ -47,7 +47,11 @@ function M.check()
   if problem then
     return health.error(problem, advice)
   end
-  health.ok('Neovim has vim.lsp.inline_completion')
+  if vim.lsp.inline_completion then
+    health.ok('Neovim has vim.lsp.inline_completion')
+  else
+    health.ok('Neovim has no vim.lsp.inline_completion yet; the plugin draws the ghost text itself')
+  end
   check_program()
 
   health.start('nestling: server')
