@@ -97,8 +97,8 @@ fn try_one(project: &Project, folder: &Path) -> Result<Tried> {
     let mut tried = Tried {
         folder: project.folder.clone(),
         rewrites: BTreeMap::new(),
+        passes: unusable.is_none(),
         unusable,
-        passes: true,
         broken: Vec::new(),
         seconds: 0.0,
     };

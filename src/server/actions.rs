@@ -117,6 +117,10 @@ pub(super) async fn actions(shared: &Arc<Shared>, params: ActionParams) -> Resul
     if params.wants(REWRITE) {
         entries.extend(optimize::entries(shared, &snapshot, &place).await);
     }
+    // Chosen in such a client, an entry without its edit would do nothing.
+    if !client.resolves_actions {
+        entries.retain(|entry| entry.get("data").is_none() || entry.get("edit").is_some());
+    }
     Ok(Value::Array(entries))
 }
 

@@ -29,6 +29,8 @@ pub(super) struct ClientTraits {
     pub(super) roots: Vec<PathBuf>,
     /// Watches files for us when it is asked to.
     pub(super) watches_files: bool,
+    /// Works entries of a menu out when they are chosen.
+    pub(super) resolves_actions: bool,
     /// Speaks the extensions of GitHub's server: then it takes `didChangeStatus`, and sends settings that are not ours.
     pub(super) speaks_copilot: bool,
     /// Takes edits of a document's version, and words about them.
@@ -51,6 +53,10 @@ impl ClientTraits {
             has_progress: window.work_done_progress == Some(true),
             answers_configuration: workspace.configuration == Some(true),
             process_id: params.process_id.and_then(|id| u32::try_from(id).ok()),
+            resolves_actions: value["capabilities"]["textDocument"]["codeAction"]["resolveSupport"]
+                ["properties"]
+                .as_array()
+                .is_some_and(|properties| properties.iter().any(|name| name == "edit")),
             speaks_copilot: value["initializationOptions"]["editorPluginInfo"].is_object(),
             options: params.initialization_options.unwrap_or_default(),
             roots,

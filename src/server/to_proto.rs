@@ -52,8 +52,8 @@ pub(super) fn inline_completion_item(
     }
 }
 
-/// An entry of the popup, for editors without ghost text: never preselected, sorted last, and
-/// matched against the whole word at the cursor, as popups do.
+/// An entry of the popup, for editors without ghost text: never preselected, sorted last. It takes the place of the whole
+/// word at the cursor, because that is what popups compare and what some of them replace, whatever range they are told.
 pub(super) fn completion_item(
     suggestion: Suggestion,
     document: &Document,
@@ -63,22 +63,23 @@ pub(super) fn completion_item(
     let edit = suggestion.edit;
     let before = &document.text.as_str()[..edit.range.start];
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
-    let word = &before[before.trim_end_matches(is_word).len()..];
-    let first_line = edit.new_text.lines().next().unwrap_or("");
-    let label = edit.new_text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("…");
+    let start = before.trim_end_matches(is_word).len();
+    let new_text = format!("{}{}", &before[start..], edit.new_text);
+    let first_line = new_text.lines().next().unwrap_or("");
+    let label = new_text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("…");
     lsp::CompletionItem {
         label: label.to_string(),
         kind: Some(lsp::CompletionItemKind::Text),
         detail: Some("nestling".into()),
         preselect: Some(false),
         sort_text: Some(SORT_LAST.into()),
-        filter_text: Some(format!("{word}{first_line}")),
+        filter_text: Some(first_line.to_string()),
         insert_text_format: Some(lsp::InsertTextFormat::PlainText),
         insert_text_mode: Some(lsp::InsertTextMode::AsIs),
         text_edit: Some(
             lsp::TextEdit {
-                range: range(document, &edit.range, encoding),
-                new_text: edit.new_text.clone(),
+                range: range(document, &(start..edit.range.end), encoding),
+                new_text: new_text.clone(),
             }
             .into(),
         ),
@@ -111,7 +112,7 @@ mod tests {
     #[test]
     fn a_popup_entry_matches_the_word_at_the_cursor() {
         let item = item("let x = na", 10, 10, "me.len();\nlet y");
-        assert_eq!(item.label, "me.len();");
+        assert_eq!(item.label, "name.len();");
         assert_eq!(item.filter_text.as_deref(), Some("name.len();"));
     }
 

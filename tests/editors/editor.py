@@ -34,10 +34,12 @@ CLIENT = "vim.lsp.get_clients({ name = 'nestling', bufnr = 0 })[1]"
 class Editor:
     """One Neovim; a context manager that ends it and removes its files."""
 
-    def __init__(self, path, setup, **environment):
-        """`setup` is Lua for the user's init.lua, `environment` is added to the editor's."""
+    def __init__(self, path, setup, project=None, **environment):
+        """`setup` is Lua for the user's init.lua, `environment` is added to the editor's. Without a project it is a copy of
+        the samples."""
         self.folder = Path(tempfile.mkdtemp(prefix="nestling-nvim-"))
-        shutil.copytree(PROJECTS, self.folder / "projects")
+        if project is None:
+            project = shutil.copytree(PROJECTS, self.folder / "projects")
         (self.folder / "home").mkdir()
         (self.folder / "init.lua").write_text(INIT + setup)
         home = {name: str(self.folder / "home") for name in
@@ -46,7 +48,7 @@ class Editor:
                        "LC_ALL": "C.UTF-8", **environment}
         socket = str(self.folder / "nvim.sock")
         command = [str(CACHE / "bin" / "nvim"), "--clean", "-u", str(self.folder / "init.lua"), "--listen", socket,
-                   str(self.folder / "projects" / path)]
+                   str(Path(project) / path)]
         self.screen = Terminal("nvim", command, environment, self.folder)
         self.rpc = None
         self.rpc = until(lambda: os.path.exists(socket) and pynvim.attach("socket", path=socket), "Neovim starts")

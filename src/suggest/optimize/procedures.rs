@@ -45,13 +45,29 @@ fn into_main(found: &Match<'_>, code: &Code<'_>) -> Option<Vec<TextEdit>> {
     if words.iter().any(|word| has_word(source, word)) {
         return None;
     }
-    let is_head = |p: &Piece<'_>| {
+    let is_import = |p: &Piece<'_>| {
         ["import_statement", "import_from_statement", "future_import_statement"].contains(&p.kind())
     };
+    let is_function = |p: &Piece<'_>| p.kind() == "function_definition";
+    let is_head = |p: &Piece<'_>| is_import(p) || is_function(p);
     let first = top.iter().position(|p| !is_head(p))?;
-    // A script: loops at its top, and nothing that others could import but itself.
-    let body = &top[first..];
+    // A script: loops at its top. Its functions stay where others may import them.
+    let (head, body) = top.split_at(first);
     if body.iter().any(is_head) {
+        return None;
+    }
+    // And they must not need what the script gives names to.
+    let in_body = body.iter().flat_map(|p| code.names_in(*p));
+    let mut in_body = in_body.filter(|p| code.grammar.is_assigned(*p)).map(|p| p.text(source));
+    let functions: Vec<Piece<'_>> = head.iter().filter(|p| is_function(p)).copied().collect();
+    let needs = |function: &Piece<'_>, name: &str| {
+        let all = code.references(name, *function);
+        // A name that a function gives a value is its own.
+        let is_own =
+            |p: &Piece<'_>| code.grammar.is_assigned(*p) && code.function_of(*p) == *function;
+        !all.is_empty() && !all.iter().any(is_own)
+    };
+    if in_body.any(|name| functions.iter().any(|function| needs(function, name))) {
         return None;
     }
     // A name that the builtins have is a local one from its first line on in a function, and not before.
@@ -59,8 +75,9 @@ fn into_main(found: &Match<'_>, code: &Code<'_>) -> Option<Vec<TextEdit>> {
     let mut given: Vec<&str> = given.map(|p| p.text(source)).collect();
     given.sort_unstable();
     given.dedup();
-    let imported: Vec<&str> = top[..first]
+    let imported: Vec<&str> = head
         .iter()
+        .filter(|p| is_import(p))
         .flat_map(|import| import.all())
         .filter(|p| p.kind() == "identifier")
         .map(|p| p.text(source))

@@ -98,23 +98,26 @@ async function freePort() {
 }
 
 export class Editor {
-  /** Starts everything in a new folder; `extensions` are .vsix files. Without trust the workspace is in restricted mode. */
-  static async open(folder, extensions, { environment = {}, isTrusted = true } = {}) {
+  /** Starts everything in a new folder; `extensions` are .vsix files. Without trust the workspace is in restricted mode.
+   * Without a workspace it is a repository with a copy of the samples. */
+  static async open(folder, extensions, { environment = {}, isTrusted = true, workspace } = {}) {
     const editor = new Editor();
-    await editor.#open(folder, extensions, environment, isTrusted);
+    await editor.#open(folder, extensions, environment, isTrusted, workspace);
     return editor;
   }
 
-  async #open(folder, extensions, environment, isTrusted) {
+  async #open(folder, extensions, environment, isTrusted, workspace) {
     this.folder = folder;
-    this.workspace = path.join(folder, 'pantry');
+    this.workspace = workspace ?? path.join(folder, 'pantry');
     const data = path.join(folder, 'user');
     fs.mkdirSync(path.join(data, 'User'), { recursive: true });
     fs.mkdirSync(path.join(folder, 'home'), { recursive: true });
-    fs.cpSync(path.join(ROOT, 'tests/data/projects'), this.workspace, { recursive: true });
-    this.git('init', '-q');
-    this.git('add', '.');
-    this.git('commit', '-qm', 'begin');
+    if (!workspace) {
+      fs.cpSync(path.join(ROOT, 'tests/data/projects'), this.workspace, { recursive: true });
+      this.git('init', '-q');
+      this.git('add', '.');
+      this.git('commit', '-qm', 'begin');
+    }
     fs.writeFileSync(path.join(data, 'User', 'settings.json'), JSON.stringify({ ...SETTINGS, 'security.workspace.trust.enabled': !isTrusted }));
     fs.writeFileSync(path.join(folder, 'code.yaml'), '');
     this.probeFile = path.join(folder, 'probe.port');

@@ -11,7 +11,10 @@ const PLACE: (u32, u32) = (4, 12);
 
 async fn start(options: Value) -> Client {
     let edits = json!({ "documentChanges": true, "changeAnnotationSupport": {} });
-    let capabilities = json!({ "workspace": { "workspaceEdit": edits }, "window": {} });
+    let resolves = json!({ "codeAction": { "resolveSupport": { "properties": ["edit"] } } });
+    let capabilities = json!({
+        "workspace": { "workspaceEdit": edits }, "window": {}, "textDocument": resolves
+    });
     let params = json!({ "capabilities": capabilities, "initializationOptions": options });
     let (mut client, reply) = Client::start_with(Script::inserts(&["x"]).options(), params).await;
     let kinds = reply["capabilities"]["codeActionProvider"]["codeActionKinds"].to_string();
@@ -95,6 +98,16 @@ async fn a_rewrite_is_proven_on_request_and_applied_when_the_user_says_so() {
         .await;
     let applied = client.server_sends("workspace/applyEdit").await;
     assert_eq!(applied["params"]["edit"]["documentChanges"][0]["textDocument"]["version"], 1);
+}
+
+#[tokio::test]
+async fn a_client_that_works_no_entry_out_is_offered_none_that_would_do_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let params = json!({ "capabilities": {} });
+    let mut client = Client::start_with(Script::inserts(&["x"]).options(), params).await.0;
+    let (_, entries) = menu(&mut client, &folder).await;
+    let acts = |entry: &Value| entry.get("edit").is_some() || entry.get("command").is_some();
+    assert!(entries.iter().all(acts), "{entries:?}");
 }
 
 #[tokio::test]

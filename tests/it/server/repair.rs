@@ -8,7 +8,8 @@ use super::script::Script;
 /// A client that takes versions and annotations, with hints.
 async fn start() -> Client {
     let edits = json!({ "documentChanges": true, "changeAnnotationSupport": {} });
-    let capabilities = json!({ "workspace": { "workspaceEdit": edits } });
+    let resolves = json!({ "codeAction": { "resolveSupport": { "properties": ["edit"] } } });
+    let capabilities = json!({ "workspace": { "workspaceEdit": edits }, "textDocument": resolves });
     let options = Script::inserts(&["x"]).options();
     let (mut client, reply) =
         Client::start_with(options, json!({ "capabilities": capabilities })).await;
