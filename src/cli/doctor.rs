@@ -64,6 +64,10 @@ fn usage(args: &DoctorArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let all = store.usage();
+    if all.is_empty() && !args.json {
+        print("nothing was counted yet: ghost text is, once it was in sight\n")?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut rows: BTreeMap<&str, Vec<&Used>> = BTreeMap::new();
     for one in &all {
         let language = if one.language.is_empty() { "other" } else { &one.language };
@@ -73,7 +77,8 @@ fn usage(args: &DoctorArgs) -> Result<ExitCode> {
     let sum = |rows: &[&Used]| {
         let mean = |kept: &dyn Fn(&Used) -> Option<f32>| {
             let known: Vec<f32> = rows.iter().filter_map(|one| kept(one)).collect();
-            100.0 * known.iter().sum::<f32>() / known.len().max(1) as f32
+            let share = known.iter().sum::<f32>() / known.len() as f32;
+            (!known.is_empty()).then_some(100.0 * share)
         };
         json!({
             "shown": rows.len(),
@@ -101,9 +106,9 @@ fn usage(args: &DoctorArgs) -> Result<ExitCode> {
     ))?;
     for (name, rows) in &rows {
         let sum = sum(rows);
-        let percent = |key: &str| sum[key].as_f64().unwrap_or(0.0);
+        let percent = |key: &str| sum[key].as_f64().map_or("–".into(), |p| format!("{p:.1}"));
         print(&format!(
-            "{name:<12}{:>8}{:>10}{:>12}{:>14.1}{:>16.1}{:>16.1}\n",
+            "{name:<12}{:>8}{:>10}{:>12}{:>14}{:>16}{:>16}\n",
             rows.len(),
             sum["accepted"].as_u64().unwrap_or(0),
             sum["acceptedCharacters"].as_u64().unwrap_or(0),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::check::{Ended, Overlay, Program};
@@ -82,6 +82,7 @@ pub fn projects(
 
 fn try_one(project: &Project, folder: &Path) -> Result<Tried> {
     let start = Instant::now();
+    ensure!(folder.is_dir(), "there is no such folder; --root names where the projects lie");
     let copy = Overlay::of_project(folder, None)?;
     let program = Program::Shell(project.command.clone());
     let limit = Duration::from_secs(project.seconds);

@@ -177,10 +177,7 @@ fn kept(document: &str, start: usize, text: &str) -> f32 {
     if rest.starts_with(text) {
         return 1.0;
     }
-    let mut end = text.len().min(rest.len());
-    while !rest.is_char_boundary(end) {
-        end += 1;
-    }
+    let end = rest.floor_char_boundary(text.len());
     let ratio = similar::TextDiff::from_chars(&rest[..end], text).ratio();
     (ratio * 1000.0).round() / 1000.0
 }

@@ -63,10 +63,8 @@ impl Store {
         file.write_all(text.as_bytes()).with_context(told)?;
         if file.metadata()?.len() > MOST_BYTES {
             let all = fs::read_to_string(&path).with_context(told)?;
-            let half = all.len() - all.len() / 2;
-            let from =
-                all[..].char_indices().map(|(at, _)| at).find(|at| *at >= half).unwrap_or(half);
-            let rest = all[from..].split_once('\n').map_or("", |(_, rest)| rest);
+            let half = all.floor_char_boundary(all.len() / 2);
+            let rest = all[half..].split_once('\n').map_or("", |(_, rest)| rest);
             files::write(&path, rest.as_bytes()).with_context(told)?;
         }
         Ok(())

@@ -179,8 +179,8 @@ impl<'t> Match<'t> {
 }
 
 impl Patterns {
-    /// Takes queries, each with words that a text must have besides for it to be of use; each may hold several patterns. What is wrong with them is seen when they are used, or by
-    /// [`Patterns::check`].
+    /// Takes queries, each with words that a text must have besides for it to be of use; each may hold several patterns.
+    /// What is wrong with them is seen when they are used, or by [`Patterns::check`].
     ///
     /// # Errors
     /// Too many words.
@@ -318,6 +318,26 @@ impl Patterns {
         }
         found
             .sort_by_key(|found| found.captures.iter().map(|(_, piece)| piece.range().start).min());
+        found
+    }
+}
+
+#[cfg(test)]
+impl Patterns {
+    /// Where the patterns of one source are found by walking through all of the tree: slow, and plainly right.
+    pub fn walked(&self, origin: usize, tree: &SyntaxTree, text: &str) -> Vec<Vec<(usize, usize)>> {
+        let mut found = Vec::new();
+        for pattern in self.all.iter().filter(|pattern| pattern.origin == origin) {
+            let mut cursor = QueryCursor::new();
+            let query = pattern.query(&self.grammar).unwrap();
+            let mut matches = cursor.matches(query, tree.tree.root_node(), text.as_bytes());
+            while let Some(matched) = matches.next() {
+                let place = |node: Node<'_>| (node.start_byte(), node.end_byte());
+                found.push(matched.captures().iter().map(|c| place(c.node)).collect());
+            }
+        }
+        found.sort();
+        found.dedup();
         found
     }
 }

@@ -171,3 +171,48 @@ impl Catalogue {
         Some(catalogue)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::syntax::{Piece, SyntaxTree};
+
+    /// What is sought from its words upwards must be all that there is: on the texts of the fixtures, which the rules were
+    /// written for or nearly fit.
+    #[test]
+    fn nothing_is_missed_that_a_walk_through_the_tree_finds() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/optimize");
+        for (name, _) in FILES {
+            let language = Language::by_name(name).unwrap();
+            let catalogue = Catalogue::of(language).unwrap();
+            let fixtures = std::fs::read_to_string(folder.join(format!("{name}.toml"))).unwrap();
+            let fixtures: toml::Table = fixtures.parse().unwrap();
+            let list = |key: &str| fixtures[key].as_array().unwrap().clone();
+            let (mut compared, mut texts) = (0, Vec::new());
+            texts.extend(list("hit").iter().map(|hit| hit["before"].as_str().unwrap().to_string()));
+            texts
+                .extend(list("miss").iter().map(|miss| miss["text"].as_str().unwrap().to_string()));
+            for text in texts {
+                let tree = SyntaxTree::parse_steadily(language, &text).unwrap();
+                let sought = catalogue.patterns.matches(&tree, &text, 0..text.len());
+                for (origin, rule) in catalogue.rules.iter().enumerate() {
+                    // Without these its edits cannot be made.
+                    if rule.words().iter().any(|word| !text.contains(word.as_str())) {
+                        continue;
+                    }
+                    let own = sought.iter().filter(|m| m.origin == origin);
+                    let place = |piece: &Piece<'_>| (piece.range().start, piece.range().end);
+                    let mut own: Vec<Vec<_>> = own
+                        .map(|m| m.captures().iter().map(|(_, piece)| place(piece)).collect())
+                        .collect();
+                    own.sort();
+                    own.dedup();
+                    let walked = catalogue.patterns.walked(origin, &tree, &text);
+                    compared += walked.len();
+                    assert_eq!(own, walked, "{} in\n{text}", rule.name);
+                }
+            }
+            assert!(compared > 50, "{name}: only {compared} matches");
+        }
+    }
+}
