@@ -21,7 +21,7 @@ use crate::workspace::{Document, Snapshot};
 
 /// Entries of one menu.
 const MOST_OFFERS: usize = 3;
-/// Time to read the rules of a language, at the first time.
+/// Time to compile the rules of a language, at the first time.
 const READING: Duration = Duration::from_secs(3);
 /// The token of a proof's progress.
 pub(super) const TOKEN: &str = "nestling/prove";
@@ -48,7 +48,7 @@ pub(super) async fn entries(
     }
     let lines = place.lines.clone();
     let seek = tokio::task::spawn_blocking(move || found(&document, lines));
-    // Who asks for rewrites alone waits for the rules to be read; that is once for each language.
+    // Who asks for rewrites alone waits for the rules to be compiled; that is once for each language.
     let late = match place.params.asks_only(REWRITE) {
         true => place.late + READING,
         false => place.late,
