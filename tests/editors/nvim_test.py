@@ -496,10 +496,25 @@ def program_health():
 
 
 def program_statistics():
+    def shown(beginning):
+        editor.rpc.command("Nestling stats")
+        until(lambda: editor.lua("return vim.bo.buftype") == "nofile", "the statistics")
+        same(editor.lua("return vim.bo.modifiable"), False)
+        text = editor.lines()
+        editor.rpc.command("bwipeout!")
+        return text[0].startswith(beginning) and text
+
     with program(PYTHON) as editor:
-        ready(editor).rpc.command("Nestling stats")
-        until(lambda: editor.lines()[0].startswith("language "), "the statistics")
-        same(editor.lua("return { vim.bo.buftype, vim.bo.modifiable }"), ["nofile", False])
+        ready(editor)
+        assert shown("nothing was counted yet")
+        suggestion(editor, PLACES[PYTHON])
+        accept_what_is_displayed(editor)
+        editor.accepted(1)
+        # What becomes of a closed document nobody knows: the server writes down what it knows.
+        editor.rpc.command("enew! | bwipeout! #")
+        table = until(lambda: shown("language "), "the table", 15)
+        python = next(line.split() for line in table if line.startswith("python "))
+        assert int(python[1]) >= int(python[2]) == 1, python
 
 
 def program_offers_no_popup():
