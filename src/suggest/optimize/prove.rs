@@ -170,6 +170,7 @@ pub fn compare(subject: &Subject, effort: &Effort, cancel: &CancelToken) -> Resu
             write("before.py", &subject.before)?;
             write("after.py", &subject.after)?;
             write("prove.py", include_str!("harness/prove.py"))?;
+            write("lines.py", include_str!("harness/lines.py"))?;
             (python()?, vec!["-S".into(), "-B".into(), "prove.py".into()])
         }
         "javascript" => {

@@ -1,7 +1,6 @@
 """Runs two versions of a function or program on the same generated inputs, compares what they do, and times them in
 turn. Reads spec.json in its folder; prints one JSON object. Runs in a sandbox: the code is not trusted."""
 
-import ast
 import builtins
 import contextlib
 import copy
@@ -15,6 +14,8 @@ import signal
 import sys
 import time
 
+from lines import RANGES, Lines, Source
+
 REAL_OUT = sys.stdout
 spec = json.load(open("spec.json"))
 # Libraries of the user's; one thread, as the rest.
@@ -25,6 +26,8 @@ WANTED, PAIRS = spec["inputs"], spec["pairs"]
 END = time.monotonic() + spec["seconds"]
 LONGEST_CALL = 2.0
 sys.setrecursionlimit(20000)
+# Programs expect them; Python gives them only with its start-up files, which are left out here.
+builtins.exit = builtins.quit = sys.exit
 
 
 class TooLong(BaseException):
@@ -294,95 +297,7 @@ def once(function, calls):
         return None
 
 
-# Programs that read lines: what a line holds is decided when it is asked for, by the code that asks.
-
-SPLIT = re.compile(r"\.split\(\)")
-
-
-class Lines:
-    """A standard input that is made up as it is read, and remembered."""
-
-    def __init__(self, source, size, plan):
-        self.source, self.size, self.plan = source, size, plan
-        self.text, self.numbers, self.count = [], [], 0
-
-    def readline(self, *_):
-        frame = sys._getframe(1)
-        while frame and frame.f_code.co_filename != "subject":
-            frame = frame.f_back
-        number = frame.f_lineno if frame else 0
-        line = self.line(number)
-        self.text.append(line + "\n")
-        self.count += 1
-        if self.count > 200_000:
-            raise EOFError
-        return line + "\n"
-
-    def line(self, number):
-        statement = self.source.get(number, "")
-        plan = self.plan.setdefault(number, {
-            "length": rng.randrange(8), "range": rng.choice(["small", "upto", "digit", "wide"]), "letters": rng.randrange(5),
-        })
-        whole = any(word in statement for word in ("int", "float", "Integer", "eval"))
-        if SPLIT.search(statement):
-            targets = statement.split("=")[0] if "=" in statement.split("(")[0] else ""
-            names = [name for name in targets.split(",") if name.strip()]
-            if len(names) > 1 and "*" not in targets:
-                count = len(names)
-            else:
-                count = self.length(plan)
-            if whole:
-                numbers = [self.number(plan) for _ in range(count)]
-                if count <= 4:
-                    self.numbers += numbers
-                return " ".join(map(str, numbers))
-            return " ".join(self.word(plan) or "a" for _ in range(count))
-        if whole:
-            value = max(1, self.number({"range": "size"}))
-            self.numbers.append(value)
-            return str(value)
-        return self.word(plan)
-
-    def length(self, plan):
-        # Some lines have a fixed number of items that nothing announces.
-        if plan["length"] >= 4:
-            return plan["length"] - 2
-        choices = self.numbers[-3:] or [self.size]
-        value = choices[-1 - plan["length"] % len(choices)]
-        return max(0, min(value, 100_000))
-
-    def number(self, plan):
-        kind = plan["range"]
-        if kind == "size":
-            return rng.randint(max(1, self.size * 3 // 4), max(1, self.size))
-        if kind == "small":
-            return rng.randint(1, 3 + min(self.size, 20))
-        if kind == "upto":
-            return rng.randint(1, max(1, self.numbers[0] if self.numbers else self.size))
-        if kind == "digit":
-            return rng.randint(0, 9)
-        return rng.randint(1, 1000)
-
-    def word(self, plan):
-        letters = ["ab", "abcdefghijklmnopqrstuvwxyz", "01", "#.", "0123456789"][plan["letters"]]
-        word = "".join(rng.choice(letters) for _ in range(max(1, self.length(plan))))
-        return word.lstrip("0") or word
-
-    # What reads all at once gets nothing that could be made up.
-    def read(self, *_):
-        raise Doubt("it reads all of its input at once")
-
-    def readlines(self, *_):
-        raise Doubt("it reads all of its input at once")
-
-    def __iter__(self):
-        raise Doubt("it goes over its input without knowing its end")
-
-    def fileno(self):
-        raise io.UnsupportedOperation("fileno")
-
-    def isatty(self):
-        return False
+# Programs that read lines.
 
 
 class Out(io.StringIO):
@@ -391,27 +306,32 @@ class Out(io.StringIO):
         raise Doubt("it writes bytes")
 
 
+def typed(text):
+    """A standard input of that text."""
+    return io.TextIOWrapper(io.BytesIO(text.encode()), encoding="utf-8")
+
+
 def play(code, lines, seconds):
-    """What a program does with an input: how it ended and what it printed."""
+    """What a program does with an input: how it ended, what it printed, and the exception if there was one."""
     space = {"__name__": "__main__", "__builtins__": builtins}
     out, old = Out(), (sys.stdin, sys.stdout, sys.argv, sys.getrecursionlimit())
     sys.stdin, sys.stdout, sys.argv = lines, out, ["subject"]
     try:
         with limit(seconds):
             exec(code, space)
-        end = "end"
+        end, fault = "end", None
     except SystemExit as error:
-        end = f"exit {error.code}"
+        end, fault = f"exit {error.code}", None
     except TooLong:
         return None
     except Doubt:
         raise
     except BaseException as error:
-        end = f"error {type(error).__name__}"
+        end, fault = f"error {type(error).__name__}", error
     finally:
         sys.stdin, sys.stdout, sys.argv = old[:3]
         sys.setrecursionlimit(old[3])
-    return end, out.getvalue()
+    return end, out.getvalue(), fault
 
 
 def of_program():
@@ -422,42 +342,47 @@ def of_program():
         codes = [compile(text, "subject", "exec") for text in texts]
     except SyntaxError as error:
         say(why=f"it does not compile: {error}")
-    source = {}
-    for node in ast.walk(ast.parse(texts[0])):
-        if isinstance(node, ast.stmt) and not isinstance(node, (ast.FunctionDef, ast.For, ast.While, ast.If, ast.With)):
-            part = ast.get_source_segment(texts[0], node) or ""
-            for number in range(node.lineno, (node.end_lineno or node.lineno) + 1):
-                source[number] = part
-        elif isinstance(node, (ast.For, ast.While, ast.If)):
-            source.setdefault(node.lineno, texts[0].splitlines()[node.lineno - 1])
+    source = Source(texts[0])
     seen = worked = tried = failed = 0
-    good, plans = set(), []
-    while seen < WANTED and tried < 12 * WANTED and time.monotonic() < END:
+    good, plans, plan, longest = set(), [], {}, LONGEST_CALL / 8
+    while seen < WANTED and tried < 20 * WANTED and time.monotonic() < END:
         tried += 1
-        plan = copy.deepcopy(rng.choice(plans)) if plans and rng.random() < 0.8 else {}
-        lines = Lines(source, rng.choice([1, 2, 3, 4, 5, 7, 10, 20]), plan)
-        was = play(codes[0], lines, LONGEST_CALL)
+        if not plan and plans and rng.random() < 0.8:
+            plan = copy.deepcopy(rng.choice(plans))
+        if tried % 30 == 0:
+            plan = {}
+        # Large numbers are for programs that take nothing else: most would only run longer.
+        ranges = RANGES if plans or tried < 2 * WANTED else [*RANGES, "large"]
+        lines = Lines(source, rng.choice([1, 2, 3, 4, 5, 7, 10, 20]), plan, rng, ranges)
+        start = time.perf_counter()
+        was = play(codes[0], lines, longest)
+        took = time.perf_counter() - start
         if was is None:
+            plan = {}
+            # It may never end on this input, or be slow on every one.
+            if not plans:
+                longest = min(LONGEST_CALL, 1.2 * longest)
             continue
-        if was[0].startswith("error"):
+        if was[2] is not None:
             failed += 1
-            # Some that fail are compared, too; most say only that the input was none.
-            if failed % 10:
+            lines.correct(was[2])
+            # Most that fail say only that the input was none; some are compared, too.
+            if failed % 10 or seen - worked > WANTED // 4:
                 continue
         text = "".join(lines.text)
         if text in good and tried < 6 * WANTED:
+            plan = {}
             continue
         good.add(text)
-        now = play(codes[1], io.StringIO(text), 2 * LONGEST_CALL)
-        if now != was:
+        now = play(codes[1], typed(text), 2 * LONGEST_CALL)
+        if now is None or now[:2] != was[:2]:
             say(inputs=seen, different={"input": text[:400], "before": repr(was)[:400], "after": repr(now)[:400]})
         seen += 1
-        if not was[0].startswith("error"):
+        if was[2] is None:
             worked += 1
-            if len(plans) < 50:
+            if len(plans) < 50 and (took < 0.02 or not plans):
                 plans.append(plan)
-        elif seen > WANTED // 2 and worked * 4 < seen:
-            break
+            plan = {}
     if worked * 2 < WANTED:
         say(why=f"only {worked} of {WANTED} inputs were found on which it works", inputs=seen)
     say(inputs=seen, **program_times(codes, source, plans))
@@ -471,11 +396,11 @@ def program_times(codes, source, plans):
     while time.monotonic() < END and size < 3_000_000:
         found = None
         for plan in plans[:8]:
-            lines = Lines(source, size, copy.deepcopy(plan))
+            lines = Lines(source, size, copy.deepcopy(plan), rng)
             start = time.perf_counter()
             was = play(codes[0], lines, 4 * LONGEST_CALL)
             took = time.perf_counter() - start
-            if was and not was[0].startswith("error"):
+            if was and was[2] is None:
                 found = max(found or (0, None), (took, "".join(lines.text)))
         if found is None:
             break
@@ -492,7 +417,7 @@ def program_times(codes, source, plans):
         order = [0, 1] if index % 2 == 0 else [1, 0]
         pair = [0.0, 0.0]
         for which in order:
-            stdin = io.StringIO(text)
+            stdin = typed(text)
             start = time.perf_counter()
             did = play(codes[which], stdin, 10 * LONGEST_CALL)
             pair[which] = time.perf_counter() - start
