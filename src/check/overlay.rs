@@ -37,6 +37,17 @@ impl Overlay {
         builder.hidden(false).require_git(false).follow_links(false);
         builder.filter_entry(|entry| entry.file_name() != ".git");
         let (mut files, mut bytes) = (0, 0);
+        let mut take = |from: &Path, to: &Path| {
+            (files, bytes) = (files + 1, bytes + from.metadata().map_or(0, |m| m.len()));
+            if files > MOST_FILES || bytes > MOST_BYTES {
+                bail!(
+                    "{} is too large to be copied for checks: more than {MOST_FILES} files or {} MB",
+                    root.display(),
+                    MOST_BYTES / 1_000_000
+                );
+            }
+            copy(from, to)
+        };
         for entry in builder.build() {
             let Ok(entry) = entry else { continue };
             let Some(kind) = entry.file_type() else { continue };
@@ -45,15 +56,15 @@ impl Overlay {
             if kind.is_dir() {
                 fs::create_dir_all(&to)?;
             } else if kind.is_file() {
-                (files, bytes) = (files + 1, bytes + entry.metadata().map_or(0, |m| m.len()));
-                if files > MOST_FILES || bytes > MOST_BYTES {
-                    bail!(
-                        "{} is too large to be copied for checks: more than {MOST_FILES} files or {} MB",
-                        root.display(),
-                        MOST_BYTES / 1_000_000
-                    );
-                }
-                copy(entry.path(), &to)?;
+                take(entry.path(), &to)?;
+            }
+        }
+        // What is tracked counts, whatever an ignore rule says.
+        for name in tracked(root) {
+            let (from, to) = (root.join(&name), overlay.folder.path().join(&name));
+            if !to.exists() && from.symlink_metadata().is_ok_and(|m| m.is_file()) {
+                fs::create_dir_all(to.parent().unwrap_or(overlay.path()))?;
+                take(&from, &to)?;
             }
         }
         for name in LINKED {
@@ -163,6 +174,19 @@ impl Overlay {
     }
 }
 
+/// The files that git tracks below a folder; none without git.
+fn tracked(root: &Path) -> Vec<PathBuf> {
+    let mut git = std::process::Command::new("git");
+    git.args(["-c", "safe.directory=*", "-C"]).arg(root).args(["ls-files", "-z"]);
+    let names = git.output().map(|output| output.stdout).unwrap_or_default();
+    names
+        .split(|&b| b == 0)
+        .filter_map(|name| std::str::from_utf8(name).ok())
+        .filter(|n| !n.is_empty())
+        .map(PathBuf::from)
+        .collect()
+}
+
 fn copy(from: &Path, to: &Path) -> Result<()> {
     if let Some(folder) = to.parent() {
         fs::create_dir_all(folder)?;
@@ -212,8 +236,16 @@ mod tests {
         ] {
             fs::write(root.join(name), text).unwrap();
         }
+        let git = |arguments: &[&str]| {
+            let mut git = std::process::Command::new("git");
+            assert!(git.arg("-C").arg(root).args(arguments).status().unwrap().success());
+        };
+        git(&["init", "-q"]);
+        fs::write(root.join("target/kept.py"), "z").unwrap();
+        git(&["add", "-f", "target/kept.py"]);
         let overlay = Overlay::of_project(root, None).unwrap();
         let read = |name: &str| fs::read_to_string(overlay.path().join(name)).ok();
+        assert_eq!(read("target/kept.py").as_deref(), Some("z"));
         assert_eq!(read("src/deep/a.py").as_deref(), Some("x = 1\n"));
         assert_eq!(read("target/b.py"), None);
         assert_eq!(read("node_modules/x/i.js").as_deref(), Some("1"));

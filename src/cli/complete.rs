@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{ModelArgs, print, print_json, wrong_use};
 use crate::generation::CancelToken;
-use crate::suggest::{Completer, CompletionRequest, Progress, Trigger};
+use crate::suggest::{Completer, CompletionRequest, Explained, Progress, Trigger};
 use crate::text::{Position, PositionEncoding, Text};
 use crate::workspace::{Snapshot, read_file};
 
@@ -23,6 +23,9 @@ pub(super) struct CompleteArgs {
     /// Do not look at the other files of the repository
     #[arg(long)]
     no_memory: bool,
+    /// Say of each token how likely it was, who said so, and where in the repository it was read
+    #[arg(long)]
+    explain: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -66,8 +69,14 @@ pub(super) fn run(args: CompleteArgs, model: &ModelArgs) -> Result<ExitCode> {
             tracing::warn!("the repository is not known: {error:#}");
         }
     }
+    completer.set_explain(args.explain);
     let completion = completer.complete(&request, &Progress::new(), &CancelToken::new());
     let reason = completion.silence.map(|silence| silence.to_string());
+    let first = completion.suggestions.first();
+    let explained = match first.filter(|_| args.explain) {
+        Some(first) => completer.explain(&request.snapshot.document, first),
+        None => Vec::new(),
+    };
     if args.json {
         let text = &request.snapshot.document.text;
         let place = |offset| {
@@ -86,7 +95,20 @@ pub(super) fn run(args: CompleteArgs, model: &ModelArgs) -> Result<ExitCode> {
             })
             .collect();
         let timing = completion.timing;
+        let pieces = explained.iter().map(|piece| {
+            let origin = piece.origin.as_ref().map(|origin| {
+                json!({
+                    "tier": origin.tier, "file": origin.file, "line": origin.line,
+                    "agreement": origin.agreement, "licence": origin.licence,
+                })
+            });
+            json!({
+                "text": piece.text, "probability": piece.probability, "model": piece.by_model,
+                "memory": piece.memory, "origin": origin,
+            })
+        });
         print_json(&json!({
+            "explained": args.explain.then(|| pieces.collect::<Vec<_>>()),
             "model": completer.name(),
             "suggestions": suggestions,
             "silence": reason,
@@ -100,6 +122,9 @@ pub(super) fn run(args: CompleteArgs, model: &ModelArgs) -> Result<ExitCode> {
         for suggestion in &completion.suggestions {
             print(&format!("{}\n", suggestion.edit.new_text))?;
         }
+        if !explained.is_empty() {
+            print(&table(&explained))?;
+        }
     }
     match reason {
         Some(reason) => {
@@ -108,6 +133,27 @@ pub(super) fn run(args: CompleteArgs, model: &ModelArgs) -> Result<ExitCode> {
         }
         None => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// The tokens of the first suggestion, a row each.
+fn table(explained: &[Explained]) -> String {
+    let mut text = String::from("\n  likely   model  memory  text                      read in\n");
+    for Explained { text: piece, probability, by_model, memory, origin } in explained {
+        let origin = origin.as_ref().map_or(String::new(), |origin| {
+            let file = origin.file.as_deref().unwrap_or("this file");
+            let licence = origin.licence.as_ref().map_or(String::new(), |l| format!("; {l}"));
+            format!("{file}:{} ({} tokens agree{licence})", origin.line, origin.agreement)
+        });
+        let percent = |share: f32| format!("{:.0} %", 100.0 * share);
+        text += &format!(
+            "{:>8}{:>8}{:>8}  {:<24}  {origin}\n",
+            percent(*probability),
+            percent(*by_model),
+            percent(*memory),
+            format!("{piece:?}"),
+        );
+    }
+    text
 }
 
 /// The repository that a file belongs to; nothing for a file outside of any.

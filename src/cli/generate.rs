@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use super::{ModelArgs, print, wrong_use};
-use crate::generation::{CancelToken, Flow, GenerateOptions, Generator, Prompt};
+use crate::generation::{CancelToken, Flow, GenerateOptions, Generator};
+use crate::library::Model;
 
 #[derive(clap::Args)]
 pub(super) struct GenerateArgs {
@@ -27,35 +28,18 @@ pub(super) fn run(args: GenerateArgs, model: &ModelArgs) -> Result<ExitCode> {
     if !(0.0..=10.0).contains(&args.temperature) {
         return Ok(wrong_use("--temperature must lie in 0…10"));
     }
-    let mut generator = Generator::new(model.load_for(Path::new("."))?.model);
-    let model = generator.model();
-    let mut tokens = model.tokenizer.encode(&args.prompt);
-    if tokens.is_empty() {
-        tokens.push(model.tokenizer.special("<|end|>").unwrap_or(0));
-    }
-    let room = model.engine.context().saturating_sub(args.max_tokens.min(256) as usize);
-    let tokens = tokens.split_off(tokens.len().saturating_sub(room.max(1)));
+    let mut model = Model::from(Generator::new(model.load_for(Path::new("."))?.model));
     let options = GenerateOptions {
         max_tokens: args.max_tokens as usize,
         temperature: args.temperature,
         seed: args.seed,
         ..GenerateOptions::default()
     };
-    let mut printed = 0;
     let mut broken = Ok(());
-    let prompt = Prompt { tokens, ..Prompt::default() };
-    generator.generate(
-        "",
-        &prompt,
-        &options,
-        None,
-        &mut |generated| {
-            broken = print(&generated.text[printed..]);
-            printed = generated.text.len();
-            if broken.is_ok() { Flow::Continue } else { Flow::Stop }
-        },
-        &CancelToken::new(),
-    )?;
+    model.stream(&args.prompt, &options, &CancelToken::new(), &mut |piece| {
+        broken = print(piece);
+        if broken.is_ok() { Flow::Continue } else { Flow::Stop }
+    })?;
     broken?;
     print("\n")?;
     Ok(ExitCode::SUCCESS)

@@ -23,7 +23,7 @@ use crate::suggest::optimize::{
 };
 use crate::syntax::{Language, SyntaxTree};
 use crate::text::{Text, apply};
-use crate::train::page;
+use crate::train::{is_foreign, page};
 use crate::workspace::{Document, read_unparsed};
 
 #[derive(clap::Args)]
@@ -106,10 +106,16 @@ pub(super) fn run(args: OptimizeArgs, model: &ModelArgs) -> Result<ExitCode> {
         }
         None => None,
     };
-    let read: Vec<_> = files.par_iter().map(|(path, _)| (path, read_unparsed(path))).collect();
+    let read: Vec<_> = files.par_iter().map(|file| (file, read_unparsed(&file.0))).collect();
     let (mut documents, mut unread) = (Vec::new(), Vec::new());
-    for (path, read) in read {
+    let below = |path: &Path| {
+        let name = args.paths.iter().find_map(|folder| path.strip_prefix(folder).ok());
+        name.unwrap_or(path).to_string_lossy().into_owned()
+    };
+    for ((path, is_found), read) in read {
         match read {
+            // Who wants such a file searched names it.
+            Ok(document) if *is_found && is_foreign(&below(path), document.text.as_str()) => {}
             Ok(document) => documents.push((path.clone(), document)),
             Err(error) => unread.push(error.to_string()),
         }

@@ -11,6 +11,7 @@ use crate::check::{Ended, Overlay, Program};
 use crate::memory::walk;
 use crate::suggest::optimize::search;
 use crate::text::{Text, apply};
+use crate::train::is_foreign;
 use crate::workspace::{Document, read_unparsed};
 
 /// A list of projects.
@@ -111,6 +112,9 @@ fn try_one(project: &Project, folder: &Path) -> Result<Tried> {
         };
         let Ok(document) = read_unparsed(&within.join(&file.name)) else { continue };
         let original = document.text.as_str().to_string();
+        if is_foreign(&file.name, &original) {
+            continue;
+        }
         let (text, used) = rewritten(document, None);
         for rule in &used {
             *tried.rewrites.entry(rule.clone()).or_default() += 1;

@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::{CancelToken, Model};
-use crate::memory::{Focus, Mixed};
+use crate::memory::{Focus, Mixed, Recalled};
 use crate::model::engine::EngineError;
 use crate::model::kv_cache::KvCache;
 use crate::tokenizer::TokenId;
@@ -46,6 +46,8 @@ pub struct GenerateOptions {
     pub drafts: bool,
     /// Whether the answer will end with its line: nothing behind a line break is then drafted.
     pub one_line: bool,
+    /// Whether it is told of each token where it comes from.
+    pub explain: bool,
 }
 
 impl Default for GenerateOptions {
@@ -58,6 +60,7 @@ impl Default for GenerateOptions {
             deadline: None,
             drafts: true,
             one_line: false,
+            explain: false,
         }
     }
 }
@@ -79,6 +82,21 @@ pub struct Mark {
     pub log_prob: f32,
     /// What the memory had to do with it.
     pub mixed: Mixed,
+}
+
+/// Where one token of an answer comes from.
+#[derive(Clone, Debug)]
+pub struct Reason {
+    /// Bytes of the text up to its end.
+    pub end: usize,
+    /// Its probability.
+    pub probability: f32,
+    /// What the model alone gave it.
+    pub by_model: f32,
+    /// λ: what the memory counted.
+    pub memory: f32,
+    /// Where the memory has it from.
+    pub recalled: Option<Recalled>,
 }
 
 /// The stop rule's answer.
@@ -125,6 +143,8 @@ pub struct Generation {
     pub steps: usize,
     /// Tokens that were copied from the memory on trial, and those of them that stood the trial.
     pub drafted: (usize, usize),
+    /// Of each token where it comes from, if that was asked for.
+    pub reasons: Vec<Reason>,
 }
 
 impl Generation {
@@ -279,6 +299,7 @@ struct Decoding<'a, 'f> {
     draft_length: usize,
     steps: usize,
     drafted: (usize, usize),
+    reasons: Vec<Reason>,
 }
 
 /// Tokens that must agree before anything is copied, and how many are copied at most.
@@ -307,6 +328,7 @@ impl<'a, 'f> Decoding<'a, 'f> {
             draft_length: LONGEST_DRAFT / 2,
             steps: 0,
             drafted: (0, 0),
+            reasons: Vec::new(),
         }
     }
 
@@ -321,6 +343,7 @@ impl<'a, 'f> Decoding<'a, 'f> {
     /// Chooses the next token and takes in its bytes; `None` if it ends the text.
     fn pick(&mut self, logits: &mut [f32]) -> Option<TokenId> {
         let tokenizer = &self.model.tokenizer;
+        let alone = self.options.explain.then(|| logits.to_vec());
         let mixed = match &mut self.memory {
             Some(memory) => memory.mix(&self.history, logits),
             None => Mixed::default(),
@@ -337,6 +360,7 @@ impl<'a, 'f> Decoding<'a, 'f> {
             self.owed.drain(..reproduced);
             let log_prob = restricted_log_prob(logits, &fits, token);
             self.take(token, reproduced, log_prob, mixed);
+            self.explain(token, alone);
             return Some(token);
         }
         let rank = if self.free_tokens == 0 { self.options.first_rank } else { 0 };
@@ -351,6 +375,7 @@ impl<'a, 'f> Decoding<'a, 'f> {
             self.first_free = log_prob;
         }
         self.take(token, 0, log_prob, mixed);
+        self.explain(token, alone);
         Some(token)
     }
 
@@ -360,6 +385,21 @@ impl<'a, 'f> Decoding<'a, 'f> {
         self.bytes.extend_from_slice(&self.model.tokenizer.bytes(token)[reproduced..]);
         self.log_probs.push(log_prob);
         self.marks.push(Mark { end: self.bytes.len(), log_prob, mixed });
+    }
+
+    /// Notes where the token that was taken last comes from; `alone` are the model's logits for it.
+    fn explain(&mut self, token: TokenId, alone: Option<Vec<f32>>) {
+        let (Some(alone), Some(mark)) = (alone, self.marks.last()) else { return };
+        let by_model = (alone[token as usize] - log_sum_exp(alone.iter().copied())).exp();
+        let history = &self.history[..self.history.len() - 1];
+        let recalled = self.memory.as_mut().and_then(|memory| memory.recall(history, token));
+        self.reasons.push(Reason {
+            end: mark.end,
+            probability: mark.log_prob.exp(),
+            by_model,
+            memory: mark.mixed.lambda,
+            recalled,
+        });
     }
 
     /// At most `room` tokens that probably come next, to be tried in one step.
@@ -436,6 +476,7 @@ impl<'a, 'f> Decoding<'a, 'f> {
             first_free: self.first_free,
             steps: self.steps,
             drafted: self.drafted,
+            reasons: self.reasons,
         }
     }
 }

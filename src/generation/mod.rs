@@ -7,6 +7,6 @@ mod model;
 
 pub use cancel::CancelToken;
 pub use generator::{
-    Finish, Flow, GenerateOptions, Generated, Generation, Generator, Mark, Prompt,
+    Finish, Flow, GenerateOptions, Generated, Generation, Generator, Mark, Prompt, Reason,
 };
 pub use model::{EMBEDDED_NAME, Model, ModelSource};

@@ -60,6 +60,19 @@ pub struct Mixed {
     pub entropy: f32,
 }
 
+/// A place that says what a token was.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recalled {
+    /// Which part of the memory.
+    pub tier: &'static str,
+    /// The file's name in the memory; nothing for the document itself.
+    pub file: Option<String>,
+    /// The tokens of the file before the place.
+    pub before: Vec<TokenId>,
+    /// How many of them agree with the text that is continued.
+    pub agreement: usize,
+}
+
 impl<'a> Focus<'a> {
     /// Looks from byte `offset` of `text`, which is what the snapshot's document is or becomes. `after` is
     /// where the text behind the cursor begins that may be known.
@@ -243,6 +256,43 @@ impl<'a> Focus<'a> {
         (tiers, features, mixed)
     }
 
+    /// Where `token` stands after an agreement with `history`: of the places that the tiers know best, the one that
+    /// agrees longest, the nearest first.
+    pub fn recall(&mut self, history: &[TokenId], token: TokenId) -> Option<Recalled> {
+        let tiers = self.evidence(history);
+        let mut best: Option<Recalled> = None;
+        for (tier, evidence) in tiers.iter().enumerate() {
+            let Some(Source { text, position }) = evidence.source.clone() else { continue };
+            let agreement = evidence.length();
+            if best.as_ref().is_some_and(|best| best.agreement >= agreement) {
+                continue;
+            }
+            let at = position as usize;
+            let place = if tier == 0 {
+                let all =
+                    [self.before.as_slice(), if text == 0 { &[] } else { &self.after }].concat();
+                let at = if text == 0 { at } else { self.before.len() + at };
+                (all.get(at) == Some(&token)).then(|| (None, all[..at].to_vec()))
+            } else {
+                let segment = match tier {
+                    1 => self.open.get(text),
+                    _ => self.shelf.segments.get(text).map(|(segment, _)| segment),
+                };
+                segment.filter(|segment| segment.tokens().get(at) == Some(&token)).map(|segment| {
+                    let own = |file| segment.file(file).1.start <= position;
+                    let file = partition_by(segment.files(), own).saturating_sub(1);
+                    let (name, range, _) = segment.file(file);
+                    let before = segment.tokens()[range.start as usize..at].to_vec();
+                    (Some(name.to_string()), before)
+                })
+            };
+            if let Some((file, before)) = place {
+                best = Some(Recalled { tier: TIERS[tier], file, before, agreement });
+            }
+        }
+        best
+    }
+
     /// Tokens that stood after the longest agreement with `history`, if it is of at least `least`
     /// tokens: what to copy on trial. Ends with a file.
     pub fn draft(&mut self, history: &[TokenId], least: usize, most: usize) -> Vec<TokenId> {
@@ -312,10 +362,15 @@ fn within(segment: &Segment, folder: &str) -> Range<u32> {
 }
 
 fn partition(segment: &Segment, before: impl Fn(&str) -> bool) -> usize {
-    let (mut low, mut high) = (0, segment.files());
+    partition_by(segment.files(), |file| before(segment.file(file).0))
+}
+
+/// How many of `count` come before: those for which it holds stand first.
+fn partition_by(count: usize, before: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut high) = (0, count);
     while low < high {
         let middle = (low + high) / 2;
-        if before(segment.file(middle).0) { low = middle + 1 } else { high = middle }
+        if before(middle) { low = middle + 1 } else { high = middle }
     }
     low
 }

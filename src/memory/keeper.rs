@@ -26,6 +26,31 @@ pub enum KeeperState {
     Ready(Update),
 }
 
+impl KeeperState {
+    /// That of two folders together: what is behind counts.
+    pub fn and(self, other: KeeperState) -> KeeperState {
+        use KeeperState::{Reading, Ready, Starting};
+        match (self, other) {
+            (Starting, _) | (_, Starting) => Starting,
+            (Ready(one), Ready(two)) => Ready(Update {
+                files: one.files + two.files,
+                tokens: one.tokens + two.tokens,
+                bytes: one.bytes + two.bytes,
+                ..two
+            }),
+            (Reading(reading), Ready(ready)) | (Ready(ready), Reading(reading)) => {
+                Reading(IndexProgress {
+                    files: reading.files + ready.files,
+                    of: reading.of + ready.files,
+                })
+            }
+            (Reading(one), Reading(two)) => {
+                Reading(IndexProgress { files: one.files + two.files, of: one.of + two.of })
+            }
+        }
+    }
+}
+
 #[derive(Default)]
 struct Board {
     state: KeeperState,

@@ -16,8 +16,8 @@ use super::completion::{Answer, Ask, answer};
 use super::shared::Shared;
 use super::{ServeOptions, commands, finetune, from_proto, optimize, parent, to_proto, watch};
 use crate::config::MAX_ITEMS;
-use crate::suggest::{Silence, Trigger};
-use crate::workspace::path_of_uri;
+use crate::suggest::{Silence, Suggestion, Trigger};
+use crate::workspace::{Document, path_of_uri};
 
 /// The server as the protocol library sees it.
 pub(super) struct Backend {
@@ -81,6 +81,14 @@ impl LanguageServer for Backend {
 }
 
 impl Backend {
+    /// What is offered first is what the user sees.
+    fn note_shown(&self, suggestions: &[Suggestion], document: &Document, serial: u64) {
+        let state = &mut *self.shared.state.lock();
+        if let Some(first) = suggestions.first() {
+            state.usage.shown(document, first, state.habit, id(serial, 0), Instant::now());
+        }
+    }
+
     async fn did_open(&self, params: lsp::DidOpenTextDocumentParams) {
         let lsp::TextDocumentItem { uri, language_id, version, text } = params.text_document;
         let mut state = self.shared.state.lock();
@@ -189,10 +197,7 @@ impl Backend {
             selected: selected.map(|item| (from_proto::range(item.range), item.text)),
         };
         let Answer { suggestions, document, encoding, serial } = answer(&self.shared, ask).await?;
-        let state = &mut *self.shared.state.lock();
-        if let Some(first) = suggestions.first() {
-            state.usage.shown(&document, first, state.habit, id(serial, 0), Instant::now());
-        }
+        self.note_shown(&suggestions, &document, serial);
         let items = suggestions.into_iter().enumerate().map(|(index, suggestion)| {
             to_proto::inline_completion_item(suggestion, &document, encoding, id(serial, index))
         });
@@ -212,6 +217,7 @@ impl Backend {
             selected: None,
         };
         let Answer { suggestions, document, encoding, serial } = answer(&self.shared, ask).await?;
+        self.note_shown(&suggestions, &document, serial);
         let items = suggestions.into_iter().enumerate().map(|(index, suggestion)| {
             to_proto::completion_item(suggestion, &document, encoding, id(serial, index))
         });

@@ -131,7 +131,13 @@ impl EngineThread {
         self.common.mailbox.folders(roots);
     }
 
-    /// Where the state of the first folder's index can be read and awaited.
+    /// What is known of all folders together.
+    pub(super) fn indexed(&self) -> KeeperState {
+        let keepers = self.common.keepers.lock();
+        keepers.iter().map(|keeper| keeper.state().0).reduce(KeeperState::and).unwrap_or_default()
+    }
+
+    /// Where the state of an index can be awaited: that of the folder in which something happened last.
     pub(super) fn index(&self) -> watch::Receiver<KeeperState> {
         self.index.clone()
     }

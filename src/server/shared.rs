@@ -363,13 +363,13 @@ impl Shared {
             let since = since.duration_since(UNIX_EPOCH).unwrap_or_default();
             status["model"]["since"] = since.as_secs().into();
         }
-        let index = state.engine.as_ref().map(|engine| *engine.index().borrow());
+        let index = state.engine.as_ref().map(EngineThread::indexed);
         status["index"] = index_json(index.filter(|_| !state.client.roots.is_empty()));
         status
     }
 }
 
-/// The index as the status tells of it; null without a workspace.
+/// The indexes of all folders as the status tells of them; null without a workspace.
 fn index_json(state: Option<KeeperState>) -> Value {
     match state {
         None => Value::Null,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::generation::{
-    CancelToken, Finish, Flow, GenerateOptions, Generated, Generation, Generator,
+    CancelToken, Finish, Flow, GenerateOptions, Generated, Generation, Generator, Reason,
 };
 use crate::memory::{Focus, FocusCache, Gate, Memory, Mixing, fingerprint};
 use crate::model::kv_cache::KvCache;
@@ -15,6 +15,7 @@ use crate::text::TextEdit;
 use crate::workspace::Document;
 
 use super::confidence::{Beginning, Confidence, beginnings, is_half};
+use super::explain::{Explained, explain};
 use super::prompt;
 use super::refit::Refit;
 use super::repair::{Ask, Proposal, Weigher};
@@ -48,6 +49,8 @@ pub struct CompletionOptions {
     pub retrieval: bool,
     /// Share of the model's context that they may take, 0 to 1.
     pub retrieval_share: f64,
+    /// Whether it is kept where each token of an answer comes from.
+    pub explain: bool,
     /// Where memories are kept from one start to the next; nowhere if there is no place.
     pub store: Option<PathBuf>,
 }
@@ -64,6 +67,7 @@ impl Default for CompletionOptions {
             unsure: 0.5,
             retrieval: true,
             retrieval_share: 0.25,
+            explain: false,
             store: None,
         }
     }
@@ -99,6 +103,8 @@ pub struct ModelCompleter {
     memories: Vec<Remembered>,
     focus: FocusCache,
     beginnings: (String, Vec<Beginning>),
+    /// Where the tokens of that answer come from.
+    reasons: Vec<Reason>,
     refit: Refit,
     /// Keys and values of texts that are weighed.
     weighed: Option<KvCache>,
@@ -118,6 +124,7 @@ impl ModelCompleter {
             memories: vec![Remembered::new(outside)],
             focus: FocusCache::default(),
             beginnings: Default::default(),
+            reasons: Vec::new(),
             refit: Refit::default(),
             weighed: None,
         }
@@ -148,6 +155,20 @@ impl ModelCompleter {
     /// The last answer as it was generated, first choice, with its beginnings: what a scale is fitted to.
     pub fn last_beginnings(&self) -> (&str, &[Beginning]) {
         (&self.beginnings.0, &self.beginnings.1)
+    }
+
+    /// From now on, keeps where each token of an answer comes from.
+    pub fn set_explain(&mut self, explain: bool) {
+        self.options.explain = explain;
+    }
+
+    /// Why the first of the last suggestions, those for `document`, reads as it does.
+    pub fn explain(&self, document: &Document, suggestion: &Suggestion) -> Vec<Explained> {
+        let path = document.path.as_deref().unwrap_or(Path::new(""));
+        let known = self.memories.iter().find(|known| path.starts_with(known.memory.root()));
+        let root = known.map_or(Path::new(""), |known| known.memory.root());
+        let tokenizer = &self.generator.model().tokenizer;
+        explain(&self.reasons, &suggestion.edit.new_text, tokenizer, root)
     }
 
     /// Gives the generator back.
@@ -383,6 +404,7 @@ impl ModelCompleter {
                 deadline: Some(start + limit),
                 drafts: self.options.drafts,
                 one_line: rules.extent == Extent::Line,
+                explain: self.options.explain,
                 ..GenerateOptions::default()
             };
             if rank > 0 && start.elapsed() >= limit {
@@ -437,6 +459,7 @@ impl ModelCompleter {
             let worth = generation.line_log_prob();
             if worth > best || rank == 0 {
                 (self.beginnings, best) = ((text, beginnings), worth);
+                self.reasons = generation.reasons;
             }
             match shaped {
                 Ok(mut suggestion) => {

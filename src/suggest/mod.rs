@@ -4,6 +4,7 @@
 mod completer;
 mod completion;
 pub mod confidence;
+mod explain;
 mod fallback;
 pub mod optimize;
 mod prompt;
@@ -18,5 +19,6 @@ pub use completion::{
     Completer, Completion, CompletionRequest, Progress, Silence, Sources, Suggestion, Timing,
     Trigger,
 };
+pub use explain::{Explained, Origin};
 pub use fallback::fallback;
 pub use prompt::short_path;

@@ -70,6 +70,17 @@ pub(super) fn by_path(path: &str) -> Result<Option<&'static Language>, &'static 
     }
 }
 
+/// Whether a file of a project was written by a program, or by others and copied here: nobody wants it changed.
+pub fn is_foreign(path: &str, text: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path).to_lowercase();
+    let head = line_head(text, 10);
+    let mean = text.len() / text.lines().count().max(1);
+    path.split('/').any(|part| FOREIGN_FOLDERS.contains(&part))
+        || GENERATED_NAMES.iter().any(|mark| name.contains(mark))
+        || GENERATED_MARKS.iter().any(|mark| head.contains(mark))
+        || mean > 300
+}
+
 /// The language that a script names in its first line.
 pub(super) fn by_shebang(text: &str) -> Option<&'static Language> {
     let line = text.strip_prefix("#!")?.lines().next()?;

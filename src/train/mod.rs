@@ -10,6 +10,7 @@ pub mod documents;
 mod energy;
 mod export;
 mod filter;
+pub use filter::is_foreign;
 mod fixes;
 pub mod footprint;
 pub mod history;

@@ -56,7 +56,7 @@ if __name__ == "__main__":
     enter()
 
 import editor as driver  # noqa: E402  (needs the Python of the cache)
-from editor import CLIENT, Editor, same, until  # noqa: E402
+from editor import CLIENT, GHOST, Editor, same, until  # noqa: E402
 from terminal import COLUMNS, ROWS  # noqa: E402
 
 
@@ -517,6 +517,73 @@ def program_statistics():
         assert int(python[1]) >= int(python[2]) == 1, python
 
 
+def program_is_typed_through():
+    """At 8 keys a second, with acceptances between the keys: what is there in the end is what was typed and shown."""
+    texts = ["for shelf in shelves:", "known = amounts.get(item.name)", "return amounts[item.name] + item.amount", "if item.name in amounts:"]
+    accepted = 0
+    with program(PYTHON) as editor:
+        ready(editor).open_line("items = []")
+        # Each key, and what was shown when it was pressed; vim.on_key hears it before any mapping does.
+        editor.lua(f"""
+            vim.g.pressed = {{}}
+            vim.on_key(function(_, typed)
+              local ok, name = pcall(vim.fn.keytrans, typed or '')
+              if not ok or name == '' then return end
+              local ghost = (function() {GHOST} end)()
+              local all = vim.g.pressed
+              table.insert(all, {{ name, ghost }})
+              vim.g.pressed = all
+            end)""")
+        for loop in range(ARGUMENTS.loops):
+            rows, (row, column) = editor.lines(), editor.rpc.current.window.cursor
+            head = "\n".join([*rows[: row - 1], rows[row - 1].encode()[:column].decode()])
+            tail = "\n".join([rows[row - 1].encode()[column:].decode(), *rows[row:]])
+            editor.lua("vim.g.pressed = {}")
+            text, due = texts[loop % len(texts)][:14], time.monotonic()
+            for at, key in enumerate(text):
+                for name in [key, *(["Tab"] if at % 5 == 4 else [])]:
+                    (editor.screen.press if name == "Tab" else editor.screen.type)(name)
+                    due += 0.125
+                    time.sleep(max(0.0, due - time.monotonic()))
+            editor.screen.type("ok")
+            until(lambda: [key for key, _ in editor.lua("return vim.g.pressed")][-2:] == ["o", "k"], "the last key")
+            editor.quiet()
+            wanted = head
+            for name, ghost in editor.lua("return vim.g.pressed"):
+                accepted += name == "<Tab>" and bool(ghost)
+                wanted += (ghost or "\t") if name == "<Tab>" else {"<Space>": " ", "<lt>": "<"}.get(name, name)
+            same("\n".join(editor.lines()), wanted + tail)
+            editor.screen.press("Enter")
+    print(f"     {accepted} accepted in {ARGUMENTS.loops} loops")
+    assert accepted > 0, "nothing was accepted"
+
+
+def program_shows_soon():
+    """From a key to ghost text on the screen, as the screen is read: every ten milliseconds or so."""
+    lines = [line.strip() for line in (PROJECTS / PYTHON).read_text().splitlines() if len(line.strip()) > 12]
+    times = []
+    with program(PYTHON) as editor:
+        ready(editor).open_line("items = []")
+        for line in lines * 3:
+            for key in line:
+                begin = time.monotonic()
+                editor.screen.type(key)
+                while (took := time.monotonic() - begin) < 0.5:
+                    if (ghost := editor.ghost()) and any(ghost.split("\n")[0] in row for row in editor.screen.rows()):
+                        times.append(1000 * took)
+                        break
+                if took < 0.5:
+                    break
+            editor.screen.press("Escape")
+            editor.screen.type("o")
+            until(lambda: editor.rpc.api.get_mode()["mode"] == "i", "insert mode")
+            if len(times) >= 25:
+                break
+    assert len(times) >= 20, f"{len(times)} times"
+    at = sorted(times)
+    print(f"     {len(at)} times: p50 {at[len(at) // 2]:.0f} ms, p95 {at[int(0.95 * len(at))]:.0f} ms")
+
+
 def program_offers_no_popup():
     # The server would, to a client that does not announce ghost text.
     with program(PYTHON) as editor:
@@ -632,6 +699,7 @@ if __name__ == "__main__":
     options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     options.add_argument("--only", default="", help="run the tests whose name contains this")
     options.add_argument("--nvim", default="", choices=list(VERSIONS), help="run them in this version only")
+    options.add_argument("--loops", type=int, default=8, help="how often program_is_typed_through types a line")
     options.add_argument("--picture", help="where program_picture writes the screen as an SVG image")
     ARGUMENTS = options.parse_args()
     sys.exit(main())

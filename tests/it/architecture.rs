@@ -20,13 +20,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("model", &["tokenizer", "files"]),
     ("memory", &["workspace", "tokenizer", "files"]),
     ("generation", &["memory", "model"]),
+    ("library", &["generation"]),
     ("suggest", &["generation", "check", "sandbox", "statistics"]),
     ("store", &["files"]),
     ("train", &["suggest", "store"]),
     ("eval", &["train"]),
     ("finetune", &["eval"]),
     ("server", &["finetune"]),
-    ("cli", &["server"]),
+    ("cli", &["server", "library"]),
 ];
 
 /// What only some modules may name, as whole words; a `*` stands for any end of the word.

@@ -234,6 +234,7 @@ tests[`typing through suggestions at 8 keys a second, ${LOOPS} times, loses and 
   await editor.show('python/fast.py', 'from pantry.items import Item, Shelf\n\n|');
   await editor.page.evaluate(() => (window.nestlingTest.state.swallow = true));
   let accepted = 0;
+  const used = processorTime(editor);
   for (let loop = 0; loop < LOOPS; loop++) {
     const text = texts[loop % texts.length];
     const before = await editor.document();
@@ -257,17 +258,35 @@ tests[`typing through suggestions at 8 keys a second, ${LOOPS} times, loses and 
     const pressed = await editor.page.evaluate(() => window.nestlingTest.state.keys);
     const changes = await editor.vs(() => globalThis.probe.changes);
     const wanted = fold(before.text, pressed, changes);
-    accepted += Number(wanted.accepted > 0);
+    accepted += wanted.accepted;
     assert.equal(after.text, wanted.text, `loop ${loop}: ${JSON.stringify(pressed)}`);
     await editor.page.keyboard.press('Enter');
     await until('the new line', async () => (await editor.document()).text === `${after.text}\n`);
   }
   await editor.page.evaluate(() => (window.nestlingTest.state.swallow = false));
-  console.log(`     ${accepted} of ${LOOPS} loops accepted something`);
+  const typing = used();
+  await editor.page.keyboard.press('Escape');
+  await sleep(5000);
+  const idle = processorTime(editor);
+  await sleep(20_000);
+  console.log(`     ${accepted} acceptances; the server takes ${typing.toFixed(3)} s of processor time in a second of typing, ${idle().toFixed(4)} in one of rest`);
   assert.ok(accepted > LOOPS / 10, 'something was accepted');
   for (const name of Object.keys(quiet)) {
     await editor.set(name, undefined);
   }
+};
+
+tests['a file of 50,000 lines is typed into'] = async (editor) => {
+  const half = 'def filler(x):\n    return x + 1\n\n\n'.repeat(6250);
+  await editor.show('python/long.py', `${half}${SHELVES.replace('for shelf in ', '')}${half}`);
+  const before = await editor.document();
+  const start = Date.now();
+  await type(editor, 'for shelf in');
+  const after = await editor.document();
+  assert.equal(after.text.length, before.text.length + 'for shelf in'.length);
+  assert.ok(Date.now() - start < 5000, 'the editor is not blocked');
+  const shown = await until('ghost text', () => editor.ghost());
+  console.log(`     shown in it: ${shown.split('\n')[0]}`);
 };
 
 tests['from a key to ghost text on the screen'] = async (editor) => {
@@ -428,6 +447,18 @@ function insert({ text, at }, added) {
 }
 
 /** The text that the keys must have made: each once, and at each acceptance what was displayed then, or the beginning of it. */
+/** Seconds of processor time that the servers take in each second from now on. */
+function processorTime(editor) {
+  const now = () => {
+    const servers = execFileSync('pgrep', ['-f', `${editor.folder}/extensions/.*/bin/nestling serve`], { encoding: 'utf8' }).trim().split('\n');
+    // The name of a program may hold spaces; the fields are counted from behind it.
+    const ticks = servers.map((id) => fs.readFileSync(`/proc/${id}/stat`, 'utf8').split(') ').pop().split(' ')).map((fields) => Number(fields[11]) + Number(fields[12]));
+    return ticks.reduce((sum, ticks) => sum + ticks, 0) / 100;
+  };
+  const [begin, before] = [Date.now(), now()];
+  return () => (now() - before) / ((Date.now() - begin) / 1000);
+}
+
 function fold(text, pressed, changes) {
   let accepted = 0;
   for (const { key, ctrl, shown } of pressed) {

@@ -134,6 +134,8 @@ async fn folders_come_and_go_and_the_memory_can_be_switched_off() {
         assert!(std::time::Instant::now() < end, "the second folder is not known");
     }
     assert_eq!(answer_in(&mut client, &first).await, burrow);
+    // The status tells of both.
+    wait_for_files(&mut client, 2).await;
 
     let settings = json!({"settings": {"nestling": {"memory": false, "retrieval": false}}});
     client.notify("workspace/didChangeConfiguration", settings).await;

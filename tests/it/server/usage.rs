@@ -8,10 +8,17 @@ use super::script::Script;
 
 /// A client with those extensions, and the store of its server.
 async fn start(folder: &tempfile::TempDir, options: Value) -> (Client, Store) {
+    start_as(folder, json!({ "textDocument": { "inlineCompletion": {} } }), options).await
+}
+
+async fn start_as(
+    folder: &tempfile::TempDir,
+    capabilities: Value,
+    options: Value,
+) -> (Client, Store) {
     let store = Store::at(folder.path());
     let mut server = Script::inserts(&["foo(bar)"]).options();
     server.store = Some(store.clone());
-    let capabilities = json!({ "textDocument": { "inlineCompletion": {} } });
     let params = json!({ "capabilities": capabilities, "initializationOptions": options });
     let (mut client, _) = Client::start_with(server, params).await;
     client.wait_for_model("ready").await;
@@ -47,6 +54,21 @@ async fn a_client_of_another_server_is_understood() {
     let [used] = &store.usage()[..] else { panic!("one suggestion: {:?}", store.usage()) };
     assert_eq!((used.language.as_str(), used.characters, used.accepted), ("rust", 8, 4));
     assert!(!std::fs::read_to_string(folder.path().join("usage.jsonl")).unwrap().contains("foo"));
+}
+
+#[tokio::test]
+async fn entries_of_a_popup_count_as_well() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut client, store) = start_as(&folder, json!({}), json!({})).await;
+    let at = client.open("let x = |;").await;
+    let place = json!({ "textDocument": { "uri": URI }, "position": at });
+    let list = client.call("textDocument/completion", place).await;
+    let accepted = &list["result"]["items"][0]["command"];
+    let command = json!({ "command": accepted["command"], "arguments": accepted["arguments"] });
+    client.call("workspace/executeCommand", command).await;
+    client.call("shutdown", Value::Null).await;
+    let [used] = &store.usage()[..] else { panic!("one suggestion: {:?}", store.usage()) };
+    assert_eq!((used.characters, used.accepted), (8, 8));
 }
 
 #[tokio::test]
