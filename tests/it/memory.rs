@@ -50,6 +50,67 @@ fn what_the_repository_says_is_completed() {
 }
 
 #[test]
+fn it_is_said_where_each_token_was_read() {
+    let ((folder, root), cache) = (repository(), tempdir().expect("a folder"));
+    let visits = folder.path().join("src/visits.rs");
+    let text = std::fs::read_to_string(&visits).expect("a file");
+    std::fs::write(&visits, format!("// SPDX-License-Identifier: MIT\n{text}")).expect("a file");
+    let place = format!("{root}/src/here.rs:4:24");
+    let json = run(cache.path(), &["complete", &place, "--explain", "--json"]).json();
+    let shown = json["suggestions"][0]["text"].as_str().expect("a text");
+    let pieces = json["explained"].as_array().expect("a list");
+    assert_eq!(pieces.iter().filter_map(|piece| piece["text"].as_str()).collect::<String>(), shown);
+    let share =
+        |piece: &Value, key: &str| piece[key].as_f64().is_some_and(|p| (0.0..=1.0).contains(&p));
+    for piece in pieces {
+        assert!(["probability", "model", "memory"].iter().all(|key| share(piece, key)), "{piece}");
+    }
+    let recalled: Vec<&Value> =
+        pieces.iter().map(|piece| &piece["origin"]).filter(|o| !o.is_null()).collect();
+    assert!(recalled.len() * 2 > pieces.len(), "{json}");
+    let text = std::fs::read_to_string(&visits).expect("a file");
+    let lines: Vec<&str> = text.lines().collect();
+    for origin in recalled {
+        assert_eq!((&origin["tier"], &origin["file"]), (&"folder".into(), &"src/visits.rs".into()));
+        assert_eq!(origin["licence"], "SPDX-License-Identifier: MIT");
+        let line = origin["line"].as_u64().expect("a line") as usize;
+        assert!(lines[line - 1].contains("marsupial_registry"), "line {line}: {}", lines[line - 1]);
+    }
+    let table = run(cache.path(), &["complete", &place, "--explain"]).stdout;
+    assert!(
+        table.contains("src/visits.rs:") && table.contains("SPDX-License-Identifier: MIT"),
+        "{table}"
+    );
+}
+
+#[test]
+fn planted_secrets_never_come_out() {
+    let ((folder, root), cache) = (repository(), tempdir().expect("a folder"));
+    let key = "AKIAQ3EGZ7WN5TB2XJ4M";
+    let token = "x9Kq2Vb7Lm4Rt8Wz1Yc6Nd3P";
+    let write = |name: &str, text: String| {
+        std::fs::write(folder.path().join(name), text).expect("a file");
+    };
+    write(".env", format!("AWS_ACCESS_KEY_ID={key}\nWOMBAT_TOKEN={token}\n").repeat(5));
+    write("src/keys.rs", format!("pub const WOMBAT_KEY: &str = \"{key}\";\n").repeat(5));
+    write("src/login.rs", format!("pub const WOMBAT_TOKEN: &str = \"{token}\";\n").repeat(5));
+    for (name, before) in [
+        ("src/a.rs", "pub const WOMBAT_KEY: &str = \""),
+        ("src/b.rs", "pub const WOMBAT_TOKEN: &str = \""),
+        ("src/c.rs", "AWS_ACCESS_KEY_ID="),
+        ("src/d.rs", "WOMBAT_TOKEN="),
+    ] {
+        write(name, format!("{before}\n"));
+        let place = format!("{root}/{name}:1:{}", before.len() + 1);
+        let run = run(cache.path(), &["complete", &place, "-n", "5", "--explain", "--json"]);
+        for secret in [&key[4..], token] {
+            let leaks = (0..secret.len() - 5).any(|at| run.stdout.contains(&secret[at..at + 6]));
+            assert!(!leaks, "{name}: {run:?}");
+        }
+    }
+}
+
+#[test]
 fn an_index_is_made_once_and_follows_the_files() {
     let ((folder, root), cache) = (repository(), tempdir().expect("a folder"));
     let index = |more: &[&str]| -> Value {
