@@ -16,6 +16,7 @@
 //! - [`memory`]: what the repository already says, mixed with the model at every token.
 //! - [`model`]: shapes, weights, the network twice: differentiable, and fast with a KV cache.
 //! - [`generation`]: prompt in, tokens out, cancelled between two of them.
+//! - [`remote`]: a model on another machine, asked over HTTP.
 //! - [`suggest`]: what is offered: prompt, stop rules, fitting to the place, or a reason for silence.
 //! - [`store`]: the models of a workspace, and which of them is in use.
 //! - [`train`]: from folders to a model directory.
@@ -52,6 +53,8 @@ pub mod memory;
 pub mod model;
 
 pub mod generation;
+
+pub mod remote;
 
 pub mod suggest;
 

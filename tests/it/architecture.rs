@@ -20,7 +20,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("model", &["tokenizer", "files"]),
     ("memory", &["workspace", "tokenizer", "files"]),
     ("generation", &["memory", "model"]),
-    ("suggest", &["generation", "check", "sandbox", "statistics"]),
+    ("remote", &["generation"]),
+    ("suggest", &["remote", "check", "sandbox", "statistics"]),
     ("store", &["files"]),
     ("train", &["suggest", "store"]),
     ("eval", &["train"]),
@@ -39,6 +40,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("println!", &["cli"]),
     ("print!", &["cli"]),
     ("stdout()", &["cli", "server"]),
+    ("ureq", &["remote"]),
 ];
 
 /// The crates that the configuration may use: it is read everywhere, so it must weigh nothing.
