@@ -17,6 +17,7 @@
 //! - [`model`]: shapes, weights, the network twice: differentiable, and fast with a KV cache.
 //! - [`generation`]: prompt in, tokens out, cancelled between two of them.
 //! - [`library`]: a model in three lines, for other programs.
+//! - [`remote`]: a model on another machine, asked over HTTP.
 //! - [`suggest`]: what is offered: prompt, stop rules, fitting to the place, or a reason for silence.
 //! - [`store`]: the models of a workspace, and which of them is in use.
 //! - [`train`]: from folders to a model directory.
@@ -56,6 +57,8 @@ pub mod generation;
 
 pub mod library;
 pub use library::Model;
+
+pub mod remote;
 
 pub mod suggest;
 

@@ -2,13 +2,15 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::json;
 
+use super::remote::RemoteArgs;
 use super::{ModelArgs, print, print_json, wrong_use};
 use crate::generation::CancelToken;
-use crate::suggest::{Completer, CompletionRequest, Explained, Progress, Trigger};
+use crate::suggest::{Completer, CompletionRequest, Explained, Progress, Sources, Trigger};
 use crate::text::{Position, PositionEncoding, Text};
 use crate::workspace::{Snapshot, read_file};
 
@@ -29,7 +31,12 @@ pub(super) struct CompleteArgs {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    remote: RemoteArgs,
 }
+
+/// How long the remote model is waited for: as long as the answer may take in all.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 pub(super) fn run(args: CompleteArgs, model: &ModelArgs) -> Result<ExitCode> {
     let Some((path, line, column)) = parse_place(&args.place) else {
@@ -37,6 +44,10 @@ pub(super) fn run(args: CompleteArgs, model: &ModelArgs) -> Result<ExitCode> {
             "{:?} is no place; write FILE:LINE:COL, as in src/main.rs:12:5",
             args.place
         )));
+    };
+    let remote = match args.remote.client(Some(PATIENCE)) {
+        Ok(remote) => remote,
+        Err(code) => return Ok(code),
     };
     let mut document = read_file(Path::new(path))?;
     // The memory knows files by their whole paths.
@@ -70,6 +81,7 @@ pub(super) fn run(args: CompleteArgs, model: &ModelArgs) -> Result<ExitCode> {
         }
     }
     completer.set_explain(args.explain);
+    completer.set_sources(Sources { remote: remote.clone(), ..Sources::default() });
     let completion = completer.complete(&request, &Progress::new(), &CancelToken::new());
     let reason = completion.silence.map(|silence| silence.to_string());
     let first = completion.suggestions.first();
@@ -112,6 +124,15 @@ pub(super) fn run(args: CompleteArgs, model: &ModelArgs) -> Result<ExitCode> {
             "model": completer.name(),
             "suggestions": suggestions,
             "silence": reason,
+            "remote": remote.as_ref().map(|client| {
+                let health = client.health();
+                json!({
+                    "url": client.remote().origin(),
+                    "answered": health.answers > 0,
+                    "reason": health.failure.map(|(reason, _)| reason),
+                    "milliseconds": health.times.last().map(|time| time.as_secs_f64() * 1000.0),
+                })
+            }),
             "timing": {
                 "prompt_tokens": timing.prompt_tokens,
                 "generated_tokens": timing.generated_tokens,
@@ -124,6 +145,15 @@ pub(super) fn run(args: CompleteArgs, model: &ModelArgs) -> Result<ExitCode> {
         }
         if !explained.is_empty() {
             print(&table(&explained))?;
+        }
+    }
+    if let Some(client) = &remote {
+        let health = client.health();
+        let late = (health.answers == 0).then(|| {
+            format!("{} gave no answer within {} s", client.remote().origin(), PATIENCE.as_secs())
+        });
+        if let Some(reason) = health.failure.map(|(reason, _)| reason).or(late) {
+            eprintln!("nestling: the remote model is not used: {reason}");
         }
     }
     match reason {

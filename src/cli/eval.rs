@@ -3,6 +3,7 @@
 mod completion;
 mod fix;
 mod optimize;
+mod remote;
 mod replay;
 
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use self::completion::CompletionArgs;
 pub(super) use self::completion::share;
 use self::fix::FixArgs;
 use self::optimize::OptimizeArgs;
+use self::remote::RemoteEvalArgs;
 use self::replay::ReplayArgs;
 use super::{ModelArgs, print, print_json};
 use crate::eval::completion::{Context as Known, Options, Report};
@@ -42,6 +44,8 @@ pub(super) enum EvalCommand {
     Fix(Box<FixArgs>),
     /// Rewrites against their fixtures: how many right, how many that should not be
     Optimize(OptimizeArgs),
+    /// What asking a remote model costs beside a bare socket
+    Remote(RemoteEvalArgs),
     /// A line of a program, written by the model and run with the program's tests
     Infilling(InfillingArgs),
     /// The likeliest tokens after texts and how close each decision was: for comparing engines
@@ -209,6 +213,7 @@ pub(super) fn run(command: EvalCommand, args: &ModelArgs) -> Result<ExitCode> {
             show(own.repos.json, &report, || report.to_string())?;
         }
         EvalCommand::Completion(own) => completion::measure(*own, args)?,
+        EvalCommand::Remote(own) => return remote::run(own),
         EvalCommand::Replay(own) => replay::measure(own, args)?,
         EvalCommand::Optimize(own) => optimize::measure(own)?,
         EvalCommand::Fix(own) => fix::measure(*own, args)?,

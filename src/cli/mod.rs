@@ -12,6 +12,7 @@ mod neighbour;
 mod optimize;
 mod project;
 mod quantize;
+mod remote;
 mod serve;
 mod settings;
 mod train;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use super::ModelArgs;
+use super::remote::RemoteArgs;
 use crate::server::{ServeOptions, serve};
 use crate::store::{Installed, Store};
 use crate::suggest::{Completer, fallback};
@@ -15,9 +16,15 @@ pub(super) struct ServeArgs {
     /// Accepted because editors pass it; it is the only way
     #[arg(long, hide = true)]
     stdio: bool,
+    #[command(flatten)]
+    remote: RemoteArgs,
 }
 
-pub(super) fn run(_args: ServeArgs, model: &ModelArgs) -> Result<ExitCode> {
+pub(super) fn run(args: ServeArgs, model: &ModelArgs) -> Result<ExitCode> {
+    let remote = match args.remote.client(None) {
+        Ok(remote) => remote,
+        Err(code) => return Ok(code),
+    };
     let follows_store = model.model.is_none();
     let model = model.clone();
     let factory = move |installed: Option<&Installed>| -> Result<Box<dyn Completer>> {
@@ -32,6 +39,7 @@ pub(super) fn run(_args: ServeArgs, model: &ModelArgs) -> Result<ExitCode> {
         factory: Arc::new(factory),
         store: Store::of_user(),
         follows_store,
+        remote,
         fallback,
     };
     let code = runtime.block_on(serve(options, tokio::io::stdin(), tokio::io::stdout()));

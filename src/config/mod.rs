@@ -1,6 +1,7 @@
 //! The settings a user may change from the editor, read from JSON and validated once.
 //! A wrong value never stops the server: it is reported and the default stays.
 
+mod remote;
 mod schema;
 
 use std::collections::BTreeMap;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+pub use remote::{KEY_VARIABLE, PROTOCOLS, Remote};
 pub use schema::{SETTINGS, Setting, schema};
 
 /// The key under which an editor keeps our settings.
@@ -58,6 +60,8 @@ pub struct Config {
     pub trusted: bool,
     /// Whether it is counted on this machine what was shown, accepted and kept.
     pub statistics: bool,
+    /// A model on another machine that is asked as well, if the user has allowed its address.
+    pub remote: Option<Remote>,
     /// Whether the client wants a `nestling/statusChanged` notification at each change.
     pub status_notifications: bool,
 }
@@ -78,6 +82,7 @@ impl Default for Config {
             test: String::new(),
             trusted: true,
             statistics: true,
+            remote: None,
             status_notifications: false,
         }
     }
@@ -129,6 +134,20 @@ impl Config {
                 "test" => read_text(value, &mut self.test),
                 "trusted" => read_bool(value, &mut self.trusted),
                 "statistics" => read_bool(value, &mut self.statistics),
+                "remote" => {
+                    // It tells what is wrong itself, without the value, which may be a key.
+                    let told = match value.as_object() {
+                        Some(settings) => Remote::from_json(settings),
+                        None => Err("must be an object".into()),
+                    };
+                    match told {
+                        Ok(remote) => self.remote = remote,
+                        Err(reason) => problems.push(Problem(format!(
+                            "{SECTION}.remote: {reason}; no remote model is asked."
+                        ))),
+                    }
+                    Ok(())
+                }
                 "statusNotifications" => read_bool(value, &mut self.status_notifications),
                 _ => {
                     let known: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
@@ -257,6 +276,8 @@ mod tests {
         );
         check_problem(json!({"debounce": "fast"}), "\"auto\" or milliseconds");
         check_problem(json!({"languages": {"go": 1}}), "nestling.languages.go must be true");
+        check_problem(json!({"remote": {"url": "host"}}), "nestling.remote: url must begin with");
+        check_problem(json!({"remote": "sk-1"}), "nestling.remote: must be an object; no remote");
         check_problem(json!([1]), "nestling must be an object");
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{MAX_DEBOUNCE_MS, MAX_ITEMS, SECTION};
+use super::{KEY_VARIABLE, MAX_DEBOUNCE_MS, MAX_ITEMS, PROTOCOLS, SECTION};
 
 /// One setting.
 #[derive(Debug)]
@@ -87,6 +87,26 @@ pub const SETTINGS: &[Setting] = &[
         name: "statistics",
         about: "Count on this machine what was shown, accepted and kept; nestling doctor --stats shows it.",
         schema: || json!({ "type": "boolean", "default": true }),
+    },
+    Setting {
+        name: "remote",
+        about: "A server that is asked as well, by its url, protocol, model and markers; its key comes from the environment variable that keyVariable names.",
+        schema: || {
+            json!({
+                "type": "object",
+                // Where code is sent is for the user to say, not for a workspace.
+                "scope": "machine",
+                "additionalProperties": false,
+                "properties": {
+                    "url": { "type": "string" },
+                    "protocol": { "type": "string", "enum": PROTOCOLS },
+                    "model": { "type": "string" },
+                    "keyVariable": { "type": "string", "default": KEY_VARIABLE },
+                    "markers": { "type": "string" },
+                },
+                "default": {},
+            })
+        },
     },
     Setting {
         name: "statusNotifications",

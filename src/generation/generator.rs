@@ -48,6 +48,8 @@ pub struct GenerateOptions {
     pub one_line: bool,
     /// Whether it is told of each token where it comes from.
     pub explain: bool,
+    /// A text to go along, instead of choosing: for what the model thinks of it. It takes one or two steps.
+    pub dictated: Option<String>,
 }
 
 impl Default for GenerateOptions {
@@ -61,6 +63,7 @@ impl Default for GenerateOptions {
             drafts: true,
             one_line: false,
             explain: false,
+            dictated: None,
         }
     }
 }
@@ -300,6 +303,8 @@ struct Decoding<'a, 'f> {
     steps: usize,
     drafted: (usize, usize),
     reasons: Vec<Reason>,
+    /// Those that are still to come of a text that is dictated.
+    dictated: Option<std::vec::IntoIter<TokenId>>,
 }
 
 /// Tokens that must agree before anything is copied, and how many are copied at most.
@@ -313,6 +318,11 @@ impl<'a, 'f> Decoding<'a, 'f> {
         options: &'a GenerateOptions,
         memory: Option<&'a mut Focus<'f>>,
     ) -> Decoding<'a, 'f> {
+        let dictated = options.dictated.as_ref().map(|text| {
+            // A word that is cut within a character has no text to begin with.
+            let whole = str::from_utf8(&prompt.healed).map(|healed| format!("{healed}{text}"));
+            model.tokenizer.encode(&whole.unwrap_or_default()).into_iter()
+        });
         Decoding {
             model,
             options,
@@ -329,6 +339,7 @@ impl<'a, 'f> Decoding<'a, 'f> {
             steps: 0,
             drafted: (0, 0),
             reasons: Vec::new(),
+            dictated,
         }
     }
 
@@ -349,12 +360,16 @@ impl<'a, 'f> Decoding<'a, 'f> {
             None => Mixed::default(),
         };
         let logits = &*logits;
+        let dictated = match &mut self.dictated {
+            Some(tokens) => Some(tokens.next()?),
+            None => None,
+        };
         if !self.owed.is_empty() {
             let fits = tokenizer.compatible(&self.owed);
             // Whether the cursor stands at the end of a token is the model's to say: all that fit compete.
             let best =
                 fits.iter().copied().max_by(|&a, &b| order(logits[a as usize], logits[b as usize]));
-            let token = best?;
+            let token = dictated.or(best)?;
             let bytes = tokenizer.bytes(token);
             let reproduced = bytes.len().min(self.owed.len());
             self.owed.drain(..reproduced);
@@ -365,7 +380,7 @@ impl<'a, 'f> Decoding<'a, 'f> {
         }
         let rank = if self.free_tokens == 0 { self.options.first_rank } else { 0 };
         self.free_tokens += 1;
-        let token = self.sample(logits, rank);
+        let token = dictated.unwrap_or_else(|| self.sample(logits, rank));
         let ends = tokenizer.fim().is_some_and(|layout| layout.is_end(token));
         if ends || tokenizer.is_special(token) {
             return None;
@@ -404,6 +419,9 @@ impl<'a, 'f> Decoding<'a, 'f> {
 
     /// At most `room` tokens that probably come next, to be tried in one step.
     fn draft(&mut self, room: usize) -> Vec<TokenId> {
+        if let Some(tokens) = &self.dictated {
+            return tokens.as_slice()[..tokens.len().min(room)].to_vec();
+        }
         let most = room.min(self.draft_length);
         let wanted = self.options.drafts && self.options.temperature == 0.0;
         let Some(memory) = self.memory.as_mut().filter(|_| wanted && most > 0) else {

@@ -15,6 +15,7 @@ use super::mailbox::{Job, QUIET, Work};
 use super::repair::RepairJob;
 use super::swap::{Common, News};
 use crate::memory::{Keeper, KeeperState};
+use crate::remote::RemoteModel;
 use crate::store::{Choice, DEFAULT, Installed, Store};
 use crate::suggest::{Completer, Completion, Silence, Sources};
 
@@ -117,13 +118,21 @@ impl EngineThread {
         Some(self.common.clone())
     }
 
-    /// Draws on these parts of the repository from the next request on. True if it did on others before.
+    /// Draws on these from the next request on. True if it did on others before.
     pub(super) fn draw(&self, sources: Sources) -> bool {
-        let is_new = std::mem::replace(&mut *self.common.sources.lock(), sources) != sources;
+        let is_new = {
+            let mut known = self.common.sources.lock();
+            std::mem::replace(&mut *known, sources.clone()) != sources
+        };
         if is_new {
             self.common.mailbox.draw(sources);
         }
         is_new
+    }
+
+    /// The remote model that is asked as well.
+    pub(super) fn remote(&self) -> Option<RemoteModel> {
+        self.common.sources.lock().remote.clone()
     }
 
     /// Remembers these folders, some time soon, and no others.
@@ -278,7 +287,7 @@ impl Engine {
                 let mut new = swap.completer;
                 self.common.move_in(new.as_mut(), swap.fresh);
                 // It was loaded a while ago.
-                new.set_sources(*self.common.sources.lock());
+                new.set_sources(self.common.sources.lock().clone());
                 let name = new.name();
                 let old = std::mem::replace(completer, new);
                 self.common.took_over(name.clone(), swap.installed);

@@ -122,7 +122,8 @@ impl Flights {
             return None;
         }
         if let Some(landing) = flight.landing(text) {
-            return (!landing.suggestions.is_empty()).then_some(Reuse::Answer(landing));
+            let is_good = !landing.suggestions.is_empty() && !landing.completion.is_provisional;
+            return is_good.then_some(Reuse::Answer(landing));
         }
         // Closed without an answer: the engine gave the job up.
         let outcome = flight.outcome.clone().filter(|outcome| outcome.has_changed().is_ok())?;

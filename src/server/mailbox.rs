@@ -36,7 +36,7 @@ pub(super) enum Work {
     Forget(String),
     /// Go on with another model, which is loaded.
     Swap(Box<Swap>),
-    /// Draw on these parts of the repository.
+    /// Draw on these.
     Draw(Sources),
     /// Remember these folders, and no others.
     Folders(Vec<PathBuf>),

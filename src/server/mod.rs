@@ -21,6 +21,7 @@ mod from_proto;
 mod mailbox;
 mod optimize;
 mod parent;
+mod remote;
 mod repair;
 mod shared;
 mod status;
@@ -34,6 +35,7 @@ use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::remote::RemoteModel;
 use crate::store::Store;
 use crate::suggest::{Completion, CompletionRequest};
 
@@ -47,6 +49,8 @@ pub struct ServeOptions {
     pub store: Option<Store>,
     /// Whether the model that the store says is used; otherwise always the one without it.
     pub follows_store: bool,
+    /// A remote model that the command line names, instead of that in the settings.
+    pub remote: Option<RemoteModel>,
     /// Gives a cheap answer without the model while there is none. It runs beside the handlers and
     /// may take some milliseconds. Without suggestions the request is answered with the reason why
     /// there is no model.

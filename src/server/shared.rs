@@ -19,6 +19,7 @@ use super::capabilities::ClientTraits;
 use super::engine::{EngineThread, ModelState};
 use super::flights::Flights;
 use super::optimize;
+use super::remote;
 use super::repair::{self, Repairs};
 use super::status::Stats;
 use super::usage::Usage;
@@ -26,6 +27,7 @@ use super::watch as watchers;
 use crate::config::{Config, Problem};
 use crate::generation::CancelToken;
 use crate::memory::{IndexProgress, KeeperState};
+use crate::remote::RemoteModel;
 use crate::store::Used;
 use crate::suggest::{Silence, Sources};
 use crate::workspace::Documents;
@@ -53,6 +55,8 @@ pub(super) struct State {
     pub(super) habit: f32,
     /// Ends the proof that is under way.
     pub(super) proof: CancelToken,
+    /// Why the remote model of the settings is not asked.
+    pub(super) remote_refusal: Option<String>,
 }
 
 impl State {
@@ -60,12 +64,22 @@ impl State {
     pub(super) fn short_status(&self) -> Value {
         let (kind, busy, message) = match self.model() {
             _ if !self.config.enable => ("Inactive", false, "switched off".to_string()),
-            ModelState::Unused | ModelState::Ready => ("Normal", false, String::new()),
+            ModelState::Unused | ModelState::Ready => match self.remote_failure() {
+                Some(reason) => ("Warning", false, reason),
+                None => ("Normal", false, String::new()),
+            },
             ModelState::Loading => ("Normal", true, "loading the model".into()),
             ModelState::Failed(reason) => ("Error", false, reason),
             ModelState::Restarting(reason) => ("Warning", true, reason),
         };
         json!({ "kind": kind, "busy": busy, "message": message })
+    }
+
+    /// Why the remote model does not answer; the one in the program does then.
+    fn remote_failure(&self) -> Option<String> {
+        let client = self.engine.as_ref().and_then(EngineThread::remote);
+        let failure = client.and_then(|client| client.health().failure);
+        failure.map(|(reason, _)| reason).or(self.remote_refusal.clone())
     }
 
     pub(super) fn model(&self) -> ModelState {
@@ -259,9 +273,16 @@ impl Shared {
             settings.is_null() || settings.as_object().is_some_and(|settings| settings.is_empty());
         let options = says_nothing.then(|| self.state.lock().client.options.clone());
         let (config, problems) = Config::from_json(options.as_ref().unwrap_or(settings));
-        let sources = Sources { memory: config.memory, retrieval: config.retrieval };
+        let mut warnings: Vec<String> = problems.iter().map(Problem::to_string).collect();
         let is_new = {
             let mut state = self.state.lock();
+            let remote = self.remote(&state, &config).map_err(|refusal| {
+                warnings.push(refusal.clone());
+                refusal
+            });
+            state.remote_refusal = remote.as_ref().err().cloned();
+            let remote = remote.unwrap_or_default();
+            let sources = Sources { memory: config.memory, retrieval: config.retrieval, remote };
             if !config.enable {
                 state.flights.end_all(Silence::Disabled);
             }
@@ -283,9 +304,18 @@ impl Shared {
             self.watch_engine();
         }
         if !self.state.lock().client.speaks_copilot {
-            self.report(problems);
+            self.report(warnings);
         }
         self.status_changed();
+    }
+
+    /// The remote model to ask: that of the command line, else that of the settings.
+    fn remote(&self, state: &State, config: &Config) -> Result<Option<RemoteModel>, String> {
+        let Some(wanted) = config.remote.as_ref().filter(|_| self.options.remote.is_none()) else {
+            return Ok(self.options.remote.clone());
+        };
+        let in_use = state.engine.as_ref().and_then(EngineThread::remote);
+        remote::client(wanted, in_use, self.options.store.as_ref()).map(Some)
     }
 
     /// Begins to talk to the client, which is ready for it now.
@@ -338,12 +368,11 @@ impl Shared {
         }
     }
 
-    /// Tells the user about settings that were not understood.
-    fn report(self: &Arc<Self>, problems: Vec<Problem>) {
-        if problems.is_empty() {
+    /// Tells the user about settings that were not understood or cannot be followed.
+    fn report(self: &Arc<Self>, warnings: Vec<String>) {
+        if warnings.is_empty() {
             return;
         }
-        let warnings = problems.iter().map(Problem::to_string).collect();
         self.spawn(watchers::warn(self.clone(), warnings));
     }
 
@@ -364,6 +393,8 @@ impl Shared {
             status["model"]["since"] = since.as_secs().into();
         }
         let index = state.engine.as_ref().map(EngineThread::indexed);
+        let remote = state.engine.as_ref().and_then(EngineThread::remote);
+        status["remote"] = remote::status(remote.as_ref(), state.remote_refusal.as_deref());
         status["index"] = index_json(index.filter(|_| !state.client.roots.is_empty()));
         status
     }

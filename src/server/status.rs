@@ -102,7 +102,7 @@ fn remember(times: &mut VecDeque<Duration>, time: Duration) {
 }
 
 /// In milliseconds; null before there is any.
-fn percentiles(times: &VecDeque<Duration>) -> Value {
+pub(super) fn percentiles(times: &VecDeque<Duration>) -> Value {
     let mut sorted: Vec<Duration> = times.iter().copied().collect();
     sorted.sort_unstable();
     let at = |percent: usize| -> Option<f64> {

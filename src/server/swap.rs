@@ -71,7 +71,7 @@ impl Common {
             Ok(Err(error)) => return Err(format!("{error:#}")),
             Err(panic) => return Err(panic_text(panic.as_ref())),
         };
-        completer.set_sources(*self.sources.lock());
+        completer.set_sources(self.sources.lock().clone());
         Ok(completer)
     }
 

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! usage.jsonl                 what became of suggestions, without any text
+//! remotes                     servers that code may be sent to, one a line
 //! workspaces/NAME-HASH/       one for each workspace
 //!     use.json                which model is in use; absent: the one inside the program
 //!     root                    the workspace's path, for people
@@ -40,6 +41,7 @@ const USE_FILE: &str = "use.json";
 const ROOT_FILE: &str = "root";
 const TYPING_FILE: &str = "typing";
 const TRUST_FILE: &str = "trusted";
+const REMOTES_FILE: &str = "remotes";
 const LONGEST_NAME: usize = 80;
 
 /// All that is kept for all workspaces.
@@ -59,6 +61,29 @@ impl Store {
         let named = std::env::var_os(FOLDER_VARIABLE).filter(|folder| !folder.is_empty());
         let folder = named.map(PathBuf::from).or_else(|| Some(dirs::data_dir()?.join("nestling")));
         folder.map(Store::at)
+    }
+
+    /// Whether the user has said that code may be sent to a server: its scheme, host and port.
+    pub fn allows_remote(&self, origin: &str) -> bool {
+        let noted = fs::read_to_string(self.folder.join(REMOTES_FILE)).unwrap_or_default();
+        noted.lines().any(|line| line == origin)
+    }
+
+    /// Notes whether code may be sent to a server.
+    ///
+    /// # Errors
+    /// A data folder that cannot be written.
+    pub fn allow_remote(&self, origin: &str, is_allowed: bool) -> Result<()> {
+        let file = self.folder.join(REMOTES_FILE);
+        let noted = fs::read_to_string(&file).unwrap_or_default();
+        let mut lines: Vec<&str> = noted.lines().filter(|line| *line != origin).collect();
+        if is_allowed {
+            lines.push(origin);
+        }
+        fs::create_dir_all(&self.folder)
+            .with_context(|| format!("cannot make {}", self.folder.display()))?;
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        files::write(&file, text.as_bytes())
     }
 
     /// The workspace that a folder or file belongs to: its git repository, or the folder itself outside of any.

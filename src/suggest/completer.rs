@@ -5,23 +5,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::generation::{
-    CancelToken, Finish, Flow, GenerateOptions, Generated, Generation, Generator, Reason,
-};
+use crate::generation::{CancelToken, Finish, Flow, GenerateOptions, Generated, Generator, Reason};
 use crate::memory::{Focus, FocusCache, Gate, Memory, Mixing, fingerprint};
 use crate::model::kv_cache::KvCache;
-use crate::syntax::SyntaxTree;
+use crate::remote::RemoteModel;
 use crate::text::TextEdit;
 use crate::workspace::Document;
 
-use super::confidence::{Beginning, Confidence, beginnings, is_half};
+use super::candidate::{Scale, Stop, probability, suggestion};
+use super::confidence::{Beginning, Confidence, beginnings};
+use super::consult::{Consult, Cursor, TRUST, TRUST_LOGITS};
 use super::explain::{Explained, explain};
 use super::prompt;
 use super::refit::Refit;
 use super::repair::{Ask, Proposal, Weigher};
 use super::retrieved::{self, Retrieved};
 use super::rules::{Extent, Rules};
-use super::shape::{Site, rest_of_line, shape};
+use super::shape::{Site, rest_of_line};
 use super::{
     Completer, Completion, CompletionRequest, Progress, Silence, Sources, Suggestion, Timing,
     Trigger,
@@ -73,10 +73,6 @@ impl Default for CompletionOptions {
     }
 }
 
-/// An answer that was asked for keeps its later lines down to this probability of the whole…
-const LIKELY: f32 = 1e-2;
-/// …and its first line down to this one: below it the model is guessing wildly.
-const HOPELESS: f32 = 1e-6;
 /// Longest answer to an invoked request.
 const INVOKED_TIME_LIMIT: Duration = Duration::from_secs(3);
 
@@ -103,11 +99,14 @@ pub struct ModelCompleter {
     memories: Vec<Remembered>,
     focus: FocusCache,
     beginnings: (String, Vec<Beginning>),
-    /// Where the tokens of that answer come from.
-    reasons: Vec<Reason>,
+    /// Where the tokens of the last suggestions come from, each with its edit.
+    reasons: Vec<(TextEdit, Vec<Reason>)>,
     refit: Refit,
     /// Keys and values of texts that are weighed.
     weighed: Option<KvCache>,
+    /// A model elsewhere, and what it is asked just now.
+    remote: Option<RemoteModel>,
+    consult: Option<Consult>,
 }
 
 impl ModelCompleter {
@@ -127,6 +126,8 @@ impl ModelCompleter {
             reasons: Vec::new(),
             refit: Refit::default(),
             weighed: None,
+            remote: None,
+            consult: None,
         }
     }
 
@@ -162,13 +163,15 @@ impl ModelCompleter {
         self.options.explain = explain;
     }
 
-    /// Why the first of the last suggestions, those for `document`, reads as it does.
+    /// Why one of the last suggestions, those for `document`, reads as it does.
     pub fn explain(&self, document: &Document, suggestion: &Suggestion) -> Vec<Explained> {
         let path = document.path.as_deref().unwrap_or(Path::new(""));
         let known = self.memories.iter().find(|known| path.starts_with(known.memory.root()));
         let root = known.map_or(Path::new(""), |known| known.memory.root());
         let tokenizer = &self.generator.model().tokenizer;
-        explain(&self.reasons, &suggestion.edit.new_text, tokenizer, root)
+        let own = self.reasons.iter().find(|(edit, _)| *edit == suggestion.edit);
+        let reasons = own.map_or(&[][..], |(_, reasons)| reasons);
+        explain(reasons, &suggestion.edit.new_text, tokenizer, root)
     }
 
     /// Gives the generator back.
@@ -231,6 +234,7 @@ impl Completer for ModelCompleter {
     fn forget(&mut self, uri: &str) {
         self.generator.forget(uri);
         self.memories.iter_mut().for_each(|known| known.retrieved.forget(uri));
+        self.consult.take_if(|consult| consult.uri() == uri);
     }
 
     fn remember(&mut self, root: &Path) -> Option<Arc<Memory>> {
@@ -263,6 +267,7 @@ impl Completer for ModelCompleter {
 
     fn set_sources(&mut self, sources: Sources) {
         (self.options.memory, self.options.retrieval) = (sources.memory, sources.retrieval);
+        (self.remote, self.consult) = (sources.remote, None);
     }
 
     fn proposals(&mut self, ask: &Ask<'_>, cancel: &CancelToken) -> Vec<Proposal> {
@@ -376,6 +381,14 @@ impl ModelCompleter {
         let prompt =
             prompt::build(&model.tokenizer, document, (text, offset), retrieved, context, room);
         let rules = Rules::new(document, &place.text, place.offset);
+        let cursor = Cursor { document, text, offset };
+        let earlier = self.consult.take();
+        self.consult = self.remote.as_ref().and_then(|client| {
+            let known = known.as_ref().filter(|_| self.options.retrieval);
+            let others = || known.map(|known| known.retrieved.texts(&document.uri));
+            let others = || others().unwrap_or_default();
+            Consult::at(earlier, client, cursor, &rules, others, self.options.max_tokens)
+        });
         let mut focus = known.filter(|_| self.options.memory).map(|known| {
             let history = prompt::history_end(&place.text[..place.offset], &prompt.healed);
             let after = place.offset..place.text.len();
@@ -387,29 +400,42 @@ impl ModelCompleter {
         let site = Site { text: &place.text, offset: place.offset, indent };
         let limit = if automatic { self.options.time_limit } else { INVOKED_TIME_LIMIT };
         let precision = request.precision.unwrap_or(self.options.precision);
-        self.confidence.habit = request.habit;
         let mut timing = Timing { prompt_tokens: prompt.tokens.len(), ..Timing::default() };
         let mut silence = Silence::Empty;
         let items = request.items.max(1);
         // Each with what its first line is worth, in nats.
         let mut suggestions: Vec<(f32, Suggestion)> = Vec::new();
+        self.reasons.clear();
         let (mut tries, mut best) = (items, f32::NEG_INFINITY);
+        let mut is_provisional = false;
         for rank in 0.. {
-            if rank >= tries {
-                break;
-            }
+            // The model's own choices first, then what the remote one says.
+            let is_own = rank < tries && (rank == 0 || start.elapsed() < limit);
+            let dictated = match is_own {
+                true => None,
+                false => {
+                    let Some(consult) = self.consult.take() else { break };
+                    let heard = consult.heard(cursor, &rules, start + limit, cancel);
+                    if heard.is_none() && consult.is_coming() && !cancel.is_cancelled() {
+                        self.consult = Some(consult);
+                        is_provisional = true;
+                    }
+                    let Some(text) = heard else { break };
+                    Some(text)
+                }
+            };
+            let (trust, logits) = if is_own { (0.0, 0.0) } else { (TRUST, TRUST_LOGITS) };
+            self.confidence.habit = request.habit + logits;
             let options = GenerateOptions {
                 max_tokens: self.options.max_tokens,
                 first_rank: rank,
-                deadline: Some(start + limit),
+                deadline: is_own.then_some(start + limit),
                 drafts: self.options.drafts,
                 one_line: rules.extent == Extent::Line,
                 explain: self.options.explain,
+                dictated,
                 ..GenerateOptions::default()
             };
-            if rank > 0 && start.elapsed() >= limit {
-                break;
-            }
             let publish = (rank == 0).then_some(progress);
             let key = &document.uri;
             let mut stop = Stop { rules: &rules, progress: publish, cut: None };
@@ -440,7 +466,7 @@ impl ModelCompleter {
                 drafted = ?generation.drafted, "generated"
             );
             if generation.finish == Finish::Cancelled {
-                silence = Silence::Cancelled;
+                (silence, self.consult) = (Silence::Cancelled, None);
                 break;
             }
             // An alternative that time cut off is a fragment.
@@ -454,17 +480,18 @@ impl ModelCompleter {
                 beginnings: &beginnings,
                 least: self.confidence.threshold(precision),
                 precision,
+                trust,
             };
             let shaped = suggestion(&scale, &site, &text, &generation, automatic, tree);
-            let worth = generation.line_log_prob();
-            if worth > best || rank == 0 {
+            let worth = generation.line_log_prob() + trust;
+            if is_own && (worth > best || rank == 0) {
                 (self.beginnings, best) = ((text, beginnings), worth);
-                self.reasons = generation.reasons;
             }
             match shaped {
                 Ok(mut suggestion) => {
                     suggestion.edit = place.on_document(suggestion.edit);
                     if !suggestions.iter().any(|(_, s)| s.edit == suggestion.edit) {
+                        self.reasons.push((suggestion.edit.clone(), generation.reasons));
                         suggestions.push((worth, suggestion));
                     }
                 }
@@ -475,135 +502,7 @@ impl ModelCompleter {
         suggestions.sort_by(|(a, _), (b, _)| b.total_cmp(a));
         let suggestions: Vec<_> = suggestions.into_iter().take(items).map(|(_, s)| s).collect();
         let silence = suggestions.is_empty().then_some(silence);
-        Completion { suggestions, silence, timing }
-    }
-}
-
-/// How one answer is judged.
-struct Scale<'a> {
-    confidence: &'a Confidence,
-    beginnings: &'a [Beginning],
-    /// Least probability of an automatic answer: then the wanted share of them is right.
-    least: f32,
-    /// That share: the least probability of half a line, which is cut just where it is reached.
-    precision: f32,
-}
-
-impl Scale<'_> {
-    /// The probability that the user's text goes on with the first `length` bytes.
-    fn probability(&self, length: usize) -> f32 {
-        let fits = self.beginnings.iter().find(|b| b.end >= length).or(self.beginnings.last());
-        fits.map_or(0.0, |beginning| self.confidence.probability(beginning))
-    }
-
-    /// The longest beginning of the first line that is likely enough and ends with a word; a sure half of
-    /// a line is better than an unsure whole one.
-    fn sure_half<'a>(&self, text: &'a str) -> Option<&'a str> {
-        let least = self.least.max(self.precision);
-        let line = text.lines().next().unwrap_or("").len();
-        let sure = |b: &&Beginning| is_half(text, b.end) && self.confidence.probability(b) >= least;
-        let mut halves = self.beginnings.iter().rev().filter(|b| b.end < line);
-        halves.find(sure).map(|b| text[..b.end].trim_end())
-    }
-}
-
-/// Shapes one generation, or says why it is not shown.
-fn suggestion(
-    scale: &Scale<'_>,
-    site: &Site<'_>,
-    text: &str,
-    generation: &Generation,
-    automatic: bool,
-    tree: Option<&SyntaxTree>,
-) -> Result<Suggestion, Silence> {
-    let mut text = text;
-    let whole = text;
-    // A generation that ran out of tokens ends in the middle of a line: keep the whole lines.
-    if generation.finish == Finish::Limit {
-        match text.rfind('\n') {
-            Some(end) => text = &text[..end],
-            None if automatic => text = "",
-            None => {}
-        }
-    }
-    let enough = |text: &str| match automatic {
-        true => scale.probability(text.trim_end().len()) >= scale.least,
-        false => probability(generation, text.trim_end().len()) >= LIKELY,
-    };
-    text = confident_lines(text, enough);
-    if automatic && (text.is_empty() || !enough(text)) {
-        let short = if text.is_empty() { Silence::OutOfTime } else { Silence::LowConfidence };
-        text = scale.sure_half(whole).ok_or(short)?;
-    }
-    let text = without_broken_lines(site, text, tree);
-    let edit = shape(site, text)?;
-    let length = text.trim_end().len();
-    if !automatic && probability(generation, length) < HOPELESS {
-        return Err(Silence::LowConfidence);
-    }
-    Ok(Suggestion { edit, probability: scale.probability(length) })
-}
-
-/// The stop rule of one generation: asks the rules, and publishes the text as far as they let it go.
-struct Stop<'a> {
-    rules: &'a Rules<'a>,
-    progress: Option<&'a Progress>,
-    cut: Option<usize>,
-}
-
-impl Stop<'_> {
-    fn after(&mut self, generated: Generated<'_>) -> Flow {
-        self.cut = self.rules.cut(generated.text);
-        if let Some(progress) = self.progress {
-            progress.set(&generated.text[..self.cut.unwrap_or(generated.text.len())]);
-        }
-        if self.cut.is_some() { Flow::Stop } else { Flow::Continue }
-    }
-
-    fn kept(&self, text: &str) -> String {
-        text[..self.cut.unwrap_or(text.len()).min(text.len())].to_string()
-    }
-}
-
-/// The probability that the first `length` bytes are exactly right, as the model sees it.
-fn probability(generation: &Generation, length: usize) -> f32 {
-    let at = length.min(generation.log_prob_at.len());
-    // NaN.max(0.0) is 0: broken weights are not certain of anything.
-    if at == 0 { 0.0 } else { generation.log_prob_at[at - 1].exp().max(0.0) }
-}
-
-/// Drops last lines until what is left is likely enough, but keeps the first.
-fn confident_lines(text: &str, enough: impl Fn(&str) -> bool) -> &str {
-    let mut text = text;
-    while !enough(text) {
-        match text.trim_end().rfind('\n') {
-            Some(end) if !text[..end].trim().is_empty() => text = &text[..end],
-            _ => break,
-        }
-    }
-    text
-}
-
-/// Drops last lines that break the syntax of a file around it: of several lines, those stay that do not
-/// add errors to the parse.
-fn without_broken_lines<'a>(site: &Site<'_>, text: &'a str, tree: Option<&SyntaxTree>) -> &'a str {
-    let current = |tree: &&SyntaxTree| tree.is_current() && text.contains('\n');
-    let Some(tree) = tree.filter(current) else { return text };
-    let errors = tree.error_count(0..site.text.len());
-    let mut best = text;
-    loop {
-        let mut with = crate::text::Text::new(site.text);
-        let applied = with.replace(site.offset..site.offset, best);
-        let mut tree = tree.clone();
-        let parsed = tree.update(&applied, with.as_str());
-        let whole: Range<usize> = 0..with.len();
-        if !parsed || tree.error_count(whole) <= errors {
-            return best;
-        }
-        match best.trim_end().rfind('\n') {
-            Some(end) if !best[..end].trim().is_empty() => best = &best[..end],
-            _ => return text,
-        }
+        Completion { suggestions, silence, timing, is_provisional }
     }
 }
 

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use super::repair::{Ask, Proposal, proposals};
 use crate::generation::CancelToken;
 use crate::memory::Memory;
+use crate::remote::RemoteModel;
 use crate::text::TextEdit;
 use crate::workspace::Snapshot;
 
@@ -79,6 +80,8 @@ pub struct Completion {
     pub silence: Option<Silence>,
     /// What it cost.
     pub timing: Timing,
+    /// Whether the remote model is still speaking: the next request may get a better answer.
+    pub is_provisional: bool,
 }
 
 impl Completion {
@@ -162,18 +165,20 @@ impl Progress {
     }
 }
 
-/// What of the repository an answer draws on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What an answer draws on beside the model.
+#[derive(Clone, PartialEq)]
 pub struct Sources {
     /// The memory is mixed with the model at every token.
     pub memory: bool,
     /// Lines of other files stand in the prompt.
     pub retrieval: bool,
+    /// A model elsewhere is asked as well.
+    pub remote: Option<RemoteModel>,
 }
 
 impl Default for Sources {
     fn default() -> Sources {
-        Sources { memory: true, retrieval: true }
+        Sources { memory: true, retrieval: true, remote: None }
     }
 }
 
@@ -208,8 +213,8 @@ pub trait Completer: Send {
     /// Lets go of the memory of the workspace at `root`.
     fn leave(&mut self, _root: &Path) {}
 
-    /// Switches parts of the repository on and off: the memory that is mixed in, and the lines of other files in
-    /// the prompt.
+    /// Switches on and off what is drawn on: the memory that is mixed in, the lines of other files in the prompt, a
+    /// remote model.
     fn set_sources(&mut self, _sources: Sources) {}
 
     /// What could repair a place; without a model, what parser and rules say.

@@ -1,9 +1,11 @@
 //! What the program suggests: completions now, repairs and optimizations later.
 //! Everything here takes a snapshot and returns edits; nothing here knows the protocol.
 
+mod candidate;
 mod completer;
 mod completion;
 pub mod confidence;
+mod consult;
 mod explain;
 mod fallback;
 pub mod optimize;

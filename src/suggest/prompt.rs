@@ -72,6 +72,21 @@ pub(super) fn build(
     Prompt { tokens, healed, history }
 }
 
+/// The text around a cursor as a remote model gets it: what is before and what is behind, with line breaks of one
+/// character. As in [`build`], imports and headers stand for what is too far before.
+pub(super) fn texts(document: &Document, text: &str, offset: usize) -> (String, String) {
+    const BEFORE: usize = 8_000;
+    const AFTER: usize = 2_000;
+    let start = window_start(text, offset, BEFORE);
+    let distant = match start {
+        0 => String::new(),
+        _ => distant_text(document, text, start, offset, BEFORE / DISTANT_SHARE / BYTES_PER_TOKEN),
+    };
+    let plain = |text: &str| text.replace("\r\n", "\n").replace('\r', "\n");
+    let suffix = &text[offset..line_end(text, offset, AFTER)];
+    (plain(&(distant + &text[start..offset])), plain(suffix))
+}
+
 /// Where in `before`, the text before the cursor, the healed bytes begin.
 pub(super) fn history_end(before: &str, healed: &[u8]) -> usize {
     // Line ends of two bytes are one in what the model sees.
@@ -176,7 +191,7 @@ pub fn short_path(path: &Path) -> String {
     parts[from..].join("/")
 }
 
-fn path_of(document: &Document) -> String {
+pub(super) fn path_of(document: &Document) -> String {
     short_path(document.path.as_deref().unwrap_or(Path::new(&document.uri)))
 }
 

@@ -46,6 +46,8 @@ struct Kept {
     files: usize,
     limit: usize,
     tokens: Vec<TokenId>,
+    /// The same lines as texts, the most similar last, each with the path of its file.
+    texts: Vec<(String, String)>,
 }
 
 /// The lines of a text that may change without a new question, by what stands around them.
@@ -108,6 +110,7 @@ impl Retrieved {
                 files: index.len(),
                 limit,
                 tokens: pack(tokenizer, &snippets, limit),
+                texts: texts_of(&snippets),
             }
         });
         if self.kept.len() >= KEPT {
@@ -115,6 +118,12 @@ impl Retrieved {
         }
         self.kept.push(kept);
         self.kept.last().map_or(&[], |kept| &kept.tokens)
+    }
+
+    /// What [`Retrieved::tokens`] chose last for a document, as texts.
+    pub(super) fn texts(&self, uri: &str) -> Vec<(String, String)> {
+        let kept = self.kept.iter().find(|kept| kept.uri == uri);
+        kept.map(|kept| kept.texts.clone()).unwrap_or_default()
     }
 
     /// Forgets a document that was closed.
@@ -171,6 +180,21 @@ fn retrieve(
         },
         texts,
     )
+}
+
+/// The best snippets as texts, the best last: as many as are worth sending.
+fn texts_of(snippets: &[Snippet]) -> Vec<(String, String)> {
+    const MOST_BYTES: usize = 4_000;
+    let mut left = MOST_BYTES;
+    let mut texts: Vec<(String, String)> = Vec::new();
+    for snippet in snippets {
+        let Some(rest) = left.checked_sub(snippet.text.len()) else { continue };
+        left = rest;
+        let text = snippet.text.replace("\r\n", "\n").replace('\r', "\n");
+        texts.push((short_path(Path::new(&snippet.path)), text));
+    }
+    texts.reverse();
+    texts
 }
 
 /// The tokens of the best snippets that fit, the best last. What does not fit is cut to whole lines: the

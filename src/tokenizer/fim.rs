@@ -90,6 +90,35 @@ pub struct FimLayout {
     file: Option<TokenId>,
 }
 
+/// A family's markers as texts, for a prompt that is tokenized elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub struct Markers {
+    /// Before the text up to the cursor.
+    pub prefix: &'static str,
+    /// Before the text behind it.
+    pub suffix: &'static str,
+    /// At the end of a prompt, unless the prefix comes last.
+    pub middle: &'static str,
+    /// Before a file's path.
+    pub file: Option<&'static str>,
+    /// Whether the text up to the cursor comes last.
+    pub prefix_is_last: bool,
+}
+
+impl Markers {
+    /// Those of the family of that name.
+    pub fn of_family(name: &str) -> Option<Markers> {
+        let row = ROWS.iter().find(|row| row.name == name)?;
+        let Row { prefix, suffix, middle, file, .. } = *row;
+        Some(Markers { prefix, suffix, middle, file, prefix_is_last: row.order == Order::Spm })
+    }
+
+    /// The names of all families.
+    pub fn families() -> impl Iterator<Item = &'static str> {
+        ROWS.iter().map(|row| row.name)
+    }
+}
+
 /// The token parts of a prompt, before they are put in order.
 #[derive(Clone, Debug, Default)]
 pub struct FimPrompt<'a> {

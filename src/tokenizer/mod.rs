@@ -12,7 +12,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-pub use fim::{FimLayout, FimPrompt};
+pub use fim::{FimLayout, FimPrompt, Markers};
 pub use gguf::GgufVocabulary;
 pub use train::{SPECIAL_TOKENS, train};
 

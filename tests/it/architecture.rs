@@ -21,7 +21,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("memory", &["workspace", "tokenizer", "files"]),
     ("generation", &["memory", "model"]),
     ("library", &["generation"]),
-    ("suggest", &["generation", "check", "sandbox", "statistics"]),
+    ("remote", &["generation"]),
+    ("suggest", &["remote", "check", "sandbox", "statistics"]),
     ("store", &["files"]),
     ("train", &["suggest", "store"]),
     ("eval", &["train"]),
@@ -40,6 +41,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("println!", &["cli"]),
     ("print!", &["cli"]),
     ("stdout()", &["cli", "server"]),
+    ("ureq", &["remote"]),
 ];
 
 /// The crates that the configuration may use: it is read everywhere, so it must weigh nothing.

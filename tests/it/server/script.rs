@@ -8,9 +8,7 @@ use std::time::{Duration, Instant};
 use nestling::generation::CancelToken;
 use nestling::server::ServeOptions;
 use nestling::store::Installed;
-use nestling::suggest::{
-    Completer, Completion, CompletionRequest, Progress, Silence, Suggestion, Timing,
-};
+use nestling::suggest::{Completer, Completion, CompletionRequest, Progress, Silence, Suggestion};
 use nestling::text::TextEdit;
 use parking_lot::{Condvar, Mutex};
 
@@ -98,7 +96,13 @@ pub(super) fn options(
         }
     };
     let factory = move |_: Option<&Installed>| factory();
-    ServeOptions { factory: Arc::new(factory), fallback, store: None, follows_store: false }
+    ServeOptions {
+        factory: Arc::new(factory),
+        fallback,
+        store: None,
+        follows_store: false,
+        remote: None,
+    }
 }
 
 /// A completion that inserts texts at the cursor, at most as many as are wanted.
@@ -107,7 +111,7 @@ pub(super) fn insertions(request: &CompletionRequest, texts: &[&str]) -> Complet
         edit: TextEdit { range: request.offset..request.offset, new_text: text.to_string() },
         probability: 0.5,
     });
-    Completion { suggestions: suggestions.collect(), silence: None, timing: Timing::default() }
+    Completion { suggestions: suggestions.collect(), ..Completion::default() }
 }
 
 /// Holds threads back until it is opened.
