@@ -144,10 +144,11 @@ pub fn finetune(
         [source] => source.clone(),
         _ => bail!("{} is a list: name one repository", request.repo.display()),
     };
-    watch.note(format!("reading {}", request.repo.display()));
-    let data = Data::read(&source, request.seed)?;
     let open = || Ok(request.model.weights()?);
     let weights = open()?;
+    weights.config.trainable()?;
+    watch.note(format!("reading {}", request.repo.display()));
+    let data = Data::read(&source, request.seed)?;
     let base = Arc::new(Base::load(&weights)?);
     let original = Model::of(&weights, Precision::Quantized, "base".into())?;
     let tokenizer = original.tokenizer.clone();

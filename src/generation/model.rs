@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::model::config::ModelConfig;
 use crate::model::engine::{Engine, Precision};
+use crate::model::estimate;
 use crate::model::groups::{Part, types_by_part};
 use crate::model::peft::{self, Adapter, AdapterInfo};
 use crate::model::quantize::Plan;
@@ -115,7 +116,11 @@ impl Model {
     }
 
     /// The model of opened weights.
+    ///
+    /// # Errors
+    /// It does not fit into memory, or is broken.
     pub fn of(weights: &Weights, precision: Precision, name: String) -> Result<Model, LoadError> {
+        estimate::check(weights, MAX_CONTEXT)?;
         let engine = Engine::load(weights, precision, MAX_CONTEXT)?;
         let types = types_by_part(&weights.config, |name| weights.stored_type(name));
         Model::new(weights, engine, types, name)

@@ -16,6 +16,8 @@ pub(super) struct Shape {
     pub(super) heads: usize,
     pub(super) kv_heads: usize,
     pub(super) head_dim: usize,
+    /// What the product of a query and a key is multiplied by.
+    pub(super) scale: f32,
     /// Positions that the cache has room for.
     pub(super) capacity: usize,
     /// Position of the first query.
@@ -69,7 +71,7 @@ fn store_keys(shape: &Shape, head: usize, k: &[f32], keys: &mut [f32]) {
     }
 }
 
-/// softmax(q·kᵀ/√head_dim)·v of q (rows, heads·head_dim) → the same shape.
+/// softmax(scale·q·kᵀ)·v of q (rows, heads·head_dim) → the same shape.
 pub(super) fn attend(shape: &Shape, q: &[f32], cache: &LayerCache) -> Vec<f32> {
     /// Queries of one block in prefill.
     const BLOCK: usize = 64;
@@ -117,14 +119,13 @@ fn one_query(
     cache: &LayerCache,
     out: &mut [f32],
 ) {
-    let &Shape { heads, kv_heads, head_dim, capacity, start, .. } = shape;
+    let &Shape { heads, kv_heads, head_dim, scale, capacity, start, .. } = shape;
     let kv_head = head / (heads / kv_heads);
     let seen = start + row + 1;
     let at = row * heads * head_dim + head * head_dim;
     let q = &q[at..at + head_dim];
     let keys = &cache.keys[kv_head * capacity * head_dim..][..capacity * head_dim];
     let values = &cache.values[kv_head * capacity * head_dim..][..seen * head_dim];
-    let scale = 1.0 / (head_dim as f32).sqrt();
     vectorize!(|| {
         // Positions in blocks of 64: their sums stay in registers while the features pass by.
         const LANES: usize = 64;
@@ -194,7 +195,7 @@ fn many_queries(
     cache: &LayerCache,
     out: &Output,
 ) {
-    let &Shape { heads, kv_heads, head_dim, capacity, start, .. } = shape;
+    let &Shape { heads, kv_heads, head_dim, scale, capacity, start, .. } = shape;
     let kv_head = head / (heads / kv_heads);
     let width = heads * head_dim;
     let seen = start + row + rows;
@@ -202,7 +203,6 @@ fn many_queries(
     let keys = &cache.keys[kv_head * capacity * head_dim..];
     let values = &cache.values[kv_head * capacity * head_dim..];
     let mut scores = vec![0f32; rows * seen];
-    let scale = 1.0 / (head_dim as f32).sqrt();
     ops::gemm(
         (rows, seen, head_dim),
         (&mut scores, seen, 1),

@@ -7,7 +7,7 @@ mod plan;
 use rayon::prelude::*;
 
 use self::plan::{LayerIndices, Plan, Trained};
-use super::config::{Family, ModelConfig};
+use super::config::ModelConfig;
 use super::lora::{LINEAR, Method};
 use super::ops::{Targets, attention, cross_entropy, linear, norm, rope, swiglu};
 use super::parameters::Parameters;
@@ -62,6 +62,9 @@ impl Backprop {
     /// Buffers for sequences of `sequence` tokens on `workers` cores, and for the gradients of what `method`
     /// trains. With `recompute` a layer keeps only its input and runs again in the backward pass (activation
     /// checkpointing, Chen et al. 2016): a third more work for a fraction of the memory.
+    ///
+    /// # Panics
+    /// A model that is not [`ModelConfig::trainable`], which whoever trains has asked before.
     pub fn new(
         config: &ModelConfig,
         method: Method,
@@ -69,6 +72,7 @@ impl Backprop {
         workers: usize,
         recompute: bool,
     ) -> Backprop {
+        config.trainable().expect("a model that can be trained");
         let plan = Plan::new(config, method, sequence, recompute);
         let workers = (0..workers.max(1)).map(|_| Worker::new(&plan)).collect();
         Backprop { plan, workers }
@@ -225,8 +229,8 @@ impl Worker {
         let zeros = |width: usize| vec![0f32; s * width];
         let (d, ffn) = (config.hidden_size, config.intermediate_size);
         let (q, kv) = (config.query_size(), config.kv_size());
-        let raw = || match config.model_type {
-            Family::Qwen3 => [zeros(q), zeros(kv)],
+        let raw = || match config.model_type.traits().qk_norm {
+            true => [zeros(q), zeros(kv)],
             _ => Default::default(),
         };
         let activations = || Activations {

@@ -1,34 +1,12 @@
-//! The shape of a network, read from `config.json` or GGUF metadata and validated once.
+//! The shape of a network, read from `config.json` (`json`) or GGUF metadata (`gguf`) and validated once.
+
+mod gguf;
+mod json;
 
 use serde::{Deserialize, Serialize};
 
-/// The decoder families that the engine can run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Family {
-    /// RMSNorm, RoPE, GQA, SwiGLU.
-    Llama,
-    /// Llama with biases on q, k and v.
-    Qwen2,
-    /// Llama with a norm on every query and key head.
-    Qwen3,
-}
-
-impl Family {
-    /// Name used by `model_type` in config.json and `general.architecture` in GGUF.
-    pub fn name(self) -> &'static str {
-        match self {
-            Family::Llama => "llama",
-            Family::Qwen2 => "qwen2",
-            Family::Qwen3 => "qwen3",
-        }
-    }
-
-    /// The family of that name, if the engine can run it.
-    pub fn from_name(name: &str) -> Option<Family> {
-        [Family::Llama, Family::Qwen2, Family::Qwen3].into_iter().find(|f| f.name() == name)
-    }
-}
+pub(super) use self::gguf::{config as gguf_config, vocabulary as gguf_vocabulary};
+use super::family::{Activation, Family, NormKind, POSITIONS};
 
 /// Sizes and constants of one decoder. Field names follow Hugging Face's `config.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,6 +35,56 @@ pub struct ModelConfig {
     pub rms_norm_eps: f64,
     /// Whether the output layer is the embedding table.
     pub tie_word_embeddings: bool,
+    /// What else this model has.
+    #[serde(default, skip_serializing_if = "Details::are_plain")]
+    pub details: Details,
+}
+
+/// What a model may have beyond the traits of its family.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Details {
+    /// Biases on q, k and v.
+    pub attention_bias: bool,
+    /// A bias on o.
+    pub output_bias: bool,
+    /// Biases in the feed-forward layer.
+    pub mlp_bias: bool,
+    /// Between the matrices of the feed-forward layer.
+    pub activation: Activation,
+    /// What embeddings are multiplied by.
+    pub embedding_multiplier: f32,
+    /// What the products of queries and keys are multiplied by; 1/√head_dim if nothing is said.
+    pub attention_multiplier: Option<f32>,
+    /// What the result of a block counts in the residual stream.
+    pub residual_multiplier: f32,
+    /// What logits are divided by.
+    pub logits_scaling: f32,
+    /// What the rotary frequencies are divided by, head_dim/2 values; none if empty. Every way of stretching
+    /// positions that is known here comes down to these.
+    pub rope_divisors: Vec<f32>,
+}
+
+impl Default for Details {
+    fn default() -> Details {
+        Details {
+            attention_bias: false,
+            output_bias: false,
+            mlp_bias: false,
+            activation: Activation::Silu,
+            embedding_multiplier: 1.0,
+            attention_multiplier: None,
+            residual_multiplier: 1.0,
+            logits_scaling: 1.0,
+            rope_divisors: Vec::new(),
+        }
+    }
+}
+
+impl Details {
+    fn are_plain(&self) -> bool {
+        *self == Details::default()
+    }
 }
 
 /// Why a configuration cannot be run; the text names the field, the value and the rule.
@@ -65,92 +93,6 @@ pub struct ModelConfig {
 pub struct ConfigError(pub String);
 
 impl ModelConfig {
-    /// Parses Hugging Face's `config.json`; fills in what older files leave out.
-    pub fn from_json(json: &str) -> Result<ModelConfig, ConfigError> {
-        #[derive(Deserialize)]
-        struct Raw {
-            model_type: String,
-            vocab_size: usize,
-            hidden_size: usize,
-            intermediate_size: usize,
-            num_hidden_layers: usize,
-            num_attention_heads: usize,
-            num_key_value_heads: Option<usize>,
-            head_dim: Option<usize>,
-            #[serde(default = "default_positions")]
-            max_position_embeddings: usize,
-            rope_theta: Option<f64>,
-            rope_scaling: Option<serde_json::Value>,
-            rope_parameters: Option<serde_json::Value>,
-            #[serde(default = "default_epsilon")]
-            rms_norm_eps: f64,
-            #[serde(default)]
-            tie_word_embeddings: bool,
-            #[serde(default)]
-            attention_bias: bool,
-            #[serde(default)]
-            mlp_bias: bool,
-            hidden_act: Option<String>,
-            #[serde(default)]
-            use_sliding_window: bool,
-        }
-        fn default_positions() -> usize {
-            2048
-        }
-        fn default_epsilon() -> f64 {
-            1e-6
-        }
-        let error = |text: String| Err(ConfigError(text));
-        let value: serde_json::Value =
-            serde_json::from_str(json).map_err(|e| ConfigError(format!("not JSON: {e}")))?;
-        let family = value.get("model_type").and_then(|v| v.as_str()).unwrap_or("(none)");
-        let Some(model_type) = Family::from_name(family) else {
-            return error(format!(
-                "model_type \"{family}\" cannot be run; supported: llama, qwen2, qwen3"
-            ));
-        };
-        let raw: Raw = serde_json::from_value(value).map_err(|e| ConfigError(e.to_string()))?;
-        debug_assert_eq!(raw.model_type, model_type.name());
-        let parameters = raw.rope_parameters.as_ref();
-        let scaling = parameters.or(raw.rope_scaling.as_ref());
-        let rope_type = scaling
-            .and_then(|s| s.get("rope_type").or_else(|| s.get("type")))
-            .and_then(|t| t.as_str())
-            .unwrap_or("default");
-        if rope_type != "default" {
-            return error(format!("rope_type \"{rope_type}\" cannot be run; supported: default"));
-        }
-        if raw.mlp_bias || (raw.attention_bias && model_type != Family::Qwen2) {
-            return error("attention_bias and mlp_bias are not supported".into());
-        }
-        if raw.use_sliding_window {
-            return error("use_sliding_window is not supported".into());
-        }
-        if !matches!(raw.hidden_act.as_deref(), None | Some("silu" | "swish")) {
-            return error(format!(
-                "hidden_act {:?} cannot be run; supported: silu",
-                raw.hidden_act
-            ));
-        }
-        let theta = parameters.and_then(|p| p.get("rope_theta")).and_then(|t| t.as_f64());
-        let heads = raw.num_attention_heads.max(1);
-        ModelConfig {
-            model_type,
-            vocab_size: raw.vocab_size,
-            hidden_size: raw.hidden_size,
-            intermediate_size: raw.intermediate_size,
-            num_hidden_layers: raw.num_hidden_layers,
-            num_attention_heads: raw.num_attention_heads,
-            num_key_value_heads: raw.num_key_value_heads.unwrap_or(heads),
-            head_dim: raw.head_dim.unwrap_or(raw.hidden_size / heads),
-            max_position_embeddings: raw.max_position_embeddings,
-            rope_theta: theta.or(raw.rope_theta).unwrap_or(10_000.0),
-            rms_norm_eps: raw.rms_norm_eps,
-            tie_word_embeddings: raw.tie_word_embeddings,
-        }
-        .validated()
-    }
-
     /// Checks every size, so that no later arithmetic can overflow or divide by zero.
     pub fn validated(self) -> Result<ModelConfig, ConfigError> {
         let sizes = [
@@ -186,7 +128,57 @@ impl ModelConfig {
         if !(self.rope_theta > 0.0 && self.rms_norm_eps >= 0.0) {
             return Err(ConfigError("rope_theta and rms_norm_eps must be positive".into()));
         }
+        let details = &self.details;
+        let factors = [
+            ("embedding_multiplier", details.embedding_multiplier),
+            ("attention_multiplier", self.attention_scale()),
+            ("residual_multiplier", details.residual_multiplier),
+            ("logits_scaling", details.logits_scaling),
+        ];
+        let divisors = details.rope_divisors.iter().map(|d| ("a factor of rope_scaling", *d));
+        for (name, factor) in factors.into_iter().chain(divisors) {
+            if !(factor.is_finite() && factor > 0.0) {
+                return Err(ConfigError(format!("{name} is {factor}; it must be more than 0")));
+            }
+        }
+        let (pairs, divisors) = (self.head_dim / 2, details.rope_divisors.len());
+        if divisors != 0 && divisors != pairs {
+            return Err(ConfigError(format!(
+                "{divisors} factors of rope_scaling for {pairs} pairs"
+            )));
+        }
         Ok(self)
+    }
+
+    /// That the passes for training know this model.
+    ///
+    /// # Errors
+    /// A family or a detail that they do not know; the text names it and those that they know.
+    pub fn trainable(&self) -> Result<(), ConfigError> {
+        let traits = self.model_type.traits();
+        if traits.trainable && self.details.are_plain() {
+            return Ok(());
+        }
+        let known = Family::list(|row| row.trainable.then_some(row.name));
+        let what = match traits.trainable {
+            false => format!("a {} model", traits.name),
+            true => format!("a {} model with scaled positions or more biases", traits.name),
+        };
+        Err(ConfigError(format!(
+            "{what} can be used but not trained here; supported: plain {known}; \
+             train an adapter elsewhere, or start from one of those"
+        )))
+    }
+
+    /// Whether q, k and v have biases.
+    pub fn has_qkv_bias(&self) -> bool {
+        self.model_type.traits().qkv_bias || self.details.attention_bias
+    }
+
+    /// What the product of a query and a key is multiplied by.
+    pub fn attention_scale(&self) -> f32 {
+        let plain = 1.0 / (self.head_dim as f32).sqrt();
+        self.details.attention_multiplier.unwrap_or(plain)
     }
 
     /// Query features: heads × head_dim.
@@ -204,31 +196,43 @@ impl ModelConfig {
     pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
         let (d, ffn, q, kv) =
             (self.hidden_size, self.intermediate_size, self.query_size(), self.kv_size());
+        let (traits, details) = (self.model_type.traits(), &self.details);
         let mut list = vec![("model.embed_tokens.weight".to_string(), vec![self.vocab_size, d])];
+        if !traits.rotary {
+            list.push((POSITIONS.to_string(), vec![self.max_position_embeddings, d]));
+        }
+        let norm_bias = traits.norm == NormKind::Layer;
         for layer in 0..self.num_hidden_layers {
-            let mut add = |name: &str, shape: &[usize]| {
-                list.push((format!("model.layers.{layer}.{name}"), shape.to_vec()));
+            let mut add = |is_there: bool, name: &str, shape: &[usize]| {
+                if is_there {
+                    list.push((format!("model.layers.{layer}.{name}"), shape.to_vec()));
+                }
             };
-            add("input_layernorm.weight", &[d]);
-            add("self_attn.q_proj.weight", &[q, d]);
-            add("self_attn.k_proj.weight", &[kv, d]);
-            add("self_attn.v_proj.weight", &[kv, d]);
-            if self.model_type == Family::Qwen2 {
-                add("self_attn.q_proj.bias", &[q]);
-                add("self_attn.k_proj.bias", &[kv]);
-                add("self_attn.v_proj.bias", &[kv]);
-            }
-            if self.model_type == Family::Qwen3 {
-                add("self_attn.q_norm.weight", &[self.head_dim]);
-                add("self_attn.k_norm.weight", &[self.head_dim]);
-            }
-            add("self_attn.o_proj.weight", &[d, q]);
-            add("post_attention_layernorm.weight", &[d]);
-            add("mlp.gate_proj.weight", &[ffn, d]);
-            add("mlp.up_proj.weight", &[ffn, d]);
-            add("mlp.down_proj.weight", &[d, ffn]);
+            add(true, "input_layernorm.weight", &[d]);
+            add(norm_bias, "input_layernorm.bias", &[d]);
+            add(true, "self_attn.q_proj.weight", &[q, d]);
+            add(true, "self_attn.k_proj.weight", &[kv, d]);
+            add(true, "self_attn.v_proj.weight", &[kv, d]);
+            add(self.has_qkv_bias(), "self_attn.q_proj.bias", &[q]);
+            add(self.has_qkv_bias(), "self_attn.k_proj.bias", &[kv]);
+            add(self.has_qkv_bias(), "self_attn.v_proj.bias", &[kv]);
+            add(traits.qk_norm, "self_attn.q_norm.weight", &[self.head_dim]);
+            add(traits.qk_norm, "self_attn.k_norm.weight", &[self.head_dim]);
+            add(true, "self_attn.o_proj.weight", &[d, q]);
+            add(details.output_bias, "self_attn.o_proj.bias", &[d]);
+            add(true, "post_attention_layernorm.weight", &[d]);
+            add(norm_bias, "post_attention_layernorm.bias", &[d]);
+            add(traits.gated, "mlp.gate_proj.weight", &[ffn, d]);
+            add(traits.gated && details.mlp_bias, "mlp.gate_proj.bias", &[ffn]);
+            add(true, "mlp.up_proj.weight", &[ffn, d]);
+            add(details.mlp_bias, "mlp.up_proj.bias", &[ffn]);
+            add(true, "mlp.down_proj.weight", &[d, ffn]);
+            add(details.mlp_bias, "mlp.down_proj.bias", &[d]);
         }
         list.push(("model.norm.weight".to_string(), vec![d]));
+        if norm_bias {
+            list.push(("model.norm.bias".to_string(), vec![d]));
+        }
         if !self.tie_word_embeddings {
             list.push(("lm_head.weight".to_string(), vec![self.vocab_size, d]));
         }

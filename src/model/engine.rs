@@ -6,7 +6,8 @@
 use candle_core::{Device, Tensor};
 
 use super::attention;
-use super::config::{Family, ModelConfig};
+use super::config::ModelConfig;
+use super::family::{Activation, NormKind, POSITIONS};
 use super::groups::{Group, Part};
 use super::kv_cache::KvCache;
 use super::matrix::{Activations, Matrix, for_each_chunk, forward_together};
@@ -48,17 +49,28 @@ type Result<T> = std::result::Result<T, EngineError>;
 type Loaded<T> = std::result::Result<T, LoadError>;
 
 struct Layer {
-    input_layernorm: Vec<f32>,
+    input_layernorm: Norm,
     q_proj: Matrix,
     k_proj: Matrix,
     v_proj: Matrix,
     biases: Option<[Vec<f32>; 3]>,
     norms: Option<[Vec<f32>; 2]>,
-    o_proj: Matrix,
-    post_attention_layernorm: Vec<f32>,
-    gate_proj: Matrix,
-    up_proj: Matrix,
-    down_proj: Matrix,
+    o_proj: Linear,
+    post_attention_layernorm: Norm,
+    gate_proj: Option<Linear>,
+    up_proj: Linear,
+    down_proj: Linear,
+}
+
+/// A norm of the residual stream: LayerNorm if it has a bias, else RMSNorm.
+struct Norm {
+    weight: Vec<f32>,
+    bias: Option<Vec<f32>>,
+}
+
+struct Linear {
+    weight: Matrix,
+    bias: Option<Vec<f32>>,
 }
 
 /// A loaded model that turns tokens into logits.
@@ -66,10 +78,13 @@ pub struct Engine {
     config: ModelConfig,
     embed_tokens: Matrix,
     layers: Vec<Layer>,
-    norm: Vec<f32>,
+    /// What each position adds to the embedding, (positions, hidden), where positions are learned.
+    embed_positions: Option<Vec<f32>>,
+    norm: Norm,
     /// `None`: the embedding table is the output layer.
     lm_head: Option<Matrix>,
-    rope: RopeTable,
+    /// `None`: positions are learned.
+    rope: Option<RopeTable>,
     context: usize,
 }
 
@@ -107,10 +122,10 @@ impl Engine {
             "q_proj" => &mut layer.q_proj,
             "k_proj" => &mut layer.k_proj,
             "v_proj" => &mut layer.v_proj,
-            "o_proj" => &mut layer.o_proj,
-            "gate_proj" => &mut layer.gate_proj,
-            "up_proj" => &mut layer.up_proj,
-            "down_proj" => &mut layer.down_proj,
+            "o_proj" => &mut layer.o_proj.weight,
+            "gate_proj" => &mut layer.gate_proj.as_mut()?.weight,
+            "up_proj" => &mut layer.up_proj.weight,
+            "down_proj" => &mut layer.down_proj.weight,
             _ => return None,
         })
     }
@@ -122,38 +137,53 @@ impl Engine {
     ) -> Loaded<Engine> {
         let config = weights.config.clone();
         let context = context.min(config.max_position_embeddings);
+        let traits = config.model_type.traits();
         let vector = |name: &str| weights.vector(name);
+        let maybe = |is_there: bool, name: &str| is_there.then(|| vector(name)).transpose();
+        let norm = |name: &str| {
+            let bias = maybe(traits.norm == NormKind::Layer, &format!("{name}.bias"))?;
+            Ok(Norm { weight: vector(&format!("{name}.weight"))?, bias })
+        };
+        let linear = |name: &str, biased: bool| {
+            let bias = maybe(biased, &format!("{name}.bias"))?;
+            Ok(Linear { weight: matrix(&format!("{name}.weight"))?, bias })
+        };
+        let (output_bias, mlp_bias) = (config.details.output_bias, config.details.mlp_bias);
         let mut layers = Vec::with_capacity(config.num_hidden_layers);
         for layer in 0..config.num_hidden_layers {
             let name = |rest: &str| format!("model.layers.{layer}.{rest}");
             let matrix = |rest: &str| matrix(&name(rest));
             let vector = |rest: &str| vector(&name(rest));
-            let biases = match config.model_type {
-                Family::Qwen2 => Some([
+            let biases = match config.has_qkv_bias() {
+                true => Some([
                     vector("self_attn.q_proj.bias")?,
                     vector("self_attn.k_proj.bias")?,
                     vector("self_attn.v_proj.bias")?,
                 ]),
-                _ => None,
+                false => None,
             };
-            let norms = match config.model_type {
-                Family::Qwen3 => {
+            let norms = match traits.qk_norm {
+                true => {
                     Some([vector("self_attn.q_norm.weight")?, vector("self_attn.k_norm.weight")?])
                 }
-                _ => None,
+                false => None,
+            };
+            let gate_proj = match traits.gated {
+                true => Some(linear(&name("mlp.gate_proj"), mlp_bias)?),
+                false => None,
             };
             layers.push(Layer {
-                input_layernorm: vector("input_layernorm.weight")?,
+                input_layernorm: norm(&name("input_layernorm"))?,
                 q_proj: matrix("self_attn.q_proj.weight")?,
                 k_proj: matrix("self_attn.k_proj.weight")?,
                 v_proj: matrix("self_attn.v_proj.weight")?,
                 biases,
                 norms,
-                o_proj: matrix("self_attn.o_proj.weight")?,
-                post_attention_layernorm: vector("post_attention_layernorm.weight")?,
-                gate_proj: matrix("mlp.gate_proj.weight")?,
-                up_proj: matrix("mlp.up_proj.weight")?,
-                down_proj: matrix("mlp.down_proj.weight")?,
+                o_proj: linear(&name("self_attn.o_proj"), output_bias)?,
+                post_attention_layernorm: norm(&name("post_attention_layernorm"))?,
+                gate_proj,
+                up_proj: linear(&name("mlp.up_proj"), mlp_bias)?,
+                down_proj: linear(&name("mlp.down_proj"), mlp_bias)?,
             });
         }
         let lm_head = match config.tie_word_embeddings {
@@ -163,9 +193,10 @@ impl Engine {
         Ok(Engine {
             embed_tokens: matrix("model.embed_tokens.weight")?,
             layers,
-            norm: vector("model.norm.weight")?,
+            embed_positions: maybe(!traits.rotary, POSITIONS)?,
+            norm: norm("model.norm")?,
             lm_head,
-            rope: RopeTable::new(config.head_dim, config.rope_theta, context),
+            rope: traits.rotary.then(|| RopeTable::new(&config, context)),
             context,
             config,
         })
@@ -214,7 +245,8 @@ impl Engine {
         if rows == 0 {
             return Ok(Vec::new());
         }
-        let mut x = self.embed(tokens)?; // (rows, hidden)
+        let counts = config.details.residual_multiplier;
+        let mut x = self.embed(tokens, start)?; // (rows, hidden)
         for (index, layer) in self.layers.iter().enumerate() {
             let mut see =
                 |part, x: &Activations| x.read(|x| watch(Group { part, layer: index }, x));
@@ -222,13 +254,12 @@ impl Engine {
             see(Part::AttentionIn, &h);
             let attended = self.attend(layer, index, &h, cache, start, rows)?;
             see(Part::AttentionOut, &attended);
-            add(&mut x, &layer.o_proj.forward(&attended)?);
+            layer.o_proj.add(&mut x, &attended, counts)?;
             let h = self.norm(&x, &layer.post_attention_layernorm)?;
             see(Part::FeedForwardIn, &h);
-            let [gate, up] = forward_together([&layer.gate_proj, &layer.up_proj], &h)?;
-            let h = self.swiglu(&gate, &up)?;
+            let h = self.feed_forward(layer, &h)?;
             see(Part::FeedForwardOut, &h);
-            add(&mut x, &layer.down_proj.forward(&h)?);
+            layer.down_proj.add(&mut x, &h, counts)?;
         }
         cache.extend(tokens);
         if n == 0 {
@@ -239,48 +270,96 @@ impl Engine {
         let part = if self.lm_head.is_some() { Part::Head } else { Part::Embedding };
         h.read(|x| watch(Group { part, layer: 0 }, x));
         let logits = self.lm_head.as_ref().unwrap_or(&self.embed_tokens).forward(&h)?;
-        Ok(logits.read(<[f32]>::to_vec))
+        let mut logits = logits.read(<[f32]>::to_vec);
+        let scaling = config.details.logits_scaling;
+        if scaling != 1.0 {
+            logits.iter_mut().for_each(|x| *x /= scaling);
+        }
+        Ok(logits)
     }
 
-    fn embed(&self, tokens: &[TokenId]) -> Result<Vec<f32>> {
+    /// The embeddings (rows, hidden) of tokens at positions `start…`.
+    fn embed(&self, tokens: &[TokenId], start: usize) -> Result<Vec<f32>> {
         let width = self.config.hidden_size;
-        match &self.embed_tokens {
+        let mut x: Vec<f32> = match &self.embed_tokens {
             Matrix::Quantized(table) => {
                 let ids = Tensor::from_slice(tokens, tokens.len(), &Device::Cpu)?;
-                Ok(Activations(table.embedding(&ids)?).read(<[f32]>::to_vec))
+                Activations(table.embedding(&ids)?).read(<[f32]>::to_vec)
             }
-            Matrix::Float { weight, .. } => Ok(tokens
+            Matrix::Float { weight, .. } => tokens
                 .iter()
                 .flat_map(|&t| &weight[t as usize * width..(t as usize + 1) * width])
                 .copied()
-                .collect()),
+                .collect(),
+        };
+        let factor = self.config.details.embedding_multiplier;
+        if factor != 1.0 {
+            x.iter_mut().for_each(|x| *x *= factor);
         }
+        if let Some(positions) = &self.embed_positions {
+            simd::axpy(1.0, &positions[start * width..], &mut x);
+        }
+        Ok(x)
     }
 
-    fn norm(&self, x: &[f32], weight: &[f32]) -> Result<Activations> {
-        let (width, epsilon) = (weight.len(), self.config.rms_norm_eps as f32);
-        let mut out = vec![0f32; x.len()];
+    fn norm(&self, x: &[f32], norm: &Norm) -> Result<Activations> {
+        let (width, epsilon) = (norm.weight.len(), self.config.rms_norm_eps as f32);
+        let (weight, mut out) = (&norm.weight[..], vec![0f32; x.len()]);
         for_each_chunk(&mut out, width, |row, out| {
-            vectorize!(|| simd::rms_norm(&x[row * width..(row + 1) * width], weight, epsilon, out))
+            let x = &x[row * width..(row + 1) * width];
+            match &norm.bias {
+                None => vectorize!(|| simd::rms_norm(x, weight, epsilon, out)),
+                Some(bias) => vectorize!(|| simd::layer_norm(x, weight, bias, epsilon, out)),
+            }
         });
         Activations::new(out, width)
     }
 
-    fn swiglu(&self, gate: &Activations, up: &Activations) -> Result<Activations> {
+    /// What goes into the last matrix of the feed-forward layer.
+    fn feed_forward(&self, layer: &Layer, h: &Activations) -> Result<Activations> {
+        let up_proj = &layer.up_proj;
+        let Some(gate_proj) = &layer.gate_proj else {
+            let up = biased(up_proj.weight.forward(h)?, up_proj)?;
+            return self.activate(&up, None);
+        };
+        let [gate, up] = forward_together([&gate_proj.weight, &up_proj.weight], h)?;
+        self.activate(&biased(gate, gate_proj)?, Some(&biased(up, up_proj)?))
+    }
+
+    /// The activation of `x`, times `factor` where the layer is gated.
+    fn activate(&self, x: &Activations, factor: Option<&Activations>) -> Result<Activations> {
         const UNIT: usize = 2048;
-        let mut out = vec![0f32; gate.0.elem_count()];
-        gate.read(|gate| {
-            up.read(|up| {
-                for_each_chunk(&mut out, UNIT, |unit, out| {
-                    let from = unit * UNIT;
-                    vectorize!(|| {
-                        for ((x, &g), &u) in out.iter_mut().zip(&gate[from..]).zip(&up[from..]) {
-                            *x = simd::silu(g) * u;
-                        }
-                    })
+        let mut out = vec![0f32; x.0.elem_count()];
+        // A macro: a function that is passed on might be called, not inlined.
+        macro_rules! each {
+            ($f:path) => {
+                x.read(|x| match factor {
+                    Some(factor) => factor.read(|factor| {
+                        for_each_chunk(&mut out, UNIT, |unit, out| {
+                            let from = unit * UNIT;
+                            vectorize!(|| {
+                                let pairs = x[from..].iter().zip(&factor[from..]);
+                                for (y, (&x, &factor)) in out.iter_mut().zip(pairs) {
+                                    *y = $f(x) * factor;
+                                }
+                            })
+                        })
+                    }),
+                    None => for_each_chunk(&mut out, UNIT, |unit, out| {
+                        vectorize!(|| {
+                            for (y, &x) in out.iter_mut().zip(&x[unit * UNIT..]) {
+                                *y = $f(x);
+                            }
+                        })
+                    }),
                 })
-            })
-        });
+            };
+        }
+        match self.config.details.activation {
+            Activation::Silu => each!(simd::silu),
+            Activation::Gelu => each!(simd::gelu),
+            Activation::GeluTanh => each!(simd::gelu_tanh),
+        }
         Activations::new(out, self.config.intermediate_size)
     }
 
@@ -305,6 +384,7 @@ impl Engine {
             heads: self.config.num_attention_heads,
             kv_heads: self.config.num_key_value_heads,
             head_dim: self.config.head_dim,
+            scale: self.config.attention_scale(),
             capacity: cache.capacity(),
             start,
             rows,
@@ -321,7 +401,8 @@ impl Engine {
         Activations::new(attention::attend(&shape, &q, cache), self.config.query_size())
     }
 
-    /// Adds the bias (qwen2), normalizes every head (qwen3) and rotates it by its position.
+    /// Adds the bias, normalizes every head (qwen3) and rotates it by its position, as far as the family has
+    /// these.
     fn place(
         &self,
         x: &Activations,
@@ -339,12 +420,14 @@ impl Engine {
                     if let Some(bias) = bias {
                         simd::axpy(1.0, bias, out);
                     }
-                    let (cos, sin) = self.rope.row(start + row);
+                    let rotation = self.rope.as_ref().map(|rope| rope.row(start + row));
                     for head in out.chunks_exact_mut(self.config.head_dim) {
                         if let Some(norm) = norm {
                             simd::rms_norm_in_place(head, norm, epsilon);
                         }
-                        simd::rotate(head, cos, sin);
+                        if let Some((cos, sin)) = rotation {
+                            simd::rotate(head, cos, sin);
+                        }
                     }
                 })
             })
@@ -353,9 +436,26 @@ impl Engine {
     }
 }
 
-fn add(x: &mut [f32], y: &Activations) {
-    const UNIT: usize = 4096;
-    y.read(|y| {
-        for_each_chunk(x, UNIT, |unit, x| vectorize!(|| simd::axpy(1.0, &y[unit * UNIT..], x)));
-    });
+impl Linear {
+    /// x += counts · (h·Wᵀ + bias).
+    fn add(&self, x: &mut [f32], h: &Activations, counts: f32) -> Result<()> {
+        const UNIT: usize = 4096;
+        self.weight.forward(h)?.read(|y| {
+            for_each_chunk(x, UNIT, |unit, x| {
+                vectorize!(|| simd::axpy(counts, &y[unit * UNIT..], x))
+            });
+        });
+        if let Some(bias) = &self.bias {
+            x.chunks_exact_mut(bias.len()).for_each(|row| simd::axpy(counts, bias, row));
+        }
+        Ok(())
+    }
+}
+
+/// Adds the bias of the layer whose product this is.
+fn biased(y: Activations, layer: &Linear) -> Result<Activations> {
+    let Some(bias) = &layer.bias else { return Ok(y) };
+    let mut y = y.read(<[f32]>::to_vec);
+    y.chunks_exact_mut(bias.len()).for_each(|row| simd::axpy(1.0, bias, row));
+    Activations::new(y, bias.len())
 }

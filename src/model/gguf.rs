@@ -10,15 +10,21 @@ use std::ops::Range;
 
 use candle_core::quantized::GgmlDType;
 
-/// Why bytes are no GGUF file that can be used. The caller adds the path.
+/// Why bytes are no GGUF file that can be used. The caller adds the path, and to what is broken the way out.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct GgufError(pub String);
+pub enum GgufError {
+    /// It is not whole, or contradicts itself.
+    #[error("{0}")]
+    Broken(String),
+    /// It has something that is not known here; the text says what is.
+    #[error("{0}")]
+    Unsupported(String),
+}
 
 type Result<T> = std::result::Result<T, GgufError>;
 
 fn error<T>(text: impl Into<String>) -> Result<T> {
-    Err(GgufError(text.into()))
+    Err(GgufError::Broken(text.into()))
 }
 
 /// A metadata value. Integers are widened; arrays keep their kind.
@@ -107,7 +113,7 @@ impl<'a> Reader<'a> {
         let length = self.count(1)?;
         let at = self.at;
         String::from_utf8(self.take(length)?.to_vec())
-            .map_err(|_| GgufError(format!("text at offset {at} is not UTF-8")))
+            .map_err(|_| GgufError::Broken(format!("text at offset {at} is not UTF-8")))
     }
 
     fn value(&mut self, kind: u32, depth: usize) -> Result<Value> {
@@ -150,7 +156,8 @@ impl Gguf {
         }
         let version = reader.u32()?;
         if !(2..=3).contains(&version) {
-            return error(format!("GGUF version {version} is not supported; supported: 2 and 3"));
+            let text = format!("GGUF version {version} is not supported; supported: 2 and 3");
+            return Err(GgufError::Unsupported(text));
         }
         let (tensors, entries) = (reader.count(24)?, reader.count(12)?);
         let mut gguf = Gguf::default();
@@ -221,7 +228,9 @@ impl Gguf {
         match self.metadata.get(key) {
             Some(Value::List(list)) => list
                 .iter()
-                .map(|v| each(v).ok_or_else(|| GgufError(format!("metadata {key} is mixed"))))
+                .map(|v| {
+                    each(v).ok_or_else(|| GgufError::Broken(format!("metadata {key} is mixed")))
+                })
                 .collect(),
             other => error(format!("metadata {key} is {}", describe(other))),
         }
@@ -237,7 +246,7 @@ fn describe(value: Option<&Value>) -> String {
 }
 
 /// GGUF's number of a type that candle can compute with.
-const TYPES: [(u32, GgmlDType); 13] = [
+const TYPES: [(u32, GgmlDType); 14] = [
     (0, GgmlDType::F32),
     (1, GgmlDType::F16),
     (2, GgmlDType::Q4_0),
@@ -250,7 +259,31 @@ const TYPES: [(u32, GgmlDType); 13] = [
     (12, GgmlDType::Q4K),
     (13, GgmlDType::Q5K),
     (14, GgmlDType::Q6K),
+    (15, GgmlDType::Q8K),
     (30, GgmlDType::BF16),
+];
+
+/// Types that files have and nothing here computes with, for messages.
+const FOREIGN_TYPES: [(u32, &str); 19] = [
+    (9, "Q8_1"),
+    (16, "IQ2_XXS"),
+    (17, "IQ2_XS"),
+    (18, "IQ3_XXS"),
+    (19, "IQ1_S"),
+    (20, "IQ4_NL"),
+    (21, "IQ3_S"),
+    (22, "IQ2_S"),
+    (23, "IQ4_XS"),
+    (24, "I8"),
+    (25, "I16"),
+    (26, "I32"),
+    (27, "I64"),
+    (28, "F64"),
+    (29, "IQ1_M"),
+    (34, "TQ1_0"),
+    (35, "TQ2_0"),
+    (39, "MXFP4"),
+    (40, "NVFP4"),
 ];
 
 fn tensor_info(
@@ -262,10 +295,12 @@ fn tensor_info(
     file: usize,
 ) -> Result<TensorInfo> {
     let Some(&(_, dtype)) = TYPES.iter().find(|(number, _)| *number == kind) else {
-        return error(format!(
-            "tensor {name} has type {kind}, which cannot be run; \
-             supported: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K"
-        ));
+        let known = FOREIGN_TYPES.iter().find(|(number, _)| *number == kind);
+        return Err(GgufError::Unsupported(format!(
+            "tensor {name} has type {}, which cannot be run; supported: F32, F16, BF16, Q4_0, Q4_1, Q5_0, \
+             Q5_1, Q8_0, Q2_K to Q8_K; get the model in one of those, Q4_K_M for example",
+            known.map_or(format!("{kind} (unknown)"), |(_, name)| (*name).into())
+        )));
     };
     let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
     let bytes = elements

@@ -5,6 +5,8 @@ mod attention;
 pub mod backprop;
 pub mod config;
 pub mod engine;
+pub mod estimate;
+pub mod family;
 pub mod gguf;
 pub mod groups;
 pub mod kv_cache;

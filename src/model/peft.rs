@@ -13,6 +13,7 @@ use serde_json::json;
 
 use self::config::Config;
 use super::config::ModelConfig;
+use super::family::Family;
 use super::lora;
 use super::parameters::LowRank;
 use super::weights::{LoadError, Weights};
@@ -109,6 +110,15 @@ impl Adapter {
     pub fn read(folder: &Path, model: &ModelConfig) -> Result<Adapter> {
         let path = folder.join(CONFIG);
         let config = Config::read(&path)?;
+        if !model.model_type.traits().gated {
+            // Their checkpoints have other modules than ours.
+            let known = Family::list(|row| row.gated.then_some(row.name));
+            let name = model.model_type.name();
+            let reason = format!(
+                "adapters for {name} models are not read; supported: {known}; merge it into its base"
+            );
+            return Err(LoadError::new(folder, reason));
+        }
         let file = folder.join(TENSORS);
         let bytes = read_file(folder, &file)?;
         let at = |reason: String| LoadError::new(&file, reason);

@@ -14,10 +14,11 @@ use candle_core::Tensor;
 use candle_core::quantized::{GgmlDType, QTensor};
 use rayon::prelude::*;
 
-use super::config::{Family, ModelConfig};
+use super::config::ModelConfig;
+use super::family::gguf_name;
 use super::gguf::{self, Value};
 use super::groups::{Group, Part, types_by_part};
-use super::weights::{Weights, gguf_name};
+use super::weights::Weights;
 use crate::files;
 
 /// The types that matrices can be written in, largest first.
@@ -219,8 +220,10 @@ pub fn file_size(weights: &Weights, name: &str, plan: &Plan) -> Result<u64> {
 
 fn metadata(weights: &Weights, name: &str, kind: FileType) -> Result<Vec<(String, Value)>> {
     let config = &weights.config;
-    if config.model_type == Family::Llama {
-        anyhow::bail!("writing the llama family is not supported; supported: qwen2, qwen3");
+    let traits = config.model_type.traits();
+    if !traits.trainable || traits.paired || config.trainable().is_err() {
+        let name = traits.name;
+        anyhow::bail!("writing a {name} model is not supported; supported: plain qwen2, qwen3");
     }
     let tokenizer = weights.tokenizer()?;
     let mut vocabulary = tokenizer.to_gguf()?;

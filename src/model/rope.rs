@@ -1,6 +1,9 @@
 //! Cosines and sines of the rotary position embedding, computed once for all positions.
 
-/// Rows of cos(p·θᵢ) and sin(p·θᵢ) for positions p and pairs i, with θᵢ = base^(−2i/head_dim).
+use super::config::ModelConfig;
+
+/// Rows of cos(p·θᵢ) and sin(p·θᵢ) for positions p and pairs i, with θᵢ = base^(−2i/head_dim),
+/// divided by what the model stretches positions by.
 #[derive(Debug)]
 pub struct RopeTable {
     pairs: usize,
@@ -12,13 +15,15 @@ impl RopeTable {
     /// Pairs of the largest head that the kernels hold in registers (head_dim 512).
     pub const MAX_PAIRS: usize = 256;
 
-    /// A table for heads of `head_dim` features and positions 0…`positions`−1.
-    pub fn new(head_dim: usize, base: f64, positions: usize) -> RopeTable {
+    /// The table of that model for positions 0…`positions`−1.
+    pub fn new(config: &ModelConfig, positions: usize) -> RopeTable {
+        let (head_dim, base) = (config.head_dim, config.rope_theta);
+        let divisors = &config.details.rope_divisors;
         let pairs = head_dim / 2;
         let angle = |p: usize, i: usize| {
             // The reference implementations compute the frequency in f32.
             let frequency = 1.0 / (base as f32).powf(2.0 * i as f32 / head_dim as f32);
-            (p as f32 * frequency) as f64
+            (p as f32 * (frequency / divisors.get(i).unwrap_or(&1.0))) as f64
         };
         let each = |f: fn(f64) -> f64| {
             (0..positions)

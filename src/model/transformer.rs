@@ -5,7 +5,7 @@
 
 use candle_core::{D, Device, Result, Tensor};
 
-use super::config::{Family, ModelConfig};
+use super::config::ModelConfig;
 use super::ops::{IGNORE, Targets};
 use super::rope::RopeTable;
 
@@ -35,7 +35,7 @@ struct Positions {
 
 impl Positions {
     fn new(config: &ModelConfig, sequence: usize, device: &Device) -> Result<Positions> {
-        let table = RopeTable::new(config.head_dim, config.rope_theta, sequence);
+        let table = RopeTable::new(config, sequence);
         let rows: Vec<_> = (0..sequence).map(|p| table.row(p)).collect();
         let cos: Vec<f32> = rows.iter().flat_map(|(cos, _)| cos.to_vec()).collect();
         let sin: Vec<f32> = rows.iter().flat_map(|(_, sin)| sin.to_vec()).collect();
@@ -141,7 +141,11 @@ pub struct Transformer {
 
 impl Transformer {
     /// Builds the network from whatever `source` gives, on the device of those tensors.
+    ///
+    /// # Errors
+    /// A model that is not [`ModelConfig::trainable`]; whatever `source` says.
     pub fn new(config: &ModelConfig, source: TensorSource<'_>) -> Result<Transformer> {
+        config.trainable().map_err(candle_core::Error::wrap)?;
         let shapes: std::collections::HashMap<String, Vec<usize>> =
             config.tensors().into_iter().collect();
         let mut get = |name: &str| match shapes.get(name) {
@@ -152,19 +156,17 @@ impl Transformer {
         let mut layers = Vec::with_capacity(config.num_hidden_layers);
         for layer in 0..config.num_hidden_layers {
             let mut get = |name: &str| get(&format!("model.layers.{layer}.{name}"));
-            let biases = match config.model_type {
-                Family::Qwen2 => Some([
+            let biases = match config.has_qkv_bias() {
+                true => Some([
                     get("self_attn.q_proj.bias")?,
                     get("self_attn.k_proj.bias")?,
                     get("self_attn.v_proj.bias")?,
                 ]),
-                _ => None,
+                false => None,
             };
-            let norms = match config.model_type {
-                Family::Qwen3 => {
-                    Some([get("self_attn.q_norm.weight")?, get("self_attn.k_norm.weight")?])
-                }
-                _ => None,
+            let norms = match config.model_type.traits().qk_norm {
+                true => Some([get("self_attn.q_norm.weight")?, get("self_attn.k_norm.weight")?]),
+                false => None,
             };
             layers.push(Layer {
                 input_layernorm: get("input_layernorm.weight")?,

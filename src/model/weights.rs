@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{DType, Device, Tensor};
 
-use super::config::{Family, ModelConfig};
-use super::gguf::{Gguf, GgufError, Value};
+use super::config::{ModelConfig, gguf_config, gguf_vocabulary};
+use super::family::{NormKind, Place, Rows, in_gguf, in_safetensors};
+use super::gguf::{Gguf, GgufError, TensorInfo};
 use super::peft::Adapter;
 use super::safetensors::OwnedTensor;
-use crate::tokenizer::{GgufVocabulary, Tokenizer};
+use crate::tokenizer::Tokenizer;
 
 /// Why a model cannot be loaded. The text names the path, what is wrong and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -129,9 +130,14 @@ impl Weights {
     }
 
     fn gguf(bytes: Bytes, path: &Path) -> Result<Weights> {
-        let at = |e: GgufError| LoadError::new(path, e);
-        let header = Gguf::parse(&bytes).map_err(|e| LoadError::broken(path, e))?;
-        let config = gguf_config(&header).map_err(at)?;
+        let at = |e: GgufError| gguf_error(path, e);
+        let header = Gguf::parse(&bytes).map_err(at)?;
+        let values = |info: &TensorInfo| {
+            let data = bytes[info.range.clone()].as_chunks::<4>().0;
+            let values = data.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+            (info.dtype == GgmlDType::F32).then_some(values)
+        };
+        let config = gguf_config(&header, values).map_err(at)?;
         let file_size = bytes.len() as u64;
         let path = path.to_path_buf();
         let source = Source::Gguf { bytes, header };
@@ -179,7 +185,7 @@ impl Weights {
     /// # Errors
     /// It is missing or broken, or has more tokens than the embedding table.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
-        let at = |e: GgufError| LoadError::new(&self.path, e);
+        let at = |e: GgufError| gguf_error(&self.path, e);
         let (tokenizer, place) = match &self.source {
             Source::Gguf { header, .. } => {
                 (Tokenizer::from_gguf(gguf_vocabulary(header).map_err(at)?), self.path.clone())
@@ -203,29 +209,43 @@ impl Weights {
 
     /// Every tensor is there with its shape.
     fn checked(self) -> Result<Weights> {
-        for (name, wanted) in self.config.tensors() {
-            match self.shape(&name) {
+        for (name, mut wanted) in self.config.tensors() {
+            let Place { tensor, rows } = self.place(&name);
+            wanted[0] = rows.stored(wanted[0]);
+            match self.stored_shape(&tensor) {
                 Some(found) if found == wanted => {}
                 Some(found) => {
                     let reason = format!(
-                        "tensor {name} is {found:?}, the model's configuration says {wanted:?}"
+                        "tensor {tensor} is {found:?}, the model's configuration says {wanted:?}"
                     );
                     return Err(LoadError::new(&self.path, reason));
                 }
                 None => {
-                    return Err(LoadError::broken(&self.path, format!("tensor {name} is missing")));
+                    return Err(LoadError::broken(
+                        &self.path,
+                        format!("tensor {tensor} is missing"),
+                    ));
                 }
             }
         }
         Ok(self)
     }
 
-    fn shape(&self, name: &str) -> Option<Vec<usize>> {
+    /// Where the file has a tensor of the network.
+    fn place(&self, name: &str) -> Place {
         match &self.source {
             Source::Gguf { header, .. } => {
-                header.tensors.get(&gguf_name(name)).map(|info| info.shape.clone())
+                in_gguf(&self.config, name, |tensor| header.tensors.contains_key(tensor))
             }
-            Source::Safetensors { tensors, .. } => tensors.get(name).map(|t| t.shape.clone()),
+            Source::Safetensors { .. } => in_safetensors(&self.config, name),
+        }
+    }
+
+    /// The shape of a tensor of the file.
+    fn stored_shape(&self, tensor: &str) -> Option<&[usize]> {
+        match &self.source {
+            Source::Gguf { header, .. } => header.tensors.get(tensor).map(|info| &*info.shape),
+            Source::Safetensors { tensors, .. } => tensors.get(tensor).map(|t| &*t.shape),
         }
     }
 
@@ -254,11 +274,12 @@ impl Weights {
 
     /// The type that the file holds a tensor in, as it is called there, in lower case.
     pub fn stored_type(&self, name: &str) -> &'static str {
+        let tensor = self.place(name).tensor;
         match &self.source {
             Source::Gguf { header, .. } => {
-                header.tensors.get(&gguf_name(name)).map_or("none", |info| type_name(info.dtype))
+                header.tensors.get(&tensor).map_or("none", |info| type_name(info.dtype))
             }
-            Source::Safetensors { tensors, .. } => match tensors.get(name).map(|t| t.dtype) {
+            Source::Safetensors { tensors, .. } => match tensors.get(&tensor).map(|t| t.dtype) {
                 Some(safetensors::Dtype::F32) => "f32",
                 Some(safetensors::Dtype::F16) => "f16",
                 Some(safetensors::Dtype::BF16) => "bf16",
@@ -278,17 +299,45 @@ impl Weights {
         self.bytes(name).len()
     }
 
-    /// The bytes of a tensor that is there.
-    fn bytes(&self, name: &str) -> &[u8] {
+    /// The bytes of a tensor that is there, its rows as the file has them; its own rows alone where the file
+    /// holds several tensors in one.
+    fn bytes(&self, name: &str) -> Cow<'_, [u8]> {
+        let place = self.place(name);
+        match place.rows {
+            Rows::All | Rows::Paired { .. } => Cow::Borrowed(self.file_bytes(&place.tensor)),
+            Rows::Part { .. } | Rows::OfHeads { .. } => self.rows(name, &place).0,
+        }
+    }
+
+    /// The bytes of a tensor of the file.
+    fn file_bytes(&self, tensor: &str) -> &[u8] {
         match &self.source {
-            Source::Gguf { bytes, header } => {
-                &bytes[header.tensors[&gguf_name(name)].range.clone()]
-            }
+            Source::Gguf { bytes, header } => &bytes[header.tensors[tensor].range.clone()],
             Source::Safetensors { files, tensors } => {
-                let tensor = &tensors[name];
+                let tensor = &tensors[tensor];
                 &files[tensor.file][tensor.range.clone()]
             }
         }
+    }
+
+    /// The bytes of a tensor with its rows in the network's order, and its shape.
+    fn rows(&self, name: &str, place: &Place) -> (Cow<'_, [u8]>, Vec<usize>) {
+        let data = self.file_bytes(&place.tensor);
+        let mut shape = self.stored_shape(&place.tensor).unwrap_or_default().to_vec();
+        if place.rows == Rows::All {
+            return (Cow::Borrowed(data), shape);
+        }
+        let row_bytes = data.len() / shape[0];
+        shape[0] = match name.contains(".q_proj.") {
+            true => self.config.query_size(),
+            false => self.config.kv_size(),
+        };
+        let mut out = Vec::with_capacity(shape[0] * row_bytes);
+        for row in 0..shape[0] {
+            let at = place.rows.source(row) * row_bytes;
+            out.extend_from_slice(&data[at..at + row_bytes]);
+        }
+        (Cow::Owned(out), shape)
     }
 
     /// A number that tells these weights, as they are stored, from all others: the same for the same
@@ -310,7 +359,8 @@ impl Weights {
             word(part.len() as u64);
         };
         for (name, _) in self.config.tensors() {
-            let parts = [name.as_bytes(), self.stored_type(&name).as_bytes(), self.bytes(&name)];
+            let bytes = self.bytes(&name);
+            let parts = [name.as_bytes(), self.stored_type(&name).as_bytes(), &bytes];
             parts.into_iter().for_each(&mut add);
         }
         for (name, _) in self.config.tensors() {
@@ -344,28 +394,30 @@ impl Weights {
             let shape = shape.map_or(vec![values.len()], |(_, shape)| shape);
             return Tensor::from_slice(values, shape, &Device::Cpu).map_err(at);
         }
-        match &self.source {
+        let (tensors, place) = match &self.source {
             Source::Gguf { .. } => {
                 let quantized = self.stored(name)?;
-                quantized.dequantize(&Device::Cpu).map_err(at)
+                return quantized.dequantize(&Device::Cpu).map_err(at);
             }
-            Source::Safetensors { files, tensors } => {
-                let tensor = &tensors[name];
-                let dtype = match tensor.dtype {
-                    safetensors::Dtype::F32 => DType::F32,
-                    safetensors::Dtype::F16 => DType::F16,
-                    safetensors::Dtype::BF16 => DType::BF16,
-                    other => {
-                        let reason = format!("{name} is {other:?}; supported: F32, F16, BF16");
-                        return Err(LoadError::new(&self.path, reason));
-                    }
-                };
-                let bytes = &files[tensor.file][tensor.range.clone()];
-                Tensor::from_raw_buffer(bytes, dtype, &tensor.shape, &Device::Cpu)
-                    .and_then(|t| t.to_dtype(DType::F32))
-                    .map_err(at)
+            Source::Safetensors { tensors, .. } => (tensors, self.place(name)),
+        };
+        let dtype = match tensors[&place.tensor].dtype {
+            safetensors::Dtype::F32 => DType::F32,
+            safetensors::Dtype::F16 => DType::F16,
+            safetensors::Dtype::BF16 => DType::BF16,
+            other => {
+                let reason = format!("{name} is {other:?}; supported: F32, F16, BF16");
+                return Err(LoadError::new(&self.path, reason));
             }
-        }
+        };
+        let (bytes, shape) = self.rows(name, &place);
+        // llama.cpp's converter adds the one, too.
+        let is_less_one = self.config.model_type.traits().norm == NormKind::RmsLessOne;
+        let less = if is_less_one && name.ends_with("norm.weight") { 1.0 } else { 0.0 };
+        let values = Tensor::from_raw_buffer(&bytes, dtype, &shape, &Device::Cpu)
+            .and_then(|t| t.to_dtype(DType::F32));
+        let values = if less == 0.0 { values } else { values.and_then(|t| t + less) };
+        values.map_err(at)
     }
 
     /// The values of a tensor in a vector.
@@ -394,20 +446,29 @@ impl Weights {
     }
 
     fn stored(&self, name: &str) -> Result<QTensor> {
-        let Source::Gguf { bytes, header } = &self.source else {
+        let Source::Gguf { header, .. } = &self.source else {
             return Err(LoadError::new(&self.path, "no GGUF file"));
         };
-        let info = &header.tensors[&gguf_name(name)];
-        let data = &bytes[info.range.clone()];
-        let data = match interleaved_heads(&self.config, name) {
-            Some(heads) => Cow::Owned(deinterleave(data, info.shape[0], heads)),
-            // The kernels want whole words; the bytes of a file or of the program need not start at one.
-            None if (data.as_ptr() as usize).is_multiple_of(4) => Cow::Borrowed(data),
-            None => Cow::Owned(data.to_vec()),
+        let place = self.place(name);
+        let dtype = header.tensors[&place.tensor].dtype;
+        let (data, shape) = self.rows(name, &place);
+        // The kernels want whole words; the bytes of a file or of the program need not start at one.
+        let data = match data {
+            Cow::Borrowed(data) if !(data.as_ptr() as usize).is_multiple_of(4) => {
+                Cow::Owned(data.to_vec())
+            }
+            data => data,
         };
-        QStorage::from_data(data, &Device::Cpu, info.dtype)
-            .and_then(|storage| QTensor::new(storage, info.shape.clone()))
+        QStorage::from_data(data, &Device::Cpu, dtype)
+            .and_then(|storage| QTensor::new(storage, shape))
             .map_err(|e| LoadError::new(&self.path, format!("{name}: {e}")))
+    }
+}
+
+fn gguf_error(path: &Path, error: GgufError) -> LoadError {
+    match error {
+        GgufError::Broken(reason) => LoadError::broken(path, reason),
+        GgufError::Unsupported(reason) => LoadError::new(path, reason),
     }
 }
 
@@ -437,141 +498,5 @@ fn read_part(directory: &Path, name: &str) -> Result<String> {
         let reason =
             format!("{e}; a model directory needs config.json, tokenizer.json and *.safetensors");
         LoadError::new(&file, reason)
-    })
-}
-
-/// llama.cpp stores q and k rows of the llama family so that rotary pairs are neighbours.
-fn interleaved_heads(config: &ModelConfig, name: &str) -> Option<usize> {
-    if config.model_type != Family::Llama {
-        return None;
-    }
-    if name.ends_with("q_proj.weight") {
-        Some(config.num_attention_heads)
-    } else if name.ends_with("k_proj.weight") {
-        Some(config.num_key_value_heads)
-    } else {
-        None
-    }
-}
-
-/// Puts the rows of each head back from (2i, 2i+1) to (i, i + d/2).
-fn deinterleave(data: &[u8], rows: usize, heads: usize) -> Vec<u8> {
-    let (row_bytes, head_dim) = (data.len() / rows, rows / heads);
-    let mut out = Vec::with_capacity(data.len());
-    for row in 0..rows {
-        let (head, i) = (row / head_dim, row % head_dim);
-        let from = if i < head_dim / 2 { 2 * i } else { 2 * (i - head_dim / 2) + 1 };
-        let at = (head * head_dim + from) * row_bytes;
-        out.extend_from_slice(&data[at..at + row_bytes]);
-    }
-    out
-}
-
-const GGUF_LAYER_NAMES: [(&str, &str); 14] = [
-    ("input_layernorm.weight", "attn_norm.weight"),
-    ("self_attn.q_proj.weight", "attn_q.weight"),
-    ("self_attn.k_proj.weight", "attn_k.weight"),
-    ("self_attn.v_proj.weight", "attn_v.weight"),
-    ("self_attn.q_proj.bias", "attn_q.bias"),
-    ("self_attn.k_proj.bias", "attn_k.bias"),
-    ("self_attn.v_proj.bias", "attn_v.bias"),
-    ("self_attn.q_norm.weight", "attn_q_norm.weight"),
-    ("self_attn.k_norm.weight", "attn_k_norm.weight"),
-    ("self_attn.o_proj.weight", "attn_output.weight"),
-    ("post_attention_layernorm.weight", "ffn_norm.weight"),
-    ("mlp.gate_proj.weight", "ffn_gate.weight"),
-    ("mlp.up_proj.weight", "ffn_up.weight"),
-    ("mlp.down_proj.weight", "ffn_down.weight"),
-];
-
-/// The GGUF name of a checkpoint tensor.
-pub fn gguf_name(name: &str) -> String {
-    match name {
-        "model.embed_tokens.weight" => return "token_embd.weight".into(),
-        "model.norm.weight" => return "output_norm.weight".into(),
-        "lm_head.weight" => return "output.weight".into(),
-        _ => {}
-    }
-    let layer = name.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.'));
-    let renamed = layer.and_then(|(layer, rest)| {
-        let (_, to) = GGUF_LAYER_NAMES.iter().find(|(from, _)| *from == rest)?;
-        Some(format!("blk.{layer}.{to}"))
-    });
-    renamed.unwrap_or_else(|| name.to_string())
-}
-
-fn gguf_config(header: &Gguf) -> std::result::Result<ModelConfig, GgufError> {
-    let architecture = header.text("general.architecture")?.to_string();
-    let Some(model_type) = Family::from_name(&architecture) else {
-        return Err(GgufError(format!(
-            "architecture \"{architecture}\" cannot be run; supported: llama, qwen2, qwen3"
-        )));
-    };
-    let key = |name: &str| format!("{architecture}.{name}");
-    let size = |name: &str| header.size(&key(name));
-    if let Some(Value::Text(scaling)) = header.metadata.get(&key("rope.scaling.type"))
-        && scaling != "none"
-    {
-        return Err(GgufError(format!(
-            "rope scaling \"{scaling}\" cannot be run; supported: none"
-        )));
-    }
-    let known_bias = |name: &str| {
-        let biases = ["attn_q.bias", "attn_k.bias", "attn_v.bias"];
-        model_type == Family::Qwen2 && biases.iter().any(|end| name.ends_with(end))
-    };
-    let foreign = |name: &&String| {
-        name.starts_with("rope_") || (name.ends_with(".bias") && !known_bias(name))
-    };
-    if let Some(name) = header.tensors.keys().find(foreign) {
-        return Err(GgufError(format!("tensor {name} (scaled rope or a bias) cannot be run")));
-    }
-    let heads = size("attention.head_count")?;
-    let hidden = size("embedding_length")?;
-    let embedding = header.tensors.get("token_embd.weight");
-    let Some(&vocab_size) = embedding.and_then(|e| e.shape.first()) else {
-        return Err(GgufError(
-            "tensor token_embd.weight is missing: the file is incomplete".into(),
-        ));
-    };
-    ModelConfig {
-        model_type,
-        vocab_size,
-        hidden_size: hidden,
-        intermediate_size: size("feed_forward_length")?,
-        num_hidden_layers: size("block_count")?,
-        num_attention_heads: heads,
-        num_key_value_heads: size("attention.head_count_kv").unwrap_or(heads),
-        head_dim: size("attention.key_length").unwrap_or(hidden / heads.max(1)),
-        max_position_embeddings: size("context_length")?,
-        rope_theta: header.float(&key("rope.freq_base")).unwrap_or(10_000.0),
-        rms_norm_eps: header.float(&key("attention.layer_norm_rms_epsilon")).unwrap_or(1e-6),
-        tie_word_embeddings: !header.tensors.contains_key("output.weight"),
-    }
-    .validated()
-    .map_err(|e| GgufError(e.to_string()))
-}
-
-fn gguf_vocabulary(header: &Gguf) -> std::result::Result<GgufVocabulary, GgufError> {
-    let kind = header.text("tokenizer.ggml.model")?;
-    if kind != "gpt2" {
-        return Err(GgufError(format!(
-            "tokenizer \"{kind}\" is not supported; supported: gpt2 (byte-level BPE)"
-        )));
-    }
-    let text = |v: &Value| match v {
-        Value::Text(text) => Some(text.clone()),
-        _ => None,
-    };
-    let tokens = header.list("tokenizer.ggml.tokens", text)?;
-    let types = header.list("tokenizer.ggml.token_type", |v| match v {
-        Value::Integer(n) => Some(*n as i32),
-        _ => None,
-    });
-    Ok(GgufVocabulary {
-        pre: header.text("tokenizer.ggml.pre").unwrap_or("default").to_string(),
-        types: types.unwrap_or_else(|_| vec![1; tokens.len()]),
-        merges: header.list("tokenizer.ggml.merges", text)?,
-        tokens,
     })
 }

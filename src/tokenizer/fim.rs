@@ -28,9 +28,14 @@ struct Row {
     ends: &'static [&'static str],
     /// Starts a file with its path, if the family has such a token.
     file: Option<&'static str>,
+    /// Begins every document, if the family was trained so.
+    start: Option<&'static str>,
+    /// Tells the family from others with the same markers.
+    only_with: Option<&'static str>,
 }
 
-const ROWS: [Row; 5] = [
+/// Of rows with the same markers, those that need one more come first.
+const ROWS: [Row; 9] = [
     Row {
         name: "nestling",
         order: Order::Spm,
@@ -39,6 +44,30 @@ const ROWS: [Row; 5] = [
         middle: "<|middle|>",
         ends: &["<|end|>"],
         file: Some("<|file|>"),
+        start: None,
+        only_with: None,
+    },
+    Row {
+        name: "codegemma",
+        order: Order::Psm,
+        prefix: "<|fim_prefix|>",
+        suffix: "<|fim_suffix|>",
+        middle: "<|fim_middle|>",
+        ends: &["<|file_separator|>", "<eos>"],
+        file: None,
+        start: Some("<bos>"),
+        only_with: Some("<|file_separator|>"),
+    },
+    Row {
+        name: "granite",
+        order: Order::Psm,
+        prefix: "<|fim_prefix|>",
+        suffix: "<|fim_suffix|>",
+        middle: "<|fim_middle|>",
+        ends: &["<|end_of_text|>", "<|fim_pad|>"],
+        file: None,
+        start: None,
+        only_with: Some("<|end_of_text|>"),
     },
     Row {
         name: "qwen2.5-coder",
@@ -48,15 +77,42 @@ const ROWS: [Row; 5] = [
         middle: "<|fim_middle|>",
         ends: &["<|endoftext|>", "<|fim_pad|>", "<|file_sep|>", "<|repo_name|>", "<|im_end|>"],
         file: Some("<|file_sep|>"),
+        start: None,
+        only_with: None,
     },
     Row {
-        name: "starcoder",
+        name: "starcoder2",
         order: Order::Psm,
         prefix: "<fim_prefix>",
         suffix: "<fim_suffix>",
         middle: "<fim_middle>",
         ends: &["<|endoftext|>", "<file_sep>", "<repo_name>"],
         file: Some("<file_sep>"),
+        start: None,
+        only_with: Some("<file_sep>"),
+    },
+    // Also granite-code.
+    Row {
+        name: "starcoder",
+        order: Order::Psm,
+        prefix: "<fim_prefix>",
+        suffix: "<fim_suffix>",
+        middle: "<fim_middle>",
+        ends: &["<|endoftext|>", "<filename>", "<reponame>", "<fim_pad>"],
+        file: None,
+        start: None,
+        only_with: None,
+    },
+    Row {
+        name: "santacoder",
+        order: Order::Psm,
+        prefix: "<fim-prefix>",
+        suffix: "<fim-suffix>",
+        middle: "<fim-middle>",
+        ends: &["<|endoftext|>", "<fim-pad>"],
+        file: None,
+        start: None,
+        only_with: None,
     },
     Row {
         name: "codellama",
@@ -66,6 +122,8 @@ const ROWS: [Row; 5] = [
         middle: "▁<MID>",
         ends: &["▁<EOT>", "</s>"],
         file: None,
+        start: Some("<s>"),
+        only_with: None,
     },
     Row {
         name: "deepseek-coder",
@@ -75,6 +133,8 @@ const ROWS: [Row; 5] = [
         middle: "<｜fim▁end｜>",
         ends: &["<｜end▁of▁sentence｜>", "<|EOT|>"],
         file: None,
+        start: Some("<｜begin▁of▁sentence｜>"),
+        only_with: None,
     },
 ];
 
@@ -88,6 +148,7 @@ pub struct FimLayout {
     middle: TokenId,
     ends: Vec<TokenId>,
     file: Option<TokenId>,
+    start: Option<TokenId>,
 }
 
 /// A family's markers as texts, for a prompt that is tokenized elsewhere.
@@ -131,10 +192,11 @@ pub struct FimPrompt<'a> {
 }
 
 impl FimLayout {
-    /// The first row whose three markers are all in the vocabulary.
+    /// The first row whose markers are all in the vocabulary.
     pub fn detect(special: &HashMap<String, TokenId>) -> Option<FimLayout> {
         ROWS.iter().find_map(|row| {
             let id = |text: &str| special.get(text).copied();
+            row.only_with.map_or(Some(0), id)?;
             Some(FimLayout {
                 name: row.name,
                 order: row.order,
@@ -143,6 +205,7 @@ impl FimLayout {
                 middle: id(row.middle)?,
                 ends: row.ends.iter().filter_map(|text| id(text)).collect(),
                 file: row.file.and_then(id),
+                start: row.start.and_then(id),
             })
         })
     }
@@ -152,7 +215,7 @@ impl FimLayout {
         ROWS.iter().any(|row| {
             [row.prefix, row.suffix, row.middle].contains(&text)
                 || row.ends.contains(&text)
-                || row.file == Some(text)
+                || [row.file, row.start, row.only_with].contains(&Some(text))
         })
     }
 
@@ -175,6 +238,11 @@ impl FimLayout {
     /// The marker that precedes a file's path, if there is one.
     pub fn file(&self) -> Option<TokenId> {
         self.file
+    }
+
+    /// The token that begins a document, if there is one.
+    pub fn start(&self) -> Option<TokenId> {
+        self.start
     }
 
     /// The same family in prefix-suffix-middle order, which models that continue with a middle of its own
@@ -213,7 +281,8 @@ mod tests {
     fn each_family_is_detected_and_ordered_its_way() {
         for row in &ROWS {
             let texts = [row.prefix, row.suffix, row.middle];
-            let texts = texts.iter().chain(row.ends).chain(row.file.as_ref());
+            let texts = texts.iter().chain(row.ends).chain(&row.file);
+            let texts = texts.chain(&row.start).chain(&row.only_with);
             let mut special = HashMap::new();
             for text in texts {
                 let next = 100 + special.len() as TokenId;
@@ -221,6 +290,7 @@ mod tests {
             }
             let layout = FimLayout::detect(&special).unwrap();
             assert_eq!(layout.name(), row.name);
+            assert_eq!(layout.start().is_some(), row.start.is_some());
             let prompt = layout.assemble(&FimPrompt { context: &[1], prefix: &[2], suffix: &[3] });
             assert_eq!(prompt.len(), 3 + layout.overhead());
             assert_eq!(prompt[0], 1);

@@ -1,10 +1,12 @@
-//! Byte-level BPE: text to token ids and back, special tokens, fill-in-the-middle layouts.
+//! Text to token ids and back, special tokens, fill-in-the-middle layouts. Byte-level BPE, or the merges of
+//! SentencePiece.
 //!
 //! Special-token strings in user text are never encoded as special tokens: text goes through the
 //! bare BPE model, and only [`fim`] layouts place special ids.
 
 mod fim;
 mod gguf;
+mod sentencepiece;
 mod train;
 
 use std::collections::HashMap;
@@ -19,7 +21,7 @@ pub use train::{SPECIAL_TOKENS, train};
 /// Index into the vocabulary.
 pub type TokenId = u32;
 
-/// A byte-level BPE tokenizer with its fill-in-the-middle layout.
+/// A BPE tokenizer with its fill-in-the-middle layout.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     /// The bytes that each id stands for; empty for special tokens.
@@ -28,6 +30,8 @@ pub struct Tokenizer {
     /// Ids whose bytes start with a given byte, sorted by bytes: for token healing.
     by_bytes: Vec<TokenId>,
     layout: Option<FimLayout>,
+    /// What a SentencePiece vocabulary finds before it merges; `None` for byte-level ones.
+    whole: Option<sentencepiece::Whole>,
 }
 
 impl Tokenizer {
@@ -53,6 +57,11 @@ impl Tokenizer {
         let mut special = HashMap::new();
         let added = inner.get_added_tokens_decoder();
         let alphabet = byte_alphabet();
+        let is_sentencepiece = match inner.get_model() {
+            tokenizers::ModelWrapper::BPE(bpe) => bpe.byte_fallback,
+            _ => false,
+        };
+        let mut whole = Vec::new();
         for (text, id) in inner.get_vocab(true) {
             let Some(slot) = bytes.get_mut(id as usize) else {
                 bail!("token id {id} lies outside a vocabulary of {size}; ids must be dense");
@@ -62,11 +71,22 @@ impl Tokenizer {
                 Some(token) if token.special || FimLayout::is_marker(&text) => {
                     special.insert(text, id);
                 }
+                Some(_) if is_sentencepiece => {
+                    *slot = sentencepiece::bytes_of(&text).into();
+                    whole.push((id, slot.to_vec()));
+                }
                 Some(_) => *slot = text.into_bytes().into(),
+                None if is_sentencepiece && FimLayout::is_marker(&text) => {
+                    special.insert(text, id);
+                }
+                None if is_sentencepiece => *slot = sentencepiece::bytes_of(&text).into(),
                 None => match text.chars().map(|c| alphabet.get(&c).copied()).collect() {
                     Some::<Vec<u8>>(b) => *slot = b.into(),
                     None => {
-                        bail!("token {text:?} is not byte-level; only byte-level BPE is supported")
+                        bail!(
+                            "token {text:?} is neither byte-level BPE nor SentencePiece with bytes, which are \
+                         supported"
+                        )
                     }
                 },
             }
@@ -75,7 +95,8 @@ impl Tokenizer {
             (0..size as TokenId).filter(|&id| !bytes[id as usize].is_empty()).collect();
         by_bytes.sort_by(|&a, &b| bytes[a as usize].cmp(&bytes[b as usize]));
         let layout = FimLayout::detect(&special);
-        Ok(Tokenizer { inner, bytes, special, by_bytes, layout })
+        let whole = is_sentencepiece.then(|| sentencepiece::Whole::new(whole)).transpose()?;
+        Ok(Tokenizer { inner, bytes, special, by_bytes, layout, whole })
     }
 
     /// Entries of the vocabulary, special tokens included.
@@ -101,6 +122,9 @@ impl Tokenizer {
     /// Encodes text. Never yields special tokens, whatever the text contains.
     pub fn encode(&self, text: &str) -> Vec<TokenId> {
         use tokenizers::{Model, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
+        if let Some(whole) = &self.whole {
+            return whole.encode(self.inner.get_model(), text);
+        }
         let mut pieces = PreTokenizedString::from(text);
         if let Some(splitter) = self.inner.get_pre_tokenizer()
             && splitter.pre_tokenize(&mut pieces).is_err()
@@ -126,7 +150,8 @@ impl Tokenizer {
         let from = text.ceil_char_boundary(text.len().saturating_sub(LOOK));
         let from = text[from..].find('\n').map_or(from, |at| from + at);
         let mut pieces = PreTokenizedString::from(&text[from..]);
-        let Some(splitter) = self.inner.get_pre_tokenizer() else { return text.len() };
+        let splitter = self.inner.get_pre_tokenizer().filter(|_| self.whole.is_none());
+        let Some(splitter) = splitter else { return text.len() };
         if splitter.pre_tokenize(&mut pieces).is_err() {
             return text.len();
         }
@@ -134,10 +159,11 @@ impl Tokenizer {
         pieces.last().map_or(text.len(), |(_, (start, _), _)| from + start)
     }
 
-    /// The tokens that name a file at the start of a document, in training and in prompts.
+    /// The tokens that begin a document and name its file, in training and in prompts.
     pub fn file_header(&self, path: &str) -> Vec<TokenId> {
         let marker = self.fim().and_then(FimLayout::file);
-        marker.into_iter().chain(self.encode(&format!("{path}\n"))).collect()
+        let start = self.fim().and_then(FimLayout::start);
+        start.into_iter().chain(marker).chain(self.encode(&format!("{path}\n"))).collect()
     }
 
     /// The tokens of some lines of another file, which stand before the file's own header. Empty for

@@ -6,7 +6,8 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::model::backprop::Backprop;
-use crate::model::config::{Family, ModelConfig};
+use crate::model::config::{Details, ModelConfig};
+use crate::model::family::Family;
 use crate::model::lora::Method;
 use crate::model::parameters::Parameters;
 
@@ -60,6 +61,7 @@ impl Rung {
             rope_theta: 10_000.0,
             rms_norm_eps: 1e-6,
             tie_word_embeddings: true,
+            details: Details::default(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::files;
-use crate::model::config::{Family, ModelConfig};
+use crate::model::config::ModelConfig;
 use crate::model::quantize::{FileType, write_gguf};
 use crate::model::safetensors;
 use crate::model::safetensors::OwnedTensor;
@@ -53,12 +53,7 @@ pub(super) fn write_tensors(path: &Path, tensors: &[OwnedTensor]) -> Result<()> 
 /// Hugging Face's `config.json`.
 pub(super) fn write_config(out: &Path, config: &ModelConfig) -> Result<()> {
     let mut json = serde_json::to_value(config)?;
-    let architecture = match config.model_type {
-        Family::Llama => "LlamaForCausalLM",
-        Family::Qwen2 => "Qwen2ForCausalLM",
-        Family::Qwen3 => "Qwen3ForCausalLM",
-    };
-    json["architectures"] = serde_json::json!([architecture]);
+    json["architectures"] = serde_json::json!([config.model_type.traits().class]);
     json["hidden_act"] = "silu".into();
     json["attention_bias"] = false.into();
     json["torch_dtype"] = "float32".into();

@@ -113,6 +113,8 @@ pub fn train(
     let out = &request.out;
     let checkpoint = out.join("checkpoint");
     let before = open_folder(request, &checkpoint)?;
+    let start = request.start.as_deref().map(Weights::open).transpose()?;
+    start.as_ref().map(|weights| weights.config.trainable()).transpose()?;
     // Filters and shares are known before the size is.
     let mut recipe = Recipe::new(&LADDER[2], &[&request.changes])?;
     let prepared = prepare(&request.corpus, &out.join("data"), &recipe.prepare, stop, &mut |n| {
@@ -122,7 +124,6 @@ pub fn train(
     say(Message::Prepared(prepared.report.clone()));
     let cores = rayon::current_num_threads();
     let mut candidates = Vec::new();
-    let start = request.start.as_deref().map(Weights::open).transpose()?;
     if before.is_some() {
         let text = std::fs::read_to_string(out.join(RECIPE))
             .with_context(|| format!("{} is gone: start anew", out.join(RECIPE).display()))?;

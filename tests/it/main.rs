@@ -7,6 +7,7 @@ mod eval;
 mod factory;
 mod finetune;
 mod fix;
+mod formats;
 mod house;
 mod lora;
 mod memory;

@@ -11,7 +11,23 @@ use nestling::model::parameters::Parameters;
 use nestling::model::transformer::Transformer;
 use nestling::model::weights::Weights;
 
+/// Those that can be trained.
 pub(crate) const FAMILIES: [&str; 3] = ["llama", "qwen2", "qwen3"];
+
+/// Those that can only be used; the first six also lie there as llama.cpp has them.
+const OTHERS: [&str; 7] = [
+    "deepseek-coder",
+    "granite-code",
+    "granite",
+    "starcoder2",
+    "gpt_bigcode",
+    "gemma",
+    "santacoder",
+];
+
+fn all() -> impl Iterator<Item = &'static str> {
+    FAMILIES.into_iter().chain(OTHERS)
+}
 
 #[derive(serde::Deserialize)]
 struct Reference {
@@ -35,7 +51,11 @@ fn reference(family: &str) -> Vec<Case> {
 }
 
 fn engine(family: &str) -> Engine {
-    Engine::load(&Weights::open(&folder(family)).unwrap(), Precision::Float, 256).unwrap()
+    load(&folder(family), Precision::Float)
+}
+
+fn load(path: &Path, precision: Precision) -> Engine {
+    Engine::load(&Weights::open(path).unwrap(), precision, 256).unwrap()
 }
 
 fn argmax(logits: &[f32]) -> u32 {
@@ -50,20 +70,59 @@ pub(crate) fn close(ours: &[f32], theirs: &[f32], tolerance: f32) {
     }
 }
 
+/// The logits after each prompt and the greedy tokens that follow are those of Transformers.
+#[track_caller]
+fn check_reference(engine: &Engine, family: &str) {
+    for case in reference(family) {
+        let mut cache = engine.new_cache();
+        let mut logits = engine.forward(&mut cache, &case.prompt, 1).unwrap();
+        close(&logits, &case.last_logits, 1e-3);
+        assert_eq!(case.greedy.len(), 64);
+        for expected in case.greedy {
+            let token = argmax(&logits);
+            assert_eq!(token, expected, "{family}");
+            logits = engine.forward(&mut cache, &[token], 1).unwrap();
+        }
+    }
+}
+
 #[test]
 fn logits_and_greedy_tokens_are_those_of_transformers() {
-    for family in FAMILIES {
-        let engine = engine(family);
+    for family in all() {
+        check_reference(&engine(family), family);
+    }
+}
+
+#[test]
+fn files_of_llama_cpp_are_the_same_models() {
+    for family in &OTHERS[..6] {
+        check_reference(&load(&folder(family).join("model.gguf"), Precision::Float), family);
+    }
+}
+
+/// Rounded to 8 bits, logits move a little and the network is the same one.
+#[test]
+fn every_family_runs_in_blocks() {
+    for family in all() {
+        let engine = load(&folder(family), Precision::Quantized);
         for case in reference(family) {
-            let mut cache = engine.new_cache();
-            let mut logits = engine.forward(&mut cache, &case.prompt, 1).unwrap();
-            close(&logits, &case.last_logits, 1e-3);
-            for expected in case.greedy {
-                let token = argmax(&logits);
-                assert_eq!(token, expected, "{family}");
-                logits = engine.forward(&mut cache, &[token], 1).unwrap();
-            }
+            let logits = engine.forward(&mut engine.new_cache(), &case.prompt, 1).unwrap();
+            let error = logits.iter().zip(&case.last_logits).map(|(a, b)| (a - b).powi(2));
+            let size = case.last_logits.iter().map(|b| b.powi(2)).sum::<f32>();
+            let share = (error.sum::<f32>() / size).sqrt();
+            assert!(share < 0.1, "{family}: {share}");
         }
+    }
+}
+
+#[test]
+fn what_cannot_be_trained_is_refused_by_name() {
+    for family in OTHERS {
+        let weights = Weights::open(&folder(family)).unwrap();
+        let source = &mut |_: &str, _: &[usize]| unreachable!("no tensor is asked for");
+        let error = Transformer::new(&weights.config, source).err().unwrap().to_string();
+        let name = weights.config.model_type.name();
+        assert!(error.contains(name) && error.contains("plain llama, qwen2, qwen3"), "{error}");
     }
 }
 
@@ -112,7 +171,7 @@ fn logits_are_those_of_candle_transformers() {
 
 #[test]
 fn cached_decoding_equals_a_full_forward() {
-    for family in FAMILIES {
+    for family in all() {
         let engine = engine(family);
         let tokens: Vec<u32> = (0..60).map(|i| i * 37 % 256).collect();
         let all = engine.forward(&mut engine.new_cache(), &tokens, tokens.len()).unwrap();

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nestling::generation::{
     CancelToken, Flow, GenerateOptions, Generator, Model, ModelSource, Prompt,
 };
-use nestling::model::config::{Family, ModelConfig};
+use nestling::model::config::{Details, ModelConfig};
 use nestling::model::engine::Precision;
+use nestling::model::family::Family;
 use nestling::model::quantize::{FileType, write_gguf};
 use nestling::model::safetensors;
 use nestling::model::weights::Weights;
@@ -41,6 +42,7 @@ pub(crate) fn setup() -> (Trainer, Tokenizer, Dataset, ModelConfig) {
         rope_theta: 10_000.0,
         rms_norm_eps: 1e-6,
         tie_word_embeddings: true,
+        details: Details::default(),
     };
     (trainer(&model, 0.02), tokenizer, data, model)
 }

@@ -1,6 +1,6 @@
 //! Where the tensors of the network stand, and what of them is trained.
 
-use crate::model::config::{Family, ModelConfig};
+use crate::model::config::ModelConfig;
 use crate::model::lora::{Method, is_linear};
 use crate::model::ops::attention;
 use crate::model::parameters::{LowRank, Parameters};
@@ -61,9 +61,10 @@ impl Plan {
             LayerIndices {
                 input_layernorm: at("input_layernorm.weight"),
                 qkv_proj: ["q", "k", "v"].map(|p| at(&format!("self_attn.{p}_proj.weight"))),
-                qkv_bias: (config.model_type == Family::Qwen2)
+                qkv_bias: config
+                    .has_qkv_bias()
                     .then(|| ["q", "k", "v"].map(|p| at(&format!("self_attn.{p}_proj.bias")))),
-                qk_norm: (config.model_type == Family::Qwen3)
+                qk_norm: (config.model_type.traits().qk_norm)
                     .then(|| ["q", "k"].map(|p| at(&format!("self_attn.{p}_norm.weight")))),
                 o_proj: at("self_attn.o_proj.weight"),
                 post_attention_layernorm: at("post_attention_layernorm.weight"),
@@ -76,7 +77,7 @@ impl Plan {
         Plan {
             sequence,
             recompute,
-            rope: RopeTable::new(config.head_dim, config.rope_theta, sequence),
+            rope: RopeTable::new(config, sequence),
             trained: trained(&tensors, method),
             sizes: method.tensors(config).iter().map(|(_, s)| s.iter().product()).collect(),
             embed_tokens,

@@ -2,18 +2,28 @@
 
 One folder per decoder family, each with config.json, safetensors and reference.json:
 
-    llama   F32, untied head, two shards with an index
-    qwen2   BF16, tied head, biases on q, k and v
-    qwen3   F16, tied head, QK-norm, head_dim wider than hidden / heads
+    llama           F32, untied head, two shards with an index
+    qwen2           BF16, tied head, biases on q, k and v
+    qwen3           F16, tied head, QK-norm, head_dim wider than hidden / heads
+    deepseek-coder  F16, llama with linearly scaled positions
+    granite-code    BF16, llama with a bias on every matrix and llama3's scaled positions
+    granite         F16, the four multipliers
+    starcoder2      F16, LayerNorm, biases, a plain feed-forward layer, a sliding window
+    gpt_bigcode     F16, learned positions, one key/value head in a fused matrix
+    santacoder      BF16, the same with a key/value head to each query head and the exact GELU
+    gemma           F16, scaled embedding, norms of 1 + w, GeGLU, head_dim wider than hidden / heads
 
-The reference holds prompts as token ids, the logits after the last prompt token, and 32
+Those that llama.cpp knows also lie there as model.gguf, in its names, its order of rows and its
+metadata.
+
+The reference holds prompts as token ids, the logits after the last prompt token, and 64
 greedy tokens. It is computed in F32 from the stored weights, whatever type stores them.
 Norm weights and biases are random too, and the epsilons large, so that a loader that drops
 one is caught. Version 5 of the library writes config.json with other names than version 4;
-most published models have the older ones, so llama and qwen2 have them here.
+most published models have the older ones, so most have them here.
 A seed is taken only if every greedy step is decided by a clear margin.
 
-    python3 -m venv /tmp/parity-venv && /tmp/parity-venv/bin/pip install torch transformers
+    python3 -m venv /tmp/parity-venv && /tmp/parity-venv/bin/pip install torch transformers gguf
     /tmp/parity-venv/bin/python tests/data/parity/make.py
 """
 
@@ -21,16 +31,26 @@ import json
 import shutil
 from pathlib import Path
 
+import gguf
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Qwen3Config
+from transformers import (
+    AutoModelForCausalLM,
+    GemmaConfig,
+    GPTBigCodeConfig,
+    GraniteConfig,
+    LlamaConfig,
+    Qwen2Config,
+    Qwen3Config,
+    Starcoder2Config,
+)
 
 HERE = Path(__file__).resolve().parent
 PROMPT_LENGTHS = (5, 17, 40)
-GREEDY_TOKENS = 32
+GREEDY_TOKENS = 64
 MIN_MARGIN = 5e-3  # between the two best logits of a greedy step
 MIN_DISTINCT = 12  # different tokens in one greedy continuation
-MAX_SEEDS = 500
+MAX_SEEDS = 2000
 VOCAB = 256
 
 SHAPE = dict(
@@ -41,6 +61,20 @@ SHAPE = dict(
     num_key_value_heads=2,
     max_position_embeddings=256,
     initializer_range=0.2,
+    bos_token_id=None,
+    eos_token_id=None,
+)
+
+SMALL = {**SHAPE, "hidden_size": 32}
+BIGCODE = dict(
+    vocab_size=VOCAB,
+    n_embd=32,
+    n_layer=2,
+    n_head=4,
+    n_inner=80,
+    n_positions=256,
+    layer_norm_epsilon=1e-3,
+    tie_word_embeddings=True,
     bos_token_id=None,
     eos_token_id=None,
 )
@@ -73,28 +107,144 @@ FAMILIES = {
         shard="10MB",
         config_layout=5,
     ),
+    "deepseek-coder": dict(
+        config=lambda: LlamaConfig(
+            **SMALL, intermediate_size=48, rms_norm_eps=1e-3, tie_word_embeddings=False
+        ),
+        rope_theta=100_000.0,
+        rope=dict(rope_type="linear", factor=4.0),
+        dtype=torch.float16,
+        shard="10MB",
+        config_layout=4,
+    ),
+    "granite-code": dict(
+        config=lambda: LlamaConfig(
+            **SMALL,
+            intermediate_size=48,
+            rms_norm_eps=1e-3,
+            tie_word_embeddings=True,
+            attention_bias=True,
+            mlp_bias=True,
+        ),
+        rope_theta=10_000.0,
+        rope=dict(
+            rope_type="llama3",
+            factor=8.0,
+            low_freq_factor=1.0,
+            high_freq_factor=4.0,
+            original_max_position_embeddings=64,
+        ),
+        dtype=torch.bfloat16,
+        shard="10MB",
+        config_layout=5,
+    ),
+    "granite": dict(
+        config=lambda: GraniteConfig(
+            **SMALL,
+            intermediate_size=48,
+            rms_norm_eps=1e-3,
+            tie_word_embeddings=True,
+            embedding_multiplier=0.6,
+            attention_multiplier=0.25,
+            residual_multiplier=1.3,
+            logits_scaling=0.8,
+        ),
+        rope_theta=10_000.0,
+        dtype=torch.float16,
+        shard="10MB",
+        config_layout=4,
+    ),
+    "starcoder2": dict(
+        config=lambda: Starcoder2Config(
+            **SMALL,
+            intermediate_size=80,
+            norm_epsilon=1e-3,
+            tie_word_embeddings=True,
+            sliding_window=128,
+        ),
+        rope_theta=100_000.0,
+        dtype=torch.float16,
+        shard="10MB",
+        config_layout=4,
+    ),
+    "gpt_bigcode": dict(
+        config=lambda: GPTBigCodeConfig(**BIGCODE, multi_query=True),
+        dtype=torch.float16,
+        shard="10MB",
+        config_layout=4,
+    ),
+    "santacoder": dict(
+        config=lambda: GPTBigCodeConfig(**BIGCODE, multi_query=False, activation_function="gelu"),
+        dtype=torch.bfloat16,
+        shard="10MB",
+        config_layout=4,
+    ),
+    "gemma": dict(
+        config=lambda: GemmaConfig(
+            **SMALL, intermediate_size=48, head_dim=16, rms_norm_eps=1e-3, tie_word_embeddings=True
+        ),
+        rope_theta=10_000.0,
+        dtype=torch.float16,
+        shard="10MB",
+        config_layout=4,
+    ),
 }
 
+# llama.cpp's architecture of a family's file; those that are not here have none.
+ARCHITECTURES = {
+    "deepseek-coder": "llama",
+    "granite-code": "llama",
+    "granite": "granite",
+    "starcoder2": "starcoder2",
+    "gpt_bigcode": "starcoder",
+    "gemma": "gemma",
+}
+# Parts of a checkpoint's names and what llama.cpp calls them.
+GGUF_NAMES = [
+    ("model.embed_tokens", "token_embd"),
+    ("transformer.wte", "token_embd"),
+    ("transformer.wpe", "position_embd"),
+    ("model.norm", "output_norm"),
+    ("transformer.ln_f", "output_norm"),
+    ("lm_head", "output"),
+    ("model.layers", "blk"),
+    ("transformer.h", "blk"),
+    ("input_layernorm", "attn_norm"),
+    ("post_attention_layernorm", "ffn_norm"),
+    ("ln_1", "attn_norm"),
+    ("ln_2", "ffn_norm"),
+    ("self_attn.q_proj", "attn_q"),
+    ("self_attn.k_proj", "attn_k"),
+    ("self_attn.v_proj", "attn_v"),
+    ("self_attn.o_proj", "attn_output"),
+    ("attn.c_attn", "attn_qkv"),
+    ("attn.c_proj", "attn_output"),
+    ("mlp.gate_proj", "ffn_gate"),
+    ("mlp.up_proj", "ffn_up"),
+    ("mlp.down_proj", "ffn_down"),
+    ("mlp.c_fc", "ffn_up"),
+    ("mlp.c_proj", "ffn_down"),
+]
 
-def set_rope_theta(config, theta):
-    """Sets the rotary base in whichever place this version of the library reads it from."""
-    if hasattr(config, "rope_parameters"):
-        config.rope_parameters = {"rope_type": "default", "rope_theta": theta}
-    else:
-        config.rope_theta = theta
+
+def set_rope(config, theta, scaling):
+    """Sets base and scaling of the rotary embedding, if the family has one."""
+    if theta is not None:
+        config.rope_parameters = {"rope_type": "default", "rope_theta": theta, **scaling}
 
 
 def random_model(family, seed):
     """A model whose every weight is random and exactly representable in the stored type."""
     config = family["config"]()
-    set_rope_theta(config, family["rope_theta"])
+    set_rope(config, family.get("rope_theta"), family.get("rope", {}))
     config._attn_implementation = "eager"
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in sorted(model.named_parameters()):
             noise = torch.randn(weight.shape, generator=generator)
-            values = 1.0 + 0.3 * noise if "norm" in name else 0.2 * noise
+            is_norm = ("norm" in name or "ln_" in name) and not name.endswith("bias")
+            values = 1.0 + 0.3 * noise if is_norm else 0.2 * noise
             weight.copy_(values.to(family["dtype"]).float())
     return model
 
@@ -132,8 +282,10 @@ def use_old_names(path):
     """Rewrites config.json as version 4 of the library had it."""
     config = json.loads(path.read_text())
     if "rope_parameters" in config:
-        config["rope_theta"] = config.pop("rope_parameters")["rope_theta"]
-        config["rope_scaling"] = None
+        rope = config.pop("rope_parameters")
+        config["rope_theta"] = rope.pop("rope_theta")
+        kind = rope.pop("rope_type")
+        config["rope_scaling"] = None if kind == "default" else {"type": kind, **rope}
     if "dtype" in config:
         config["torch_dtype"] = config.pop("dtype")
     config.pop("layer_types", None)
@@ -159,6 +311,81 @@ def write(name, family, model, answer):
     (folder / "reference.json").write_text("{\n" + head + '  "cases": [\n' + cases + "\n  ]\n}\n")
 
 
+def add_vocabulary(out):
+    """The 256 bytes in GPT-2's letters, and one merge that never comes up: llama.cpp wants a list."""
+    printable = [b for b in range(256) if 33 <= b <= 126 or 161 <= b <= 172 or b >= 174]
+    others = [b for b in range(256) if b not in printable]
+    letters = {b: chr(b) for b in printable} | {b: chr(256 + i) for i, b in enumerate(others)}
+    out.add_tokenizer_model("gpt2")
+    out.add_tokenizer_pre("gpt-2")
+    out.add_token_list([letters[b] for b in range(254)] + [letters[255], letters[255] * 2])
+    out.add_token_types([gguf.TokenType.NORMAL] * VOCAB)
+    out.add_token_merges([f"{letters[255]} {letters[255]}"])
+
+
+def write_gguf(name, model):
+    """The model as llama.cpp's converter writes it."""
+    architecture, config = ARCHITECTURES[name], model.config
+    out = gguf.GGUFWriter(HERE / name / "model.gguf", architecture)
+    kv_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    if architecture == "starcoder":
+        kv_heads = 1 if config.multi_query else kv_heads
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    feed_forward = getattr(config, "intermediate_size", None) or config.n_inner
+    out.add_context_length(config.max_position_embeddings)
+    out.add_embedding_length(config.hidden_size)
+    out.add_block_count(config.num_hidden_layers)
+    out.add_feed_forward_length(feed_forward)
+    out.add_head_count(config.num_attention_heads)
+    out.add_head_count_kv(kv_heads)
+    if architecture == "starcoder":
+        out.add_layer_norm_eps(config.layer_norm_epsilon)
+    elif architecture == "starcoder2":
+        out.add_layer_norm_eps(config.norm_epsilon)
+    else:
+        out.add_layer_norm_rms_eps(config.rms_norm_eps)
+    if architecture == "gemma":
+        out.add_key_length(head_dim)
+        out.add_value_length(head_dim)
+    rope = getattr(config, "rope_parameters", None)
+    if rope:
+        out.add_rope_freq_base(rope["rope_theta"])
+        out.add_rope_dimension_count(head_dim)
+    if rope and rope["rope_type"] == "linear":
+        out.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        out.add_rope_scaling_factor(rope["factor"])
+    if architecture == "granite":
+        out.add_attention_scale(config.attention_multiplier)
+        out.add_embedding_scale(config.embedding_multiplier)
+        out.add_residual_scale(config.residual_multiplier)
+        out.add_logit_scale(config.logits_scaling)
+    add_vocabulary(out)
+    for key, tensor in model.state_dict().items():
+        if key == "lm_head.weight" and config.tie_word_embeddings:
+            continue
+        tensor = tensor.float()
+        heads = {"q_proj": config.num_attention_heads, "k_proj": kv_heads}.get(key.split(".")[-2])
+        if architecture in ("llama", "granite") and heads:
+            # The two halves of a head become pairs.
+            pairs = tensor.reshape(heads, 2, head_dim // 2, *tensor.shape[1:])
+            tensor = pairs.transpose(1, 2).reshape(tensor.shape)
+        if architecture == "gemma" and "norm" in key:
+            tensor = tensor + 1
+        for ours, theirs in GGUF_NAMES:
+            key = key.replace(ours, theirs)
+        is_matrix = tensor.dim() > 1 and "position" not in key
+        out.add_tensor(key, tensor.to(torch.float16 if is_matrix else torch.float32).numpy())
+    if rope and rope["rope_type"] == "llama3":
+        frequencies = rope["rope_theta"] ** (-torch.arange(0, head_dim, 2).float() / head_dim)
+        # Those of the model were rounded to its type.
+        scaled = type(model.model.rotary_emb)(config).inv_freq
+        out.add_tensor("rope_freqs.weight", (frequencies / scaled).numpy())
+    out.write_header_to_file()
+    out.write_kv_data_to_file()
+    out.write_tensors_to_file()
+    out.close()
+
+
 def check_stored(name, answer):
     """The files, loaded again, must give the same answer as the model that was measured."""
     model = AutoModelForCausalLM.from_pretrained(
@@ -182,6 +409,8 @@ def main():
             raise SystemExit(f"{name}: no seed below {MAX_SEEDS} has a margin of {MIN_MARGIN}")
         write(name, family, model, answer)
         check_stored(name, answer)
+        if name in ARCHITECTURES:
+            write_gguf(name, model)
         size = sum(path.stat().st_size for path in (HERE / name).iterdir())
         print(f"{name}: seed {seed}, margin {answer['smallest_margin']}, {size // 1024} KiB")
 

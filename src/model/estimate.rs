@@ -1,0 +1,132 @@
+//! What a model will need before it is loaded: memory, and time for a token, from its shape and one short
+//! measurement.
+
+use std::time::{Duration, Instant};
+
+use candle_core::quantized::{GgmlDType, QStorage, QTensor};
+use candle_core::{Device, Tensor};
+
+use super::groups::Group;
+use super::weights::{LoadError, Weights};
+
+/// KV caches that one program keeps.
+const CACHES: usize = 3;
+/// Everything of the program that is no weight.
+const PROGRAM: u64 = 64 << 20;
+/// Bits of a weight in Q4_K_M with its packed copy.
+const BITS_OF_Q4: u64 = 11;
+
+/// Bits that the engine holds for each weight of a type, the copy that is packed for the kernels among them.
+fn bits(stored: &str) -> u64 {
+    match stored {
+        "q2_k" => 3,
+        "q3_k" => 4,
+        "q4_k" => BITS_OF_Q4,
+        "q4_0" | "q4_1" => 5,
+        "q5_0" | "q5_1" | "q5_k" => 6,
+        "q6_k" => 17,
+        // Wider types become Q8_0.
+        _ => 17,
+    }
+}
+
+/// Bytes of memory that the model takes with contexts of that many tokens, an upper estimate.
+pub fn memory(weights: &Weights, context: usize) -> u64 {
+    let config = &weights.config;
+    let context = context.min(config.max_position_embeddings) as u64;
+    let tensor = |(name, shape): (String, Vec<usize>)| {
+        let elements = shape.iter().product::<usize>() as u64;
+        match Group::of(&name) {
+            Some(_) => elements * bits(weights.stored_type(&name)) / 8,
+            None => elements * 4,
+        }
+    };
+    let kept: u64 = config.tensors().into_iter().map(tensor).sum();
+    let per_token = 8 * (config.num_hidden_layers * config.kv_size()) as u64;
+    kept + CACHES as u64 * context * per_token + PROGRAM
+}
+
+/// Bytes of memory that are free for this program; `None` where the system does not say.
+pub fn free_memory() -> Option<u64> {
+    let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let table = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = table.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let free = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024;
+    // A container may have less; its page cache gives way.
+    let group = |name: &str| number(&format!("/sys/fs/cgroup/memory.{name}"));
+    let left = match (group("max"), group("current")) {
+        (Some(most), Some(used)) => most.saturating_sub(used) + cached().unwrap_or(0),
+        _ => u64::MAX,
+    };
+    Some(free.min(left))
+}
+
+/// Bytes of files that this container keeps in memory and can drop.
+fn cached() -> Option<u64> {
+    let table = std::fs::read_to_string("/sys/fs/cgroup/memory.stat").ok()?;
+    table.lines().find_map(|line| line.strip_prefix("inactive_file "))?.trim().parse().ok()
+}
+
+/// That the model fits into the memory that is free.
+///
+/// # Errors
+/// It does not; the text says what it needs, what there is, and what would fit.
+pub fn check(weights: &Weights, context: usize) -> Result<(), LoadError> {
+    let (needed, Some(free)) = (memory(weights, context), free_memory()) else { return Ok(()) };
+    if needed <= free {
+        return Ok(());
+    }
+    let gigabytes = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
+    let parameters = weights.config.parameter_count() as u64;
+    let small = parameters * BITS_OF_Q4 / 8 + PROGRAM;
+    let way = match small <= free && small < needed {
+        true => format!("get it as Q4_K_M, which needs about {}", gigabytes(small)),
+        false => format!(
+            "as Q4_K_M, models of up to about {:.1} billion parameters fit, this one has {:.1}",
+            free.saturating_sub(PROGRAM) as f64 * 8.0 / BITS_OF_Q4 as f64 / 1e9,
+            parameters as f64 / 1e9
+        ),
+    };
+    Err(weights.error(format!(
+        "needs about {} of memory and {} are free; close other programs, or {way}",
+        gigabytes(needed),
+        gigabytes(free)
+    )))
+}
+
+/// Weights that pass through the kernels in a second while one token is computed, measured on a matrix that
+/// no cache of the processor holds, in the type that most of the model's weights come in.
+pub fn weights_per_second(weights: &Weights) -> Option<f64> {
+    const INPUTS: usize = 4096;
+    const OUTPUTS: usize = 32_768;
+    let kind = match weights.stored_type("model.layers.0.mlp.down_proj.weight") {
+        "q2_k" | "q3_k" | "q4_k" | "q4_0" | "q4_1" => GgmlDType::Q4K,
+        "q5_0" | "q5_1" | "q5_k" | "q6_k" => GgmlDType::Q6K,
+        _ => GgmlDType::Q8_0,
+    };
+    let bytes = vec![0; OUTPUTS * INPUTS / kind.block_size() * kind.type_size()];
+    let storage = QStorage::from_data(bytes.into(), &Device::Cpu, kind).ok()?;
+    let matrix = QTensor::new(storage, (OUTPUTS, INPUTS)).ok()?;
+    let x = Tensor::ones((1, INPUTS), candle_core::DType::F32, &Device::Cpu).ok()?;
+    let time = || {
+        let start = Instant::now();
+        x.apply_op1_no_bwd(&matrix).ok()?;
+        Some(start.elapsed())
+    };
+    // The first packs the matrix.
+    time()?;
+    let least = (0..4).filter_map(|_| time()).min()?;
+    Some((OUTPUTS * INPUTS) as f64 / least.as_secs_f64())
+}
+
+/// About how long one token takes at that speed.
+pub fn token_time(weights: &Weights, per_second: f64) -> Duration {
+    let config = &weights.config;
+    // The embedding table is only looked up in, unless it is the output layer, too.
+    let looked_up = match config.tie_word_embeddings {
+        true => 0,
+        false => config.vocab_size * config.hidden_size,
+    };
+    let passed = config.parameter_count().saturating_sub(looked_up);
+    Duration::from_secs_f64(passed as f64 / per_second)
+}
