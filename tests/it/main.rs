@@ -16,6 +16,7 @@ mod parity;
 mod preparation;
 mod program;
 mod quantize;
+mod remote;
 mod server;
 mod session;
 mod store;
