@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::train::{parse_duration, stop_on_ctrl_c};
 use super::{ModelArgs, neighbour, print, print_json, wrong_use};
-use crate::finetune::{News, Request, Stopped, Watch, finetune, html};
+use crate::finetune::{Exported, News, Request, Stopped, Watch, export, finetune, html};
 use crate::store::Store;
 
 #[derive(clap::Args)]
@@ -44,6 +44,9 @@ pub(super) struct FinetuneArgs {
     /// Do not wait while a server says that you are typing, nor on battery
     #[arg(long)]
     no_wait: bool,
+    /// Write the data and a job for Transformers and PEFT into this folder instead, to be run anywhere
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["resume", "fresh", "dry_run", "html"])]
+    export: Option<PathBuf>,
     /// Write a page with curves and with examples that changed
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -117,6 +120,11 @@ pub(super) fn run(args: FinetuneArgs, model: &ModelArgs) -> Result<ExitCode> {
         }
     };
     let mut watch = Watch { stop: &stop, say: &mut say, busy: &busy, waited: 0.0 };
+    if let Some(folder) = &args.export {
+        let exported = export(&request, folder, &mut watch);
+        bar.finish_and_clear();
+        return exported.and_then(|exported| tell(&exported, folder, args.json));
+    }
     let report = finetune(&request, &workspace, &mut watch);
     bar.finish_and_clear();
     let report = match report {
@@ -135,4 +143,19 @@ pub(super) fn run(args: FinetuneArgs, model: &ModelArgs) -> Result<ExitCode> {
         false => print(&report.to_string())?,
     }
     Ok(if report.is_better() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// Says what an export came to and what is next.
+fn tell(exported: &Exported, folder: &Path, as_json: bool) -> Result<ExitCode> {
+    let Exported { steps, batch, sequence, learning_rate } = exported;
+    let folder = folder.display();
+    match as_json {
+        true => print_json(exported)?,
+        false => print(&format!(
+            "{folder}: {steps} steps of {batch} rows of {sequence} tokens at {learning_rate:.1e}\n\
+             run it:    torchrun --nproc-per-node 2 {folder}/train.py\n\
+             bring it:  nestling model import {folder}/adapter --judge --use\n"
+        ))?,
+    }
+    Ok(ExitCode::SUCCESS)
 }

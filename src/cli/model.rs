@@ -55,6 +55,9 @@ pub(super) enum ModelCommand {
         /// Use it from now on
         #[arg(long = "use")]
         use_it: bool,
+        /// Let it in only if it is better on newer code of the workspace, as a fine-tune is judged
+        #[arg(long)]
+        judge: bool,
     },
     /// Remove a model from this workspace
     Remove {
@@ -87,8 +90,9 @@ pub(super) fn run(command: ModelCommand, args: &ModelArgs) -> Result<ExitCode> {
             eprintln!("nestling: {name} is in use for {} now", workspace.root().display());
             Ok(ExitCode::SUCCESS)
         }
-        ModelCommand::Import { path, repo, name, use_it } => {
-            import::import(args, &path, &workspace(&repo)?, name, use_it)
+        ModelCommand::Import { path, repo, name, use_it, judge } => {
+            let workspace = workspace(&repo)?;
+            import::import(args, &path, &workspace, (name, use_it), judge.then_some(&repo))
         }
         ModelCommand::Remove { name, repo } => {
             let workspace = workspace(&repo)?;

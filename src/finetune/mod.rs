@@ -1,7 +1,9 @@
 //! Fine-tuning on a repository: data → candidates → a long run → judgement. The result is installed only if it is
 //! better on newer code, on top of the memory; else nothing changes.
 
+mod accept;
 pub mod data;
+mod export;
 mod judge;
 mod report;
 mod search;
@@ -15,6 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
+use crate::eval::completion::Answer;
 use crate::generation::{EMBEDDED_NAME, Model, ModelSource};
 use crate::memory::Gate;
 use crate::model::engine::Precision;
@@ -28,6 +31,8 @@ use data::Data;
 use judge::Judge;
 use search::{Bench, METHODS, State};
 
+pub use accept::{Accepted, accept};
+pub use export::{Exported, export};
 pub use report::{Changed, FinetuneReport, html};
 pub use search::{Long, Plan, RangeTest, Trial};
 
@@ -52,6 +57,23 @@ pub struct Request {
     pub fresh: bool,
     /// Whether a better model is installed and used from then on.
     pub install: bool,
+}
+
+impl Request {
+    /// Of a repository and a model, with what is usual.
+    pub fn of(repo: PathBuf, model: ModelSource) -> Request {
+        Request {
+            repo,
+            model,
+            budget: 1200.0,
+            steps: None,
+            places: None,
+            seed: 1,
+            resume: false,
+            fresh: false,
+            install: true,
+        }
+    }
 }
 
 /// What happens.
@@ -140,10 +162,7 @@ pub fn finetune(
         (None, true) => watch.note("nothing is to be resumed: this run starts anew"),
         _ => {}
     }
-    let source = match Source::find(&request.repo)?.as_slice() {
-        [source] => source.clone(),
-        _ => bail!("{} is a list: name one repository", request.repo.display()),
-    };
+    let source = source_of(request)?;
     let open = || Ok(request.model.weights()?);
     let weights = open()?;
     weights.config.trainable()?;
@@ -370,21 +389,12 @@ fn judge_and_install(
     let before = judge.answers(original, &gates[0], watch)?;
     let tuned = Model::load(&tuned, Precision::Quantized)?;
     let after = judge.answers(tuned, &gates[1], watch)?;
-    let hit = |exact: bool| f64::from(u8::from(exact));
-    let gains: Vec<f64> =
-        before.iter().zip(&after).map(|(b, a)| 100.0 * (hit(a.exact) - hit(b.exact))).collect();
-    (report.gain, report.p) = paired_bootstrap(&gains, bench.seed);
-    report.places = gains.len();
-    let share = |answers: &[crate::eval::completion::Answer]| {
-        Figure::share(answers.iter().filter(|a| a.exact).count(), answers.len())
-    };
-    (report.before, report.after) = (share(&before), share(&after));
-    report.changed = Changed::among(&before, &after);
+    let Compared { places, before, after, gain, p, changed } =
+        Compared::of(&before, &after, bench.seed);
+    (report.places, report.gain, report.p) = (places, gain, p);
+    (report.before, report.after, report.changed) = (before, after, changed);
     if !report.is_better() {
-        report.verdict = format!(
-            "the gain of {:+.1} points over {} lines is not certain at 95 %",
-            report.gain.value, report.places
-        );
+        report.verdict = uncertain(report.gain, report.places);
         return Ok(());
     }
     report.verdict = "better, and certain at 95 %".into();
@@ -396,6 +406,42 @@ fn judge_and_install(
         report.installed = Some(installed.name);
     }
     Ok(())
+}
+
+/// The one repository that is asked for.
+fn source_of(request: &Request) -> Result<Source> {
+    match Source::find(&request.repo)?.as_slice() {
+        [source] => Ok(source.clone()),
+        _ => bail!("{} is a list: name one repository", request.repo.display()),
+    }
+}
+
+/// The answers of two models to the same questions.
+struct Compared {
+    places: usize,
+    before: Figure,
+    after: Figure,
+    gain: Figure,
+    p: f64,
+    changed: Vec<Changed>,
+}
+
+impl Compared {
+    fn of(before: &[Answer], after: &[Answer], seed: u64) -> Compared {
+        let hit = |exact: bool| f64::from(u8::from(exact));
+        let gains: Vec<f64> =
+            before.iter().zip(after).map(|(b, a)| 100.0 * (hit(a.exact) - hit(b.exact))).collect();
+        let (gain, p) = paired_bootstrap(&gains, seed);
+        let share = |answers: &[Answer]| {
+            Figure::share(answers.iter().filter(|a| a.exact).count(), answers.len())
+        };
+        let (places, changed) = (gains.len(), Changed::among(before, after));
+        Compared { places, before: share(before), after: share(after), gain, p, changed }
+    }
+}
+
+fn uncertain(gain: Figure, places: usize) -> String {
+    format!("the gain of {:+.1} points over {places} lines is not certain at 95 %", gain.value)
 }
 
 fn move_files(from: &Path, to: &Path) -> Result<()> {

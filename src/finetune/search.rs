@@ -32,9 +32,11 @@ const FACTORS: [f64; 3] = [1.0 / 3.0, 1.0, 3.0];
 /// Steps of a range test.
 const RANGE_STEPS: u64 = 24;
 /// Sequences of a step.
-const BATCH: usize = 4;
+pub(super) const BATCH: usize = 4;
 /// Tokens of a sequence at most.
 const SEQUENCE: usize = 1024;
+/// Share of a long run in which the rate falls.
+pub(super) const DECAY: f64 = 0.3;
 /// The long run has so many times the steps of a first trial.
 const LONG: u64 = 16;
 /// Steps of a first trial at least: fewer would not tell candidates apart.
@@ -150,7 +152,7 @@ impl Bench<'_> {
         self.dataset(&super::unexplained::weighed(documents, original, &gate, self.seed, watch)?)
     }
 
-    fn config_of(&self, method: Method, rate: f64, decay: f64) -> TrainConfig {
+    pub(super) fn config_of(&self, method: Method, rate: f64, decay: f64) -> TrainConfig {
         let optimizer = OptimizerConfig {
             learning_rate: rate,
             weight_decay: 0.01,
@@ -187,7 +189,7 @@ impl Bench<'_> {
         rayon::current_num_threads().min(BATCH)
     }
 
-    fn trainer(&self, method: Method, rate: f64, decay: f64) -> Result<Trainer> {
+    pub(super) fn trainer(&self, method: Method, rate: f64, decay: f64) -> Result<Trainer> {
         let config = self.config_of(method, rate, decay);
         let settings = serde_json::json!({ "train": config, "seed": self.seed });
         let recompute = self.fits(method, free_memory()).0.unwrap_or(true);
@@ -229,7 +231,7 @@ impl Bench<'_> {
         watch: &mut Watch<'_>,
     ) -> Result<(Trainer, Progress)> {
         let mut trainer =
-            self.trainer(trial.method, trial.rate, if is_long { 0.3 } else { 0.0 })?;
+            self.trainer(trial.method, trial.rate, if is_long { DECAY } else { 0.0 })?;
         let folder = self.folder.join(folder).join("checkpoint");
         std::fs::create_dir_all(folder.parent().unwrap_or(&self.folder)).with_context(|| {
             format!("cannot make {}; free some space and add --resume", folder.display())
@@ -264,6 +266,13 @@ impl Bench<'_> {
         Ok(Model::of(&weights, Precision::Quantized, "tuned".into())?)
     }
 
+    /// Steps that are worth it at most for a repository of so many bytes.
+    pub(super) fn longest(&self, bytes: u64, data: &Dataset) -> u64 {
+        let tokens = bytes as f64 / data.bytes_per_token;
+        let steps = (MOST_EPOCHS * tokens / self.tokens_per_step()) as u64;
+        steps.max(LEAST_STEPS * LONG)
+    }
+
     /// How many candidates, steps and questions fit into a budget of seconds, for a repository of so many bytes.
     ///
     /// # Errors
@@ -277,9 +286,7 @@ impl Bench<'_> {
         data: &Dataset,
     ) -> Result<Plan> {
         let Costs { spent, run, place, general, step } = costs;
-        let tokens = bytes as f64 / data.bytes_per_token;
-        let longest = (MOST_EPOCHS * tokens / self.tokens_per_step()) as u64;
-        let longest = longest.max(LEAST_STEPS * LONG);
+        let longest = self.longest(bytes, data);
         let fitting = |share: f64, each: f64, [least, most]: [usize; 2]| {
             ((share * budget / each) as usize).clamp(least, most)
         };

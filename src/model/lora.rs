@@ -39,6 +39,11 @@ pub fn is_linear(name: &str) -> bool {
     module(name).is_some()
 }
 
+/// The names of the linear layers that get an adapter, as PEFT takes them.
+pub fn module_names() -> Vec<&'static str> {
+    LINEAR.iter().map(|path| path.rsplit('.').next().unwrap_or(path)).collect()
+}
+
 /// The path of the linear layer whose matrix this is, without `.weight`.
 pub(super) fn module(name: &str) -> Option<&str> {
     let module = name.strip_suffix(".weight").filter(|m| m.starts_with("model.layers."))?;

@@ -233,7 +233,7 @@ impl Inner {
         state.usual = None;
         let known = state.failure.replace((reason.clone(), until));
         if known.is_none_or(|(known, _)| known != reason) {
-            tracing::warn!("the remote model is not used for now: {reason}");
+            tracing::info!("the remote model is not used for now: {reason}");
         }
     }
 }

@@ -23,21 +23,20 @@ pub(super) struct Scale<'a> {
     pub(super) least: f32,
     /// That share: the least probability of half a line, which is cut just where it is reached.
     pub(super) precision: f32,
-    /// Nats per line by which the text is likelier than the model holds it for: 0 for a text of its own.
-    pub(super) trust: f32,
+    /// How likely the text is at least, whatever the model thinks of it: 0 for a text of its own.
+    pub(super) floor: f32,
 }
 
 impl Scale<'_> {
     /// The probability that the user's text goes on with the first `length` bytes.
-    fn probability(&self, length: usize) -> f32 {
+    pub(super) fn probability(&self, length: usize) -> f32 {
         let fits = self.beginnings.iter().find(|b| b.end >= length).or(self.beginnings.last());
-        fits.map_or(0.0, |beginning| self.confidence.probability(beginning))
+        fits.map_or(0.0, |beginning| self.confidence.probability(beginning)).max(self.floor)
     }
 
-    /// The probability that all of a beginning of the text is right, as the model sees it.
-    fn whole(&self, generation: &Generation, text: &str) -> f32 {
-        let lines = text.trim_end().lines().count() as f32;
-        probability(generation, text.trim_end().len()) * (self.trust * lines).exp()
+    /// Whether the model holds all of a beginning of its text for at least so likely.
+    fn is_likely(&self, generation: &Generation, text: &str, least: f32) -> bool {
+        self.floor > 0.0 || probability(generation, text.trim_end().len()) >= least
     }
 
     /// The longest beginning of the first line that is likely enough and ends with a word; a sure half of
@@ -72,7 +71,7 @@ pub(super) fn suggestion(
     }
     let enough = |text: &str| match automatic {
         true => scale.probability(text.trim_end().len()) >= scale.least,
-        false => scale.whole(generation, text) >= LIKELY,
+        false => scale.is_likely(generation, text, LIKELY),
     };
     text = confident_lines(text, enough);
     if automatic && (text.is_empty() || !enough(text)) {
@@ -81,7 +80,7 @@ pub(super) fn suggestion(
     }
     let text = without_broken_lines(site, text, tree);
     let edit = shape(site, text)?;
-    if !automatic && scale.whole(generation, text) < HOPELESS {
+    if !automatic && !scale.is_likely(generation, text, HOPELESS) {
         return Err(Silence::LowConfidence);
     }
     Ok(Suggestion { edit, probability: scale.probability(text.trim_end().len()) })

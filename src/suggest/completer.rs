@@ -14,7 +14,7 @@ use crate::workspace::Document;
 
 use super::candidate::{Scale, Stop, probability, suggestion};
 use super::confidence::{Beginning, Confidence, beginnings};
-use super::consult::{Consult, Cursor, TRUST, TRUST_LOGITS};
+use super::consult::{Consult, Cursor, probability_beside};
 use super::explain::{Explained, explain};
 use super::prompt;
 use super::refit::Refit;
@@ -400,6 +400,7 @@ impl ModelCompleter {
         let site = Site { text: &place.text, offset: place.offset, indent };
         let limit = if automatic { self.options.time_limit } else { INVOKED_TIME_LIMIT };
         let precision = request.precision.unwrap_or(self.options.precision);
+        self.confidence.habit = request.habit;
         let mut timing = Timing { prompt_tokens: prompt.tokens.len(), ..Timing::default() };
         let mut silence = Silence::Empty;
         let items = request.items.max(1);
@@ -407,25 +408,26 @@ impl ModelCompleter {
         let mut suggestions: Vec<(f32, Suggestion)> = Vec::new();
         self.reasons.clear();
         let (mut tries, mut best) = (items, f32::NEG_INFINITY);
-        let mut is_provisional = false;
+        // The probability that the likeliest of its own is right, and whether a better one may still come.
+        let (mut own, mut is_provisional) = (0.0, false);
         for rank in 0.. {
             // The model's own choices first, then what the remote one says.
             let is_own = rank < tries && (rank == 0 || start.elapsed() < limit);
+            let beside = probability_beside(own);
             let dictated = match is_own {
                 true => None,
                 false => {
                     let Some(consult) = self.consult.take() else { break };
-                    let heard = consult.heard(cursor, &rules, start + limit, cancel);
+                    let latest = if beside > own { start + limit } else { start };
+                    let heard = consult.heard(cursor, &rules, latest, cancel);
                     if heard.is_none() && consult.is_coming() && !cancel.is_cancelled() {
                         self.consult = Some(consult);
-                        is_provisional = true;
+                        is_provisional = beside > own;
                     }
                     let Some(text) = heard else { break };
                     Some(text)
                 }
             };
-            let (trust, logits) = if is_own { (0.0, 0.0) } else { (TRUST, TRUST_LOGITS) };
-            self.confidence.habit = request.habit + logits;
             let options = GenerateOptions {
                 max_tokens: self.options.max_tokens,
                 first_rank: rank,
@@ -480,11 +482,17 @@ impl ModelCompleter {
                 beginnings: &beginnings,
                 least: self.confidence.threshold(precision),
                 precision,
-                trust,
+                floor: if is_own { 0.0 } else { beside },
             };
             let shaped = suggestion(&scale, &site, &text, &generation, automatic, tree);
-            let worth = generation.line_log_prob() + trust;
+            let probability = scale.probability(text.trim_end().len());
+            let worth = match is_own {
+                true => generation.line_log_prob(),
+                false if probability > own => f32::INFINITY,
+                false => f32::NEG_INFINITY,
+            };
             if is_own && (worth > best || rank == 0) {
+                own = probability;
                 (self.beginnings, best) = ((text, beginnings), worth);
             }
             match shaped {

@@ -1,6 +1,6 @@
 //! A remote model beside the local one. It is asked with the same text and speaks while the local one makes its answer,
 //! which never waits for it longer than its answers usually take; what comes later serves the next keystroke, if the
-//! user has typed what it says.
+//! user has typed what it says. Where the local model and the memory are sure, they keep the word.
 
 use std::time::{Duration, Instant};
 
@@ -12,11 +12,14 @@ use crate::workspace::{Document, holds_secret, is_secret_file};
 use super::prompt;
 use super::rules::{Extent, Rules};
 
-/// Nats per line, and logits of being right, that a remote text has over one of the local model that the local model
-/// and the memory hold for as likely: it is asked because it knows more. A memory that is sure of something else still
-/// outweighs this. It is no measured figure: remote models differ.
-pub(super) const TRUST: f32 = 6.0;
-pub(super) const TRUST_LOGITS: f32 = 3.0;
+/// Where the local model with its memory is wrong, a remote one is taken to be right so often. It is no measured figure:
+/// remote models differ.
+const RIGHT: f32 = 0.6;
+
+/// The probability that a remote text is right where the local one is with a probability of `own`.
+pub(super) fn probability_beside(own: f32) -> f32 {
+    RIGHT * (1.0 - own)
+}
 
 /// A question on its way.
 pub(super) struct Consult {

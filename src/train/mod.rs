@@ -16,7 +16,7 @@ pub mod footprint;
 pub mod history;
 pub mod near_duplicates;
 pub mod optimizer;
-mod output;
+pub mod output;
 pub mod page;
 mod pieces;
 pub mod pipeline;

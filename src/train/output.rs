@@ -44,14 +44,20 @@ pub(super) fn write_model(
 }
 
 /// Owned tensors as a safetensors file.
-pub(super) fn write_tensors(path: &Path, tensors: &[OwnedTensor]) -> Result<()> {
+///
+/// # Errors
+/// A full disk; nothing half-written stays.
+pub fn write_tensors(path: &Path, tensors: &[OwnedTensor]) -> Result<()> {
     let views: Vec<_> =
         tensors.iter().map(|(name, shape, v)| (name.clone(), shape.clone(), &v[..])).collect();
     safetensors::write(path, &views)
 }
 
 /// Hugging Face's `config.json`.
-pub(super) fn write_config(out: &Path, config: &ModelConfig) -> Result<()> {
+///
+/// # Errors
+/// A full disk; nothing half-written stays.
+pub fn write_config(out: &Path, config: &ModelConfig) -> Result<()> {
     let mut json = serde_json::to_value(config)?;
     json["architectures"] = serde_json::json!([config.model_type.traits().class]);
     json["hidden_act"] = "silu".into();

@@ -17,6 +17,7 @@ mod parity;
 mod preparation;
 mod program;
 mod quantize;
+mod remote;
 mod server;
 mod session;
 mod store;

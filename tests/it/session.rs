@@ -13,6 +13,8 @@ pub(crate) struct Session {
     last_id: i64,
     /// What the user was shown.
     pub(crate) shown: Vec<String>,
+    /// All that the server sent.
+    pub(crate) transcript: Vec<String>,
 }
 
 impl Session {
@@ -22,7 +24,7 @@ impl Session {
         let mut server = command.spawn().expect("the program starts");
         let input = server.stdin.take().expect("a pipe");
         let output = BufReader::new(server.stdout.take().expect("a pipe"));
-        Session { server, input, output, last_id: 0, shown: Vec::new() }
+        Session { server, input, output, last_id: 0, shown: Vec::new(), transcript: Vec::new() }
     }
 
     /// Sends a message.
@@ -65,6 +67,7 @@ impl Session {
         }
         let mut body = vec![0; length.expect("a Content-Length")];
         self.output.read_exact(&mut body).expect("it writes");
+        self.transcript.push(String::from_utf8_lossy(&body).into_owned());
         serde_json::from_slice(&body).expect("JSON")
     }
 

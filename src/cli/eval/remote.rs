@@ -1,6 +1,6 @@
 //! `nestling eval remote`: what asking a remote model costs beside a bare socket that sends the same and reads the same.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -37,7 +37,6 @@ pub(in crate::cli) fn run(args: RemoteEvalArgs) -> Result<ExitCode> {
         Ok(None) => return Ok(wrong_use("name the server with --remote URL")),
         Err(code) => return Ok(code),
     };
-    let mut raw = Raw::connect(&client)?;
     let (mut ours, mut bare) = (Vec::new(), Vec::new());
     for round in 0..args.rounds + 1 {
         let question = question(round, args.max_tokens);
@@ -53,7 +52,7 @@ pub(in crate::cli) fn run(args: RemoteEvalArgs) -> Result<ExitCode> {
             bail!("{reason}");
         }
         let start = Instant::now();
-        raw.ask(&client, &question)?;
+        ask_bare(&client, &question)?;
         // The first question of each side connects.
         if round > 0 {
             ours.push(took);
@@ -97,63 +96,25 @@ fn question(round: usize, max_tokens: usize) -> Question {
     }
 }
 
-/// One connection that is kept, and nothing else.
-struct Raw {
-    stream: BufReader<TcpStream>,
-    host: String,
-}
-
-impl Raw {
-    fn connect(client: &RemoteModel) -> Result<Raw> {
-        let origin = client.remote().origin();
-        let Some(host) = origin.strip_prefix("http://") else {
-            bail!("{origin}: only a server without TLS can be compared with a bare socket");
-        };
-        let address = if host.contains(':') { host.to_string() } else { format!("{host}:80") };
-        let stream =
-            TcpStream::connect(&address).with_context(|| format!("cannot connect to {host}"))?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(LONGEST))?;
-        Ok(Raw { stream: BufReader::new(stream), host: host.into() })
-    }
-
-    fn ask(&mut self, client: &RemoteModel, question: &Question) -> Result<()> {
-        let (path, body) = client.request(question);
-        let (host, body) = (&self.host, body.to_string());
-        let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-            body.len()
-        );
-        self.stream.get_mut().write_all((head + &body).as_bytes())?;
-        let mut length = None;
-        loop {
-            let line = self.line()?;
-            if line.is_empty() {
-                break;
-            }
-            let header = line.to_lowercase();
-            let value = header.strip_prefix("content-length:");
-            length = length.or(value.and_then(|value| value.trim().parse::<usize>().ok()));
-        }
-        let take = |raw: &mut Raw, length: usize| -> Result<()> {
-            raw.stream.read_exact(&mut vec![0; length]).map_err(Into::into)
-        };
-        if let Some(length) = length {
-            return take(self, length);
-        }
-        loop {
-            let line = self.line()?;
-            let size = usize::from_str_radix(&line, 16).context("the server sends no chunks")?;
-            take(self, size + 2)?;
-            if size == 0 {
-                return Ok(());
-            }
-        }
-    }
-
-    fn line(&mut self) -> Result<String> {
-        let mut line = String::new();
-        self.stream.read_line(&mut line)?;
-        Ok(line.trim_end().to_string())
-    }
+/// Asks over a connection of its own, without looking at what comes.
+fn ask_bare(model: &RemoteModel, question: &Question) -> Result<()> {
+    let origin = model.remote().origin();
+    let Some(host) = origin.strip_prefix("http://") else {
+        bail!("{origin}: only a server without TLS can be compared with a bare socket");
+    };
+    let (path, body) = model.request(question);
+    let body = body.to_string();
+    let address = if host.contains(':') { host.to_string() } else { format!("{host}:80") };
+    let mut stream = TcpStream::connect(&address).with_context(|| format!("no way to {host}"))?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(LONGEST))?;
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all((head + &body).as_bytes())?;
+    let read = stream.read_to_end(&mut Vec::new())?;
+    anyhow::ensure!(read > 0, "{host} answers a bare socket with nothing");
+    Ok(())
 }

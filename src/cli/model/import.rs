@@ -7,8 +7,10 @@ use std::time::SystemTime;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::super::{ModelArgs, wrong_use};
+use super::super::train::stop_on_ctrl_c;
+use super::super::{ModelArgs, print, wrong_use};
 use super::seconds;
+use crate::finetune::{Accepted, News, Request, Watch, accept};
 use crate::generation::{Model, ModelSource};
 use crate::store::{Installed, Workspace};
 
@@ -25,13 +27,14 @@ const SMALL: [&str; 7] = [
     "card.json",
 ];
 
-/// Loads the model to see that it works, then installs a copy of it.
+/// Loads the model to see that it works, then installs a copy of it; with a repository to judge it by, only if it is
+/// better there.
 pub(super) fn import(
     args: &ModelArgs,
     path: &Path,
     workspace: &Workspace,
-    name: Option<String>,
-    use_it: bool,
+    (name, use_it): (Option<String>, bool),
+    judge_by: Option<&PathBuf>,
 ) -> Result<ExitCode> {
     if let Some(name) = &name
         && workspace.find(name).is_ok()
@@ -43,9 +46,22 @@ pub(super) fn import(
     }
     // A model that does not work is not let in.
     let model = args.load_from(&ModelSource::Path(path.to_path_buf()))?;
+    let accepted = match judge_by {
+        Some(repo) => {
+            let accepted = judge(args, path, repo)?;
+            if !accepted.is_better {
+                return Ok(ExitCode::from(1));
+            }
+            Some(accepted)
+        }
+        None => None,
+    };
     let name = name.unwrap_or_else(|| workspace.free_name(&model.name));
     let installed = workspace.install(&name, |folder| {
         copy(path, folder)?;
+        if let Some(Accepted { gate, .. }) = &accepted {
+            std::fs::write(folder.join("gate.json"), serde_json::to_vec(gate)?)?;
+        }
         let card = folder.join("card.json");
         if !card.exists() {
             std::fs::write(card, serde_json::to_vec_pretty(&card_of(&model, path))?)?;
@@ -62,6 +78,26 @@ pub(super) fn import(
     };
     eprintln!("nestling: {name} is installed in {}{then}", folder.display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Judges the model beside the one that was given or is inside the program, and says how it did.
+fn judge(args: &ModelArgs, path: &Path, repo: &Path) -> Result<Accepted> {
+    let stop = stop_on_ctrl_c();
+    let request = Request::of(repo.to_path_buf(), args.source());
+    let mut say = |news| {
+        if let News::Note(text) = news {
+            eprintln!("{text}");
+        }
+    };
+    let mut watch = Watch { stop: &stop, say: &mut say, busy: &|| None, waited: 0.0 };
+    let accepted = accept(&request, path, &mut watch)?;
+    let Accepted { places, before, after, gain, general, verdict, .. } = &accepted;
+    print(&format!(
+        "{verdict}\nof the rests of {places} newer lines {before} % come out exactly without it, {after} % with it: \
+         {gain:+} points\ngeneral code: {:.3} bits per byte without it, {:.3} with it\n",
+        general.0, general.1
+    ))?;
+    Ok(accepted)
 }
 
 /// The files of a model, and what may lie beside it.
