@@ -52,7 +52,9 @@ export async function until(what, ask, limitMs = 10_000) {
 function watch() {
   const displayed = () => {
     const all = (css) => [...document.querySelectorAll(`.editor-instance ${css}`)].map((element) => element.textContent);
-    const lines = [all('.ghost-text-decoration').join(''), ...all('.suggest-preview-text')];
+    // What has several lines below the first has a row for each.
+    const rows = all('.suggest-preview-text .view-line');
+    const lines = [all('.ghost-text-decoration').join(''), ...(rows.length > 0 ? rows : all('.suggest-preview-text'))];
     // Spaces are drawn as others are, an empty line as one.
     return lines.join('\n').replace(/[\u00a0\u00b7]/g, ' ').replace(/\u200b/g, '');
   };
