@@ -2,19 +2,20 @@
 
     torchrun --nproc-per-node 2 train.py        or        accelerate launch train.py
 
-Needs torch, transformers, peft and accelerate. All processes together take the rows of one step of job.json, whose
+Needs torch 2.6 or later, transformers, peft and accelerate. All processes together take the rows of one step of job.json, whose
 loss is divided by what its tokens count in all: the result does not depend on the number of processes, but for the
 order in which floats are added. Each row of a step goes to one process, so more processes than rows (`batch`) are of
 no use; a larger batch wants a new export or another learning rate.
 """
 
 import json
+import os
 import pathlib
 
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import InitProcessGroupKwargs, set_seed
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
@@ -58,7 +59,11 @@ def rate_at(step):
 
 
 def main():
-    accelerator = Accelerator()
+    # On processors alone the processes find each other only if they are told how.
+    on_cpu = not torch.accelerator.is_available()
+    together = on_cpu and int(os.environ.get("WORLD_SIZE", 1)) > 1
+    gloo = [InitProcessGroupKwargs(backend="gloo")] if together else []
+    accelerator = Accelerator(cpu=on_cpu, kwargs_handlers=gloo)
     set_seed(JOB["seed"])
     model = AutoModelForCausalLM.from_pretrained(HERE / "base", dtype=torch.float32)
     lora = LoraConfig(

@@ -155,6 +155,53 @@ fn a_killed_run_comes_to_the_same_end() {
 }
 
 #[test]
+fn an_export_holds_all_of_a_job_and_what_comes_back_is_judged() {
+    let house = House::with_history();
+    let job = house.folder.path().join("job");
+    let export = || {
+        let mut command = house.command();
+        command.args(["finetune", "--no-wait", "--steps", "1", "--export"]).arg(&job);
+        Run::of(command.arg("--model").arg(tiny()))
+    };
+    let run = export();
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert!(run.stdout.contains("torchrun") && run.stdout.contains("--judge"), "{}", run.stdout);
+    let settings: Value =
+        serde_json::from_slice(&std::fs::read(job.join("job.json")).expect("a file"))
+            .expect("JSON");
+    let rows =
+        settings["steps"].as_u64().expect("steps") * settings["batch"].as_u64().expect("rows");
+    let sequence = 512;
+    for (name, rows, newer_alone) in [("train", rows as usize, false), ("validation", 32, true)] {
+        let file = std::fs::read(job.join(format!("data/{name}.safetensors"))).expect("a file");
+        let tensors = safetensors::SafeTensors::deserialize(&file).expect("tensors");
+        let tensor = |name| tensors.tensor(name).expect("a tensor");
+        for part in ["tokens", "targets", "counts"] {
+            assert_eq!(tensor(part).shape(), [rows, sequence], "{name} {part}");
+        }
+        let (tokens, targets) = (tensor("tokens"), tensor("targets"));
+        assert_eq!(tokens.data()[4..4 * sequence], targets.data()[..4 * (sequence - 1)]);
+        let counts = tensor("counts");
+        let counts = counts.data().chunks_exact(4);
+        let counts: Vec<f32> = counts.map(|c| f32::from_le_bytes(c.try_into().unwrap())).collect();
+        assert!(counts.iter().all(|count| (0.0..=1.0).contains(count)), "{name}");
+        let silent = counts.iter().any(|count| *count == 0.0);
+        assert!(silent == newer_alone && counts.iter().any(|count| *count == 1.0), "{name}");
+    }
+    let mut info = house.command();
+    Run::of(info.args(["model", "info", "--model"]).arg(job.join("base"))).done();
+    refused(&export(), 3, &["is not empty"]);
+
+    // A model that changes nothing gains nothing.
+    let mut import = house.command();
+    let run =
+        Run::of(import.args(["model", "import", "--judge", "--model"]).args([tiny(), tiny()]));
+    assert_eq!(run.code, Some(1), "{run:?}");
+    assert!(run.stdout.contains("is not certain at 95 %"), "{}", run.stdout);
+    assert!(Store::at(house.data()).workspace(&house.work()).models().is_empty());
+}
+
+#[test]
 fn the_editor_begins_and_stops_it() {
     let house = House::with_history();
     let mut command = house.command();

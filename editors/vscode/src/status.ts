@@ -13,6 +13,12 @@ export interface ServerStatus {
   counts?: { requests: number; answered: number; cancelled: number; shown: number; accepted: number };
   latencyMs?: { p50: number | null; p95: number | null };
   index?: { state: 'starting' | 'reading' | 'ready'; files?: number; of?: number; tokens?: number } | null;
+  remote?: {
+    state: 'unused' | 'ready' | 'failing' | 'refused';
+    url?: string;
+    reason?: string | null;
+    answerMs?: { p50: number | null };
+  } | null;
 }
 
 /** What the extension does with the server. */
@@ -77,7 +83,7 @@ function look(known: Known): Omit<View, 'silence' | 'figures'> {
   if (isSnoozed(known.snoozedUntil, known.now)) {
     return { text: `$(bell-slash) ${NAME}`, severity: 'none', state: `snoozed until ${clock(known.snoozedUntil)}` };
   }
-  const { model, index } = status ?? {};
+  const { model, index, remote } = status ?? {};
   if (model?.state === 'failed') {
     const state = `the model could not be loaded: ${model.reason ?? 'no reason is known'}`;
     return { text: `$(error) ${NAME}`, severity: 'error', state };
@@ -92,6 +98,10 @@ function look(known: Known): Omit<View, 'silence' | 'figures'> {
   if (index?.state === 'reading') {
     const state = `ready; reading the workspace, ${index.files ?? 0} of ${index.of ?? 0} files`;
     return { text: `$(loading~spin) ${NAME}`, severity: 'none', state };
+  }
+  if (remote?.state === 'failing' || remote?.state === 'refused') {
+    const state = `ready, without the remote model: ${remote.reason ?? 'no reason is known'}`;
+    return { text: `$(warning) ${NAME}`, severity: 'warning', state };
   }
   return { text: `$(sparkle) ${NAME}`, severity: 'none', state: 'ready' };
 }
@@ -128,10 +138,14 @@ function figures(status: ServerStatus | undefined): string[] {
   if (!status) {
     return [];
   }
-  const { model, index, counts, latencyMs, version } = status;
+  const { model, index, remote, counts, latencyMs, version } = status;
   const lines = [];
   if (model) {
     lines.push(`model: ${model.state}${model.name ? `, ${model.name}` : ''}`);
+  }
+  if (remote?.url) {
+    const time = remote.answerMs?.p50 == null ? '' : `, p50 ${remote.answerMs.p50.toFixed(0)} ms`;
+    lines.push(`remote model: ${remote.state}, ${remote.url}${time}`);
   }
   if (index?.state === 'ready') {
     lines.push(`workspace: ${index.files ?? 0} files, ${index.tokens ?? 0} tokens known`);

@@ -44,6 +44,16 @@ test('troubles are seen', () => {
   assert.equal(view({ status: { model: { state: 'loading' } } }).state, 'loading the model');
 });
 
+test('a remote model that fails is seen, and one that answers is a figure', () => {
+  const remote = { state: 'failing' as const, url: 'http://gpu:8000', reason: 'http://gpu:8000 refuses the key (401)' };
+  const failing = view({ status: { ...ready, remote } });
+  assert.equal(failing.severity, 'warning');
+  assert.equal(failing.state, 'ready, without the remote model: http://gpu:8000 refuses the key (401)');
+  const answers = view({ status: { ...ready, remote: { ...remote, state: 'ready', answerMs: { p50: 80.2 } } } });
+  assert.deepEqual([answers.severity, answers.state], ['none', 'ready']);
+  assert.equal(answers.figures[1], 'remote model: ready, http://gpu:8000, p50 80 ms');
+});
+
 test('the figures are those that are known', () => {
   assert.deepEqual(view({}).figures, [
     'model: ready, default',

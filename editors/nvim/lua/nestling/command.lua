@@ -16,7 +16,7 @@ function M.describe(status)
   local model, counts, latency = status.model or {}, status.counts or {}, status.latencyMs or {}
   local name = model.name and (', ' .. model.name) or ''
   local reason = model.reason and (': ' .. model.reason) or ''
-  return {
+  local lines = {
     ('model      %s%s%s'):format(model.state or 'unknown', name, reason),
     ('documents  %s open'):format(number(status.openDocuments)),
     ('requests   %s, of them %s answered, %s cancelled'):format(
@@ -28,6 +28,12 @@ function M.describe(status)
     ('latency    p50 %s ms, p95 %s ms'):format(number(latency.p50), number(latency.p95)),
     ('silence    %s'):format(status.lastSilence and status.lastSilence.reason or 'none'),
   }
+  local remote = status.remote
+  if type(remote) == 'table' then
+    local told = type(remote.reason) == 'string' and remote.reason or remote.url
+    table.insert(lines, ('remote     %s, %s'):format(remote.state, told))
+  end
+  return lines
 end
 
 --- Asks the server to do something that takes its time; it tells of it by itself.
