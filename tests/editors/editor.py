@@ -21,7 +21,7 @@ vim.o.swapfile, vim.o.shadafile = false, 'NONE'
 vim.o.wrap, vim.o.showmode, vim.o.showcmd, vim.o.ruler, vim.o.laststatus = false, false, false, false, 0
 """
 GHOST = """
-local ns = vim.api.nvim_create_namespace('nvim.lsp.inline_completion')
+local ns = vim.api.nvim_create_namespace('nestling.ghost')
 local mark = vim.api.nvim_buf_get_extmarks(0, ns, 0, -1, { details = true })[1]
 if not mark or not require('nestling').visible() then return '' end
 local lines = { (mark[4].virt_text or {{''}})[1][1] }

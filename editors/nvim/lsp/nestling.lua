@@ -23,10 +23,8 @@ return {
   },
   -- A file outside of any repository is served too, without a root.
   root_markers = { 'nestling.toml', '.git', '.hg', '.jj' },
-  -- Neovim 0.11 does not announce ghost text by itself, and the server would offer entries of the popup instead.
+  -- Neovim does not announce ghost text by itself, and the server would offer entries of the popup instead.
   capabilities = { textDocument = { inlineCompletion = { dynamicRegistration = false } } },
-  -- Neovim waits 200 ms after a keystroke before it asks; a second wait in the server would only add to that.
-  settings = { nestling = { debounce = 0 } },
   handlers = vim.fn.has('nvim-0.12') == 0 and {
     -- Neovim 0.11 ends a message with a newline, and then waits for Enter.
     ['window/showMessage'] = function(_, params)

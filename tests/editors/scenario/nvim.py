@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from editor import CLIENT, Editor, until  # noqa: E402
 
 SETUP = """
-vim.lsp.config('nestling', { settings = { nestling = vim.tbl_extend('error', vim.json.decode('%s'), { debounce = 0 }) } })
+vim.lsp.config('nestling', { settings = { nestling = vim.json.decode('%s') } })
 require('nestling').setup({ cmd = { '%s', 'serve' } })
 vim.g.said, vim.g.progress = {}, {}
 local function keep(name, text)

@@ -1,16 +1,16 @@
 --- Accepting ghost text, all of it or a piece.
 ---
---- Neovim requests, draws and keeps the suggestions; for 0.11 inline.lua does. A suggestion stays on the screen while
---- the user types on, with the range it had when it was requested, so accepting it as it stands would double the text
---- typed since. This module remembers where each request was made and inserts only what is still missing.
+--- inline.lua requests, draws and keeps the suggestions. One stays on the screen while the user types on, with the range
+--- it had when it was requested, so accepting it as it stands would double the text typed since. This module inserts only
+--- what is still missing.
 
 local api = vim.api
 
 local M = {}
 
 M.METHOD = 'textDocument/inlineCompletion'
---- Where Neovim 0.12 draws, and inline.lua too, so that what is shown is found the same way.
-M.namespace = api.nvim_create_namespace('nvim.lsp.inline_completion')
+--- Where it is drawn.
+M.namespace = api.nvim_create_namespace('nestling.ghost')
 
 ---@class nestling.Anchor where a request was made
 ---@field row integer 0-based
@@ -18,17 +18,12 @@ M.namespace = api.nvim_create_namespace('nvim.lsp.inline_completion')
 ---@field line string
 ---@field suffix string the rest of the line after the cursor
 
----@class nestling.Item what is read of a `vim.lsp.inline_completion.Item`, which has no anchor
+---@class nestling.Item a suggestion
 ---@field client_id integer
 ---@field insert_text string
----@field range? { to_extmark: fun(self: table): integer, integer, integer, integer }
+---@field range integer[] start row and column, end row and column; 0-based, in bytes
 ---@field command? lsp.Command
----@field anchor? nestling.Anchor
-
----@type table<string, nestling.Anchor> requests on their way, by client and request
-local pending = {}
----@type table<integer, nestling.Anchor> the last answered request, by buffer
-local answered = {}
+---@field anchor nestling.Anchor
 
 --- How much of the remaining text each way of accepting takes, as a pattern. A newline counts as the start of a line.
 local pieces = {
@@ -37,15 +32,13 @@ local pieces = {
   line = [[^\n\?[^\n]*]],
 }
 
---- What shows the suggestions.
-local function source()
-  return vim.lsp.inline_completion or require('nestling.inline')
-end
-
---- Shows suggestions in a buffer, from now on.
----@param bufnr integer
-function M.enable(bufnr)
-  source().enable(true, { bufnr = bufnr })
+--- Shows the suggestions of a client from now on, here and nowhere else.
+---@param client_id integer
+function M.enable(client_id)
+  if vim.lsp.inline_completion then
+    vim.lsp.inline_completion.enable(false, { client_id = client_id })
+  end
+  require('nestling.inline').enable()
 end
 
 --- The place of the cursor.
@@ -60,34 +53,6 @@ function M.here(bufnr)
   local row, col = unpack(api.nvim_win_get_cursor(win))
   local line = api.nvim_buf_get_lines(bufnr, row - 1, row, false)[1] or ''
   return { row = row - 1, col = col, line = line, suffix = line:sub(col + 1) }
-end
-
---- Remembers the place of every request.
----@param group integer
-function M.watch(group)
-  api.nvim_create_autocmd('LspRequest', {
-    group = group,
-    desc = 'nestling: where a suggestion was asked for',
-    callback = function(event)
-      local request = event.data.request
-      if request.method ~= M.METHOD then
-        return
-      end
-      local key = event.data.client_id .. ':' .. event.data.request_id
-      if request.type == 'pending' then
-        pending[key] = M.here(request.bufnr)
-      elseif request.type == 'complete' then
-        answered[request.bufnr] = pending[key]
-        pending[key] = nil
-      end
-    end,
-  })
-  api.nvim_create_autocmd('BufUnload', {
-    group = group,
-    callback = function(event)
-      answered[event.buf] = nil
-    end,
-  })
 end
 
 ---@return boolean
@@ -113,11 +78,8 @@ end
 ---@return integer? replaced
 ---@return integer? typed bytes of the suggestion that stand there already
 function M.remaining(item, now)
-  if not item.range then
-    return nil
-  end
-  local start_row, start_col, end_row, end_col = item.range:to_extmark()
-  local anchor = item.anchor or answered[api.nvim_get_current_buf()] or now
+  local start_row, start_col, end_row, end_col = unpack(item.range)
+  local anchor = item.anchor
   if now.suffix ~= anchor.suffix or end_row ~= anchor.row or end_col < anchor.col then
     return nil
   end
@@ -173,16 +135,11 @@ function M.accept(kind, otherwise)
   if not M.visible() then
     return false
   end
-  return source().get({
-    on_accept = function(item)
-      if type(item.insert_text) ~= 'string' then
-        return item -- a snippet of another server
-      end
-      if not insert(item, kind) and otherwise then
-        otherwise()
-      end
-    end,
-  })
+  return require('nestling.inline').get(function(item)
+    if not insert(item, kind) and otherwise then
+      otherwise()
+    end
+  end)
 end
 
 --- Takes what is shown away.
@@ -191,9 +148,7 @@ function M.dismiss()
   if not M.visible() then
     return false
   end
-  return source().get({
-    on_accept = function() end,
-  })
+  return require('nestling.inline').get(function() end)
 end
 
 return M

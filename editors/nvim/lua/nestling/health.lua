@@ -47,11 +47,6 @@ function M.check()
   if problem then
     return health.error(problem, advice)
   end
-  if vim.lsp.inline_completion then
-    health.ok('Neovim has vim.lsp.inline_completion')
-  else
-    health.ok('Neovim has no vim.lsp.inline_completion yet; the plugin draws the ghost text itself')
-  end
   check_program()
 
   health.start('nestling: server')

@@ -38,7 +38,7 @@ function M.start()
     desc = 'nestling: ghost text and keys in this buffer',
     callback = function(event)
       if server.is_ours(event.data.client_id) then
-        ghost.enable(event.buf)
+        ghost.enable(event.data.client_id)
         keys.map(event.buf)
         -- Hints are quiet: underlined, without a column of signs that moves the text.
         vim.diagnostic.config({ signs = false }, vim.lsp.diagnostic.get_namespace(event.data.client_id))
@@ -54,7 +54,6 @@ function M.start()
       end
     end,
   })
-  ghost.watch(group)
   server.watch(group)
 
   vim.lsp.enable('nestling')

@@ -1,13 +1,11 @@
---- Ghost text in Neovim 0.11, which has no `vim.lsp.inline_completion`: requests, draws and keeps a suggestion.
+--- Ghost text: requests, draws and keeps a suggestion.
 ---
---- What ghost.lua calls here has the names and the manner of that API, so that accepting is written once for both
---- versions. Neovim 0.12 never loads this module.
+--- `vim.lsp.inline_completion` of Neovim 0.12 does that, too, but waits 200 ms after each key, in which who types on sees
+--- nothing, and leaves on the screen what no longer fits. Here each key asks, and the server decides how long to wait.
 
 local api = vim.api
 local ghost = require('nestling.ghost')
 local server = require('nestling.server')
-
-local DELAY_MS = 200 -- after a keystroke, as in 0.12; the server adds none, see lsp/nestling.lua
 
 local M = {}
 
@@ -89,12 +87,7 @@ local function first(answer, client, anchor)
     local column = vim.str_byteindex(line, client.offset_encoding, position.character, false)
     vim.list_extend(corners, { position.line, column })
   end
-  local range = {
-    to_extmark = function()
-      return unpack(corners)
-    end,
-  }
-  return { client_id = client.id, insert_text = item.insertText, range = range, command = item.command, anchor = anchor }
+  return { client_id = client.id, insert_text = item.insertText, range = corners, command = item.command, anchor = anchor }
 end
 
 --- Asks about the place of the cursor, instead of where it was asked before.
@@ -120,7 +113,7 @@ local group = api.nvim_create_augroup('nestling.inline', { clear = true })
 local keys = { 'InsertEnter', 'CursorMovedI', 'TextChangedI', 'TextChangedP', 'CompleteChanged', 'CompleteDone' }
 api.nvim_create_autocmd(keys, {
   group = group,
-  desc = 'nestling: keeps ghost text where it fits, and asks anew once the user pauses',
+  desc = 'nestling: keeps ghost text where it fits, and asks anew',
   callback = function(event)
     draw()
     -- Several events come for one key, and none of them may bring back what was dismissed. With these two nothing was.
@@ -128,7 +121,8 @@ api.nvim_create_autocmd(keys, {
     local now = ('%d %d %d %d'):format(event.buf, vim.b.changedtick, unpack(api.nvim_win_get_cursor(0)))
     if fresh or now ~= place then
       place = now
-      timer:start(DELAY_MS, 0, vim.schedule_wrap(request))
+      -- Once all events of the key are over, and the server has heard of the text.
+      timer:start(0, 0, vim.schedule_wrap(request))
     end
   end,
 })
@@ -144,9 +138,9 @@ function M.enable()
 end
 
 --- Hands what is shown to a function, in a moment, and takes it away unless the function inserted a part of it.
----@param options { on_accept: fun(item: nestling.Item) }
+---@param take fun(item: nestling.Item)
 ---@return boolean # false when nothing is shown
-function M.get(options)
+function M.get(take)
   if not typing() or not ghost.visible() then
     return false
   end
@@ -154,7 +148,7 @@ function M.get(options)
   vim.schedule(function()
     local tick = api.nvim_buf_get_changedtick(0)
     if current and typing() then
-      options.on_accept(current)
+      take(current)
     end
     if tick == api.nvim_buf_get_changedtick(0) or not ghost.remaining(current, ghost.here()) then
       return abort()
