@@ -99,8 +99,8 @@ def remote_certificate_is_not_accepted():
         url = f"https://127.0.0.1:{server.server_port}"
         done = run("complete", PLACE, "--remote", url, folder=folder, code=(0, 1), NESTLING_REMOTE_KEY="sk-secret")
         server.shutdown()
-    line = done.stderr.strip().splitlines()[0]
-    assert "certificate that is not accepted" in line and "SSL_CERT_FILE" in line, done
+    line = done.stderr.strip()
+    assert "\n" not in line and "certificate that is not accepted" in line and "SSL_CERT_FILE" in line, done
     assert "sk-secret" not in done.stderr, done
     return line
 

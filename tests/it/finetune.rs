@@ -184,9 +184,11 @@ fn an_export_holds_all_of_a_job_and_what_comes_back_is_judged() {
         let counts = tensor("counts");
         let counts = counts.data().chunks_exact(4);
         let counts: Vec<f32> = counts.map(|c| f32::from_le_bytes(c.try_into().unwrap())).collect();
+        // What is learnt is weighed by what the memory leaves of it; what judges is a newer line or is not.
         assert!(counts.iter().all(|count| (0.0..=1.0).contains(count)), "{name}");
-        let silent = counts.iter().any(|count| *count == 0.0);
-        assert!(silent == newer_alone && counts.iter().any(|count| *count == 1.0), "{name}");
+        let whole = |count: &f32| *count == 0.0 || *count == 1.0;
+        assert_eq!(counts.iter().all(whole), newer_alone, "{name}");
+        assert!(counts.contains(&1.0) && (counts.contains(&0.0) || !newer_alone), "{name}");
     }
     let mut info = house.command();
     Run::of(info.args(["model", "info", "--model"]).arg(job.join("base"))).done();
