@@ -147,7 +147,9 @@ fn free_disk(folder: &Path) -> Option<u64> {
     let failed = unsafe { libc::statvfs(path.as_ptr(), found.as_mut_ptr()) } != 0;
     // SAFETY: all bits zero are a value of this type, and the call wrote another.
     let found = unsafe { found.assume_init() };
-    (!failed).then_some(found.f_bavail as u64 * found.f_frsize as u64)
+    #[allow(clippy::unnecessary_cast)] // Other systems count in other types.
+    let free = found.f_bavail as u64 * found.f_frsize as u64;
+    (!failed).then_some(free)
 }
 
 #[cfg(not(unix))]

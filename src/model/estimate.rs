@@ -14,6 +14,9 @@ use super::weights::Weights;
 const CACHES: usize = 3;
 /// Everything of the program that is no weight.
 const PROGRAM: u64 = 64 << 20;
+/// What a layer takes beside its weights, however few those are. With it the estimates lie within a third of what
+/// was measured for 4 million weights in 4 layers (1.2 ms a token) and for 54 million (6.8 ms).
+const LAYER: Duration = Duration::from_micros(100);
 /// Bits of a weight in Q4_K_M with its packed copy.
 const BITS_OF_Q4: u64 = 11;
 
@@ -134,7 +137,7 @@ pub fn token_time(config: &ModelConfig, per_second: f64) -> Duration {
         false => config.vocab_size * config.hidden_size,
     };
     let passed = config.parameter_count().saturating_sub(looked_up);
-    Duration::from_secs_f64(passed as f64 / per_second)
+    Duration::from_secs_f64(passed as f64 / per_second) + LAYER * config.num_hidden_layers as u32
 }
 
 #[cfg(test)]
@@ -164,7 +167,7 @@ mod tests {
         let json = include_str!("../../models/tiny/config.json");
         let config = ModelConfig::from_json(json).unwrap();
         let time = token_time(&config, config.parameter_count() as f64);
-        assert_eq!(time, Duration::from_secs(1));
+        assert_eq!(time, Duration::from_secs(1) + 2 * LAYER);
         let untied = ModelConfig { tie_word_embeddings: false, ..config.clone() };
         assert_eq!(token_time(&untied, config.parameter_count() as f64), time);
     }

@@ -237,7 +237,8 @@ mod tests {
             assert!((ours - exact).abs() < 3e-6, "{x}: {ours} {exact}");
             assert!((tanh - exact).abs() < 1e-3, "{x}: {tanh} {exact}");
         }
-        assert_eq!((gelu(-1e9), gelu_tanh(-1e9), gelu(1e9)), (0.0, 0.0, 1e9));
+        let far = gelu(-1e9).abs().max(gelu_tanh(-1e9).abs());
+        assert!(far < 1e-20 && gelu(1e9) == 1e9 && gelu_tanh(1e9) == 1e9, "{far}");
     }
 
     #[test]
