@@ -12,7 +12,7 @@
 //! - [`syntax`]: the language table and parse trees. The only user of tree-sitter.
 //! - [`workspace`]: open documents and files, seen through a snapshot.
 //! - [`check`]: what compilers and checkers say, on a copy of the workspace.
-//! - [`tokenizer`]: byte-level BPE and the prompt layouts of model families.
+//! - [`tokenizer`]: BPE and the prompt layouts of model families.
 //! - [`memory`]: what the repository already says, mixed with the model at every token.
 //! - [`model`]: shapes, weights, the network twice: differentiable, and fast with a KV cache.
 //! - [`generation`]: prompt in, tokens out, cancelled between two of them.
@@ -20,6 +20,7 @@
 //! - [`remote`]: a model on another machine, asked over HTTP.
 //! - [`suggest`]: what is offered: prompt, stop rules, fitting to the place, or a reason for silence.
 //! - [`store`]: the models of a workspace, and which of them is in use.
+//! - [`download`]: the only code that opens a connection: a model from a hub.
 //! - [`train`]: from folders to a model directory.
 //! - [`eval`]: suites and metrics.
 //! - [`finetune`]: a model of a repository's own, installed only if it is better there.
@@ -63,6 +64,8 @@ pub mod remote;
 pub mod suggest;
 
 pub mod store;
+
+pub mod download;
 
 pub mod train;
 

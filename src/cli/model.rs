@@ -1,6 +1,8 @@
 //! `nestling model`: the models of a workspace, which of them is in use, and what it is.
 
+mod download;
 mod import;
+mod sources;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,6 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use self::import::Import;
 use super::{InUse, ModelArgs, print, print_json, wrong_use};
 use crate::generation::ModelSource;
 use crate::store::{Choice, DEFAULT, FOLDER_VARIABLE, Store, Workspace};
@@ -42,10 +45,12 @@ pub(super) enum ModelCommand {
         #[arg(default_value = ".")]
         repo: PathBuf,
     },
-    /// Copy a GGUF file, a Hugging Face model directory or an adapter into this workspace's models
+    /// Copy a model into this workspace's models: a GGUF file, a Hugging Face directory, an adapter, or what a
+    /// Hugging Face cache (ORG/NAME), Ollama (NAME:TAG) or llama.cpp's cache have here
     Import {
-        /// The file or directory
-        path: PathBuf,
+        /// The file or directory, or the name that the model has in one of those stores
+        #[arg(value_name = "PATH_OR_NAME")]
+        what: String,
         /// The workspace
         #[arg(default_value = ".")]
         repo: PathBuf,
@@ -59,6 +64,8 @@ pub(super) enum ModelCommand {
         #[arg(long)]
         judge: bool,
     },
+    /// Download a model and import it: the only command that uses the network
+    Download(download::DownloadArgs),
     /// Remove a model from this workspace
     Remove {
         /// One of the list
@@ -90,10 +97,15 @@ pub(super) fn run(command: ModelCommand, args: &ModelArgs) -> Result<ExitCode> {
             eprintln!("nestling: {name} is in use for {} now", workspace.root().display());
             Ok(ExitCode::SUCCESS)
         }
-        ModelCommand::Import { path, repo, name, use_it, judge } => {
-            let workspace = workspace(&repo)?;
-            import::import(args, &path, &workspace, (name, use_it), judge.then_some(&repo))
+        ModelCommand::Import { what, repo, name, use_it, judge } => {
+            let found = sources::find(&what)?;
+            let from = found.name.as_ref().map(|_| what);
+            let (path, title) = (&found.path, found.name);
+            let judge_by = judge.then_some(repo.as_path());
+            let import = Import { path, title, name, from, use_it, judge_by };
+            import::import(args, import, &workspace(&repo)?)
         }
+        ModelCommand::Download(own) => download::run(own, args),
         ModelCommand::Remove { name, repo } => {
             let workspace = workspace(&repo)?;
             if name == DEFAULT {

@@ -14,6 +14,7 @@ use crate::generation::Model;
 use crate::memory::Gate;
 use crate::model::config::ModelConfig;
 use crate::model::engine::Precision;
+use crate::model::estimate;
 use crate::model::lora::{Base, Method};
 use crate::model::weights::Weights;
 use crate::tokenizer::Tokenizer;
@@ -445,7 +446,7 @@ pub(super) fn halving(
 
 /// Bytes that can be had without swapping, less a reserve for the editor and its servers.
 pub(super) fn free_memory() -> usize {
-    crate::train::pipeline::available_memory().unwrap_or(usize::MAX) / 10 * 8
+    estimate::free_memory().map_or(usize::MAX, |free| free as usize) / 10 * 8
 }
 
 #[cfg(test)]

@@ -9,4 +9,4 @@ pub use cancel::CancelToken;
 pub use generator::{
     Finish, Flow, GenerateOptions, Generated, Generation, Generator, Mark, Prompt, Reason,
 };
-pub use model::{EMBEDDED_NAME, Model, ModelSource};
+pub use model::{EMBEDDED_NAME, MAX_CONTEXT, Model, ModelSource};

@@ -88,7 +88,7 @@ fn adapted(folder: &Path) -> Result<Weights, LoadError> {
 }
 
 /// Longest context used, whatever the model allows: a longer prompt costs more than it gives.
-const MAX_CONTEXT: usize = 2048;
+pub const MAX_CONTEXT: usize = 2048;
 
 /// A loaded model.
 pub struct Model {
@@ -120,9 +120,10 @@ impl Model {
     /// # Errors
     /// It does not fit into memory, or is broken.
     pub fn of(weights: &Weights, precision: Precision, name: String) -> Result<Model, LoadError> {
-        estimate::check(weights, MAX_CONTEXT)?;
+        let stored = |name: &str| weights.stored_type(name);
+        estimate::check(&weights.config, MAX_CONTEXT, stored).map_err(|e| weights.error(e))?;
         let engine = Engine::load(weights, precision, MAX_CONTEXT)?;
-        let types = types_by_part(&weights.config, |name| weights.stored_type(name));
+        let types = types_by_part(&weights.config, stored);
         Model::new(weights, engine, types, name)
     }
 

@@ -219,12 +219,7 @@ impl Workspace {
     /// # Errors
     /// The name is taken or none, `fill` fails, or the disk is full: then nothing has changed.
     pub fn install(&self, name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<Installed> {
-        if !is_name(name) {
-            bail!(
-                "{name:?} cannot be a model's name: use up to {LONGEST_NAME} letters, digits, '-', '_' and '.', and \
-                 not {DEFAULT:?}"
-            );
-        }
+        check_name(name)?;
         let folder = self.folder.join(name);
         let taken = || {
             format!(
@@ -372,6 +367,20 @@ fn stable_hash(bytes: &[u8]) -> u64 {
 
 fn is_plain(c: char) -> bool {
     c.is_ascii_alphanumeric() || "-_.".contains(c)
+}
+
+/// That a model can be called so.
+///
+/// # Errors
+/// It cannot; the text says what can.
+pub fn check_name(name: &str) -> Result<()> {
+    if !is_name(name) {
+        bail!(
+            "{name:?} cannot be a model's name: use up to {LONGEST_NAME} letters, digits, '-', '_' and '.', and \
+             not {DEFAULT:?}"
+        );
+    }
+    Ok(())
 }
 
 fn is_name(name: &str) -> bool {

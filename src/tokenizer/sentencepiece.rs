@@ -80,3 +80,56 @@ pub(super) fn model(vocabulary: super::gguf::Map, merges: Merges) -> Result<BPE>
     }
     bpe.build().map_err(|e| anyhow!("the scores do not fit the vocabulary: {e}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::tokenizer::{GgufVocabulary, Tokenizer};
+
+    #[derive(serde::Deserialize)]
+    struct Case {
+        text: String,
+        ids: Vec<u32>,
+    }
+
+    const JSON: &str = include_str!("../../tests/data/sentencepiece/tokenizer.json");
+
+    #[track_caller]
+    fn check(tokenizer: &Tokenizer) {
+        let cases = include_str!("../../tests/data/sentencepiece/reference.json");
+        for Case { text, ids } in serde_json::from_str::<Vec<Case>>(cases).unwrap() {
+            assert_eq!(tokenizer.encode(&text), ids, "{text:?}");
+            assert_eq!(tokenizer.decode(&ids), text);
+        }
+        let layout = tokenizer.fim().unwrap();
+        assert_eq!((layout.name(), layout.start()), ("codegemma", tokenizer.special("<bos>")));
+        let marked = tokenizer.encode("<bos><|fim_prefix|>");
+        assert!(marked.iter().all(|id| !tokenizer.is_special(*id)), "text is no marker");
+        assert_eq!(tokenizer.file_header("a.rs")[0], layout.start().unwrap());
+    }
+
+    #[test]
+    fn tokens_are_those_of_hugging_face() {
+        check(&Tokenizer::from_json(JSON.as_bytes()).unwrap());
+    }
+
+    #[test]
+    fn scores_of_a_gguf_file_give_the_same_tokens() {
+        let json: serde_json::Value = serde_json::from_str(JSON).unwrap();
+        let vocabulary = json["model"]["vocab"].as_object().unwrap();
+        let mut tokens = vec![String::new(); vocabulary.len()];
+        for (token, id) in vocabulary {
+            tokens[id.as_u64().unwrap() as usize] = token.clone();
+        }
+        let types = tokens.iter().enumerate().map(|(id, _)| match id {
+            0..8 => 3,
+            8..11 => 4,
+            11..267 => 6,
+            _ => 1,
+        });
+        let types = types.collect();
+        // SentencePiece numbers merged tokens in the order in which they were learnt.
+        let scores = (0..tokens.len()).map(|id| -(id as f32)).collect();
+        let vocabulary = GgufVocabulary { tokens, types, scores, ..Default::default() };
+        check(&Tokenizer::from_gguf(vocabulary).unwrap());
+    }
+}

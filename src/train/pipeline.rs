@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::files;
 use crate::model::config::ModelConfig;
+use crate::model::estimate::free_memory;
 use crate::model::lora::Base;
 use crate::model::weights::Weights;
 use crate::tokenizer::{self, Tokenizer};
@@ -336,7 +337,7 @@ fn fit_memory(
     say: &mut dyn FnMut(Message),
 ) -> Result<bool> {
     let need = |recompute| Memory::of(model, config, (workers, recompute), base).total();
-    let free = available_memory().unwrap_or(usize::MAX) / 10 * 8;
+    let free = free_memory().map_or(usize::MAX, |free| free as usize) / 10 * 8;
     if need(false) <= free {
         return Ok(false);
     }
@@ -353,13 +354,6 @@ fn fit_memory(
         free / 1_000_000
     )));
     Ok(true)
-}
-
-/// Bytes that can be had without swapping (Linux; unknown elsewhere).
-pub fn available_memory() -> Option<usize> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
-    Some(line.trim().trim_end_matches(" kB").parse::<usize>().ok()? * 1024)
 }
 
 /// The one in `out` of a run that is resumed, that of the model to start from, one of the wanted size in

@@ -24,11 +24,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("remote", &["generation"]),
     ("suggest", &["remote", "check", "sandbox", "statistics"]),
     ("store", &["files"]),
+    ("download", &[]),
     ("train", &["suggest", "store"]),
     ("eval", &["train"]),
     ("finetune", &["eval"]),
     ("server", &["finetune"]),
-    ("cli", &["server", "library"]),
+    ("cli", &["server", "library", "download"]),
 ];
 
 /// What only some modules may name, as whole words; a `*` stands for any end of the word.
@@ -38,6 +39,10 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("tower_lsp_server", &["server"]),
     ("gen_lsp_types", &["server"]),
     ("lsp_types", &["server"]),
+    ("ureq", &["download"]),
+    ("TcpStream", &[]),
+    ("TcpListener", &[]),
+    ("UdpSocket", &[]),
     ("println!", &["cli"]),
     ("print!", &["cli"]),
     ("stdout()", &["cli", "server"]),
@@ -126,6 +131,7 @@ fn the_repository_stays_small() {
 fn the_scanner_sees_what_it_must() {
     assert!(leads_to("server", "text") && leads_to("generation", "tokenizer"));
     assert!(leads_to("server", "store") && !leads_to("suggest", "store"));
+    assert!(leads_to("cli", "download") && !leads_to("server", "download"));
     assert!(
         !leads_to("text", "syntax") && !leads_to("model", "text") && !leads_to("train", "server")
     );

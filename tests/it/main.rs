@@ -3,6 +3,7 @@
 
 mod architecture;
 mod cli;
+mod download;
 mod eval;
 mod factory;
 mod finetune;

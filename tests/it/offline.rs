@@ -1,10 +1,11 @@
-//! Nothing needs a network: the program works in a namespace without any route.
+//! Nothing needs a network but `model download`, which says so: the program works in a namespace without any route.
 //! Even its loopback device is down there, so no kind of connection can be made.
 
 use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::house::House;
 use crate::program::{Run, place_after, project, tiny};
 use crate::session::Session;
 
@@ -66,6 +67,24 @@ fn generate_and_doctor_work_without_a_network() {
     let json = Run::of(&mut doctor).json();
     let checks = json["checks"].as_array().expect("a list");
     assert!(checks.iter().any(|c| c["check"] == "model" && c["ok"] == true), "{json}");
+}
+
+#[test]
+fn a_download_says_that_there_is_no_network_and_an_import_needs_none() {
+    let house = House::new();
+    let command = |arguments: &[&str]| {
+        let mut command = isolated(env!("CARGO_BIN_EXE_nestling"), arguments)?;
+        command.current_dir(house.work()).env("NESTLING_DATA", house.data());
+        Some(command)
+    };
+    let Some(mut download) = command(&["model", "download", "org/name"]) else { return };
+    Run::of(&mut download).refused(3, &["org/name", "cannot be reached", "a network"]);
+    let tiny = tiny();
+    let Some(mut import) = command(&["model", "import", tiny.to_str().expect("UTF-8")]) else {
+        return;
+    };
+    let run = Run::of(&mut import);
+    assert!(run.code == Some(0) && run.stderr.contains("tiny is installed"), "{run:?}");
 }
 
 #[test]

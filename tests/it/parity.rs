@@ -100,7 +100,8 @@ fn files_of_llama_cpp_are_the_same_models() {
     }
 }
 
-/// Rounded to 8 bits, logits move a little and the network is the same one.
+/// Rounded to 8 bits, logits move a little and the network is the same one: a part that is left out moves
+/// them by as much as they are.
 #[test]
 fn every_family_runs_in_blocks() {
     for family in all() {
@@ -110,7 +111,7 @@ fn every_family_runs_in_blocks() {
             let error = logits.iter().zip(&case.last_logits).map(|(a, b)| (a - b).powi(2));
             let size = case.last_logits.iter().map(|b| b.powi(2)).sum::<f32>();
             let share = (error.sum::<f32>() / size).sqrt();
-            assert!(share < 0.1, "{family}: {share}");
+            assert!(share < 0.2, "{family}: {share}");
         }
     }
 }

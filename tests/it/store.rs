@@ -121,6 +121,53 @@ fn a_gguf_file_is_imported_under_a_name_and_used_at_once() {
 }
 
 #[test]
+fn models_of_other_programs_are_imported_by_their_names() {
+    let house = house();
+    let root = house.folder.path();
+    let put = |path: &str, bytes: &[u8]| {
+        let path = root.join(path);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("folders");
+        std::fs::write(path, bytes).expect("a file");
+    };
+    let model = std::fs::read(base()).expect("the default model");
+    put("ollama/blobs/sha256-1", &model);
+    let layer = json!({"mediaType": "application/vnd.ollama.image.model", "digest": "sha256:1"});
+    let manifest = json!({"schemaVersion": 2, "layers": [layer]}).to_string();
+    put("ollama/manifests/registry.ollama.ai/library/coder/1b", manifest.as_bytes());
+    put("llama/org_Tiny-GGUF_tiny-q8_0.gguf", &model);
+    // Snapshots are links to blobs.
+    let snapshot = root.join("hub/models--org--code/snapshots/abc");
+    std::fs::create_dir_all(&snapshot).expect("folders");
+    for name in ["config.json", "tokenizer.json", "model.safetensors"] {
+        std::os::unix::fs::symlink(tiny().join(name), snapshot.join(name)).expect("a link");
+    }
+    put("hub/models--org--code/refs/main", b"abc");
+    let import = |arguments: &[&str]| {
+        let mut command = house.command();
+        command.args(["model", "import"]).args(arguments);
+        command.env("OLLAMA_MODELS", root.join("ollama")).env("LLAMA_CACHE", root.join("llama"));
+        Run::of(command.env("HF_HUB_CACHE", root.join("hub")))
+    };
+    for name in ["coder:1b", "tiny-q8_0", "org/code"] {
+        let run = import(&[name]);
+        assert_eq!(run.code, Some(0), "{run:?}");
+        assert!(
+            run.stderr.contains("of memory") && run.stderr.contains("within 200 ms"),
+            "{run:?}"
+        );
+    }
+    assert_eq!(house.names(), ["default", "code", "coder-1b", "tiny-q8_0"]);
+    let froms = house.list()["models"].as_array().expect("a list")[1..]
+        .iter()
+        .map(|model| model["card"]["from"].as_str().expect("a name").to_string())
+        .collect::<Vec<_>>();
+    assert_eq!(froms, ["org/code", "coder:1b", "tiny-q8_0"]);
+    import(&["coder:7b"])
+        .refused(3, &["coder:7b", "no such", "coder:1b (Ollama)", "org/code (Hugging Face cache)"]);
+    assert_eq!(std::fs::read(root.join("ollama/blobs/sha256-1")).expect("the blob"), model);
+}
+
+#[test]
 fn what_does_not_exist_is_refused_with_what_does() {
     let house = house();
     let tiny = tiny();

@@ -10,9 +10,12 @@ use serde_json::{Value, json};
 use super::super::train::stop_on_ctrl_c;
 use super::super::{ModelArgs, print, wrong_use};
 use super::seconds;
+use crate::download::megabytes;
 use crate::finetune::{Accepted, News, Request, Watch, accept};
-use crate::generation::{Model, ModelSource};
-use crate::store::{Installed, Workspace};
+use crate::generation::{MAX_CONTEXT, Model, ModelSource};
+use crate::model::estimate;
+use crate::model::weights::Weights;
+use crate::store::{Installed, Workspace, check_name};
 
 const ADAPTER: &str = "adapter_config.json";
 
@@ -27,25 +30,52 @@ const SMALL: [&str; 7] = [
     "card.json",
 ];
 
+/// A model, and what to do with it.
+pub(super) struct Import<'a> {
+    /// A GGUF file, a model directory or an adapter.
+    pub(super) path: &'a Path,
+    /// What to call it if nobody says; `None`: as the file.
+    pub(super) title: Option<String>,
+    /// What the user calls it.
+    pub(super) name: Option<String>,
+    /// Where it comes from, for its card; `None`: from that path.
+    pub(super) from: Option<String>,
+    /// Use it from now on.
+    pub(super) use_it: bool,
+    /// The repository on whose newer code it must be better.
+    pub(super) judge_by: Option<&'a Path>,
+}
+
+/// The refusal of a name that a model of the workspace has already.
+///
+/// # Errors
+/// No model can be called so.
+pub(super) fn taken(workspace: &Workspace, name: Option<&str>) -> Result<Option<ExitCode>> {
+    let Some(name) = name else { return Ok(None) };
+    check_name(name)?;
+    Ok(workspace.find(name).is_ok().then(|| {
+        wrong_use(format!(
+            "there is already a model {name:?} for {}; give another --name or remove it first",
+            workspace.root().display()
+        ))
+    }))
+}
+
 /// Loads the model to see that it works, then installs a copy of it; with a repository to judge it by, only if it is
 /// better there.
 pub(super) fn import(
     args: &ModelArgs,
-    path: &Path,
+    import: Import<'_>,
     workspace: &Workspace,
-    (name, use_it): (Option<String>, bool),
-    judge_by: Option<&PathBuf>,
 ) -> Result<ExitCode> {
-    if let Some(name) = &name
-        && workspace.find(name).is_ok()
-    {
-        return Ok(wrong_use(format!(
-            "there is already a model {name:?} for {}; give another --name or remove it first",
-            workspace.root().display()
-        )));
+    let Import { path, title, name, from, use_it, judge_by } = import;
+    if let Some(refusal) = taken(workspace, name.as_deref())? {
+        return Ok(refusal);
     }
+    let source = ModelSource::Path(path.to_path_buf());
+    eprintln!("nestling: {}", expected(&source.weights()?));
     // A model that does not work is not let in.
-    let model = args.load_from(&ModelSource::Path(path.to_path_buf()))?;
+    let model = args.load_from(&source)?;
     let accepted = match judge_by {
         Some(repo) => {
             let accepted = judge(args, path, repo)?;
@@ -56,7 +86,7 @@ pub(super) fn import(
         }
         None => None,
     };
-    let name = name.unwrap_or_else(|| workspace.free_name(&model.name));
+    let name = name.unwrap_or_else(|| workspace.free_name(title.as_ref().unwrap_or(&model.name)));
     let installed = workspace.install(&name, |folder| {
         copy(path, folder)?;
         if let Some(Accepted { gate, .. }) = &accepted {
@@ -64,7 +94,7 @@ pub(super) fn import(
         }
         let card = folder.join("card.json");
         if !card.exists() {
-            std::fs::write(card, serde_json::to_vec_pretty(&card_of(&model, path))?)?;
+            std::fs::write(card, serde_json::to_vec_pretty(&card_of(&model, path, from))?)?;
         }
         Ok(())
     })?;
@@ -98,6 +128,29 @@ fn judge(args: &ModelArgs, path: &Path, repo: &Path) -> Result<Accepted> {
         general.0, general.1
     ))?;
     Ok(accepted)
+}
+
+/// What the model will need and how fast it will be, before it is loaded.
+fn expected(weights: &Weights) -> String {
+    /// A suggestion that is worth showing, and how long one may wait for it.
+    const TOKENS: f64 = 8.0;
+    const WAIT: f64 = 0.2;
+    let config = &weights.config;
+    let memory = estimate::memory(config, MAX_CONTEXT, |name| weights.stored_type(name));
+    let free = estimate::free_memory();
+    let free = free.map(|free| format!(" ({} are free)", megabytes(free))).unwrap_or_default();
+    let mut text = format!("this model needs about {} of memory{free}", megabytes(memory));
+    if let Some(speed) = estimate::weights_per_second(weights) {
+        let token = estimate::token_time(config, speed).as_secs_f64();
+        text += &format!(
+            "; estimated from one matrix, it writes {:.0} tokens a second here, {:.0} within 200 ms, and {TOKENS} \
+             take a model of at most {:.0} million weights of its type",
+            1.0 / token,
+            WAIT / token,
+            speed * WAIT / TOKENS / 1e6
+        );
+    }
+    text
 }
 
 /// The files of a model, and what may lie beside it.
@@ -145,8 +198,9 @@ fn name_base(from: &Path, file: &Path) -> Result<()> {
     Ok(())
 }
 
-fn card_of(model: &Model, path: &Path) -> Value {
-    let from = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+fn card_of(model: &Model, path: &Path, from: Option<String>) -> Value {
+    let path = || std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let from = from.map_or_else(|| json!(path()), Value::String);
     json!({
         "what": "imported",
         "from": from,
