@@ -39,14 +39,14 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("tower_lsp_server", &["server"]),
     ("gen_lsp_types", &["server"]),
     ("lsp_types", &["server"]),
-    ("ureq", &["download"]),
-    ("TcpStream", &[]),
+    ("ureq", &["download", "remote"]),
+    // The plain client beside which `eval remote` measures.
+    ("TcpStream", &["cli"]),
     ("TcpListener", &[]),
     ("UdpSocket", &[]),
     ("println!", &["cli"]),
     ("print!", &["cli"]),
     ("stdout()", &["cli", "server"]),
-    ("ureq", &["remote"]),
 ];
 
 /// The crates that the configuration may use: it is read everywhere, so it must weigh nothing.
