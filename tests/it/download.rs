@@ -29,11 +29,13 @@ struct Behaviour {
     redirects: bool,
 }
 
+/// Path and range of every request.
+type Asked = Arc<Mutex<Vec<(String, Option<String>)>>>;
+
 /// A hub with one repository. Its thread ends with the test.
 struct Hub {
     address: String,
-    /// Path and range of every request.
-    asked: Arc<Mutex<Vec<(String, Option<String>)>>>,
+    asked: Asked,
 }
 
 fn sum(bytes: &[u8]) -> String {
@@ -44,7 +46,7 @@ impl Hub {
     fn new(files: &[(&str, Vec<u8>)], mut behaviour: Behaviour) -> Hub {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = format!("http://{}", listener.local_addr().expect("an address"));
-        let asked = Arc::new(Mutex::new(Vec::new()));
+        let asked = Asked::default();
         let files: BTreeMap<String, Vec<u8>> =
             files.iter().map(|(name, bytes)| (name.to_string(), bytes.clone())).collect();
         let seen = asked.clone();
@@ -217,10 +219,9 @@ fn a_model_directory_is_downloaded_and_imported() {
 
 #[test]
 fn a_cut_connection_is_gone_on_with() {
-    let model = gguf();
     // Twice within a run, which goes on by itself; then for good.
     let cuts = vec![1_000_000, 500_000];
-    let hub = Hub::new(&[("a.gguf", model.clone())], Behaviour { cuts, ..Behaviour::default() });
+    let hub = Hub::new(&[("a.gguf", gguf())], Behaviour { cuts, ..Behaviour::default() });
     let house = house();
     let run = house.download(&hub, &[&format!("{NAME}/a.gguf")]);
     assert_eq!(run.code, Some(0), "{run:?}");
@@ -256,18 +257,14 @@ fn a_server_without_ranges_starts_anew() {
 
 #[test]
 fn a_file_with_another_checksum_is_refused_and_removed() {
-    let sum = Some("0".repeat(64));
-    let hub = Hub::new(&[("a.gguf", gguf())], Behaviour { sum, ..Behaviour::default() });
+    let behaviour = Behaviour { sum: Some("0".repeat(64)), ..Behaviour::default() };
+    let hub = Hub::new(&[("a.gguf", gguf())], behaviour);
     let house = house();
     failed(&house.download(&hub, &[NAME]), &["a.gguf", "SHA-256", &"0".repeat(64), "again"]);
     assert!(house.installed().is_empty() && house.kept().is_empty());
     // The user's word counts more than the hub's.
-    let right = sum_of_model();
+    let right = sum(&gguf());
     assert_eq!(house.download(&hub, &[NAME, "--sha256", &right]).code, Some(0));
-}
-
-fn sum_of_model() -> String {
-    sum(&gguf())
 }
 
 #[test]
