@@ -31,7 +31,7 @@ impl Remote {
     /// # Errors
     /// What is wrong with the address, in words that complete "url …" and without it: it may hold a password.
     pub fn at(url: &str) -> Result<Remote, String> {
-        let url = url.trim().trim_end_matches('/');
+        let url = url.trim();
         let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
         let rest = rest.ok_or("must begin with http:// or https://")?;
         if url.contains('@') {
@@ -47,7 +47,7 @@ impl Remote {
             return Err("names no host; write it like https://host:8000".into());
         }
         Ok(Remote {
-            url: url.into(),
+            url: url.trim_end_matches('/').into(),
             protocol: PROTOCOLS[0],
             model: String::new(),
             key_variable: KEY_VARIABLE.into(),
