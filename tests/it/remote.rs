@@ -527,7 +527,7 @@ fn without_the_server_the_command_line_answers_as_ever_and_says_why() {
     complete(&code, &["--remote", &format!("http://u:{KEY}@h")])
         .refused(2, &["must not hold a name"]);
     let markers = ["--remote", &server.url, "--markers", "qwen"];
-    complete(&code, &markers).refused(2, &["markers must be one of nestling, qwen2.5-coder"]);
+    complete(&code, &markers).refused(2, &["markers must be one of nestling, codegemma"]);
 }
 
 #[test]
