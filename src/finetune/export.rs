@@ -55,7 +55,7 @@ pub fn export(request: &Request, folder: &Path, watch: &mut Watch<'_>) -> Result
     let weights = open()?;
     let base = Arc::new(Base::load(&weights)?);
     let original = Model::of(&weights, Precision::Quantized, "base".into())?;
-    let (tokenizer, config) = (original.tokenizer.clone(), weights.config.clone());
+    let (tokenizer, config) = (original.tokenizer.clone(), weights.config);
     let bench = Bench {
         weights: &open,
         base: base.clone(),

@@ -276,9 +276,8 @@ impl Shared {
         let mut warnings: Vec<String> = problems.iter().map(Problem::to_string).collect();
         let is_new = {
             let mut state = self.state.lock();
-            let remote = self.remote(&state, &config).map_err(|refusal| {
+            let remote = self.remote(&state, &config).inspect_err(|refusal| {
                 warnings.push(refusal.clone());
-                refusal
             });
             state.remote_refusal = remote.as_ref().err().cloned();
             let remote = remote.unwrap_or_default();

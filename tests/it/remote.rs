@@ -425,7 +425,7 @@ fn a_server_elsewhere_is_asked_only_if_the_user_allows_it_and_through_the_proxy(
         assert_eq!(run.code, Some(0), "{run:?}");
     };
     trust(&[]);
-    editor.configure(elsewhere.clone());
+    editor.configure(elsewhere);
     editor.write(")\nprint(area(");
     assert!(editor.ask().1 < PROMPT);
     let failing = editor.wait_for(|status| status["state"] == "failing");
