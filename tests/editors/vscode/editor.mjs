@@ -281,7 +281,9 @@ export class Editor {
 
   async clearMessages() {
     await this.command('notifications.clearAll');
-    await until('no messages', async () => (await this.messages()).length === 0);
+    await until('no messages', async () => (await this.messages()).length === 0).catch(async (error) => {
+      throw new Error(`${error.message}; there are: ${(await this.messages()).join(' | ')}`);
+    });
   }
 
   /** Chooses the entry of the open menu or pick that contains a text. */

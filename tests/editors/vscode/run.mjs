@@ -221,7 +221,7 @@ tests['parts that are taken are told to the server'] = async (editor) => {
     assert.equal(params.item.insertText, 'total / count');
     assert.equal(params.item.command.command, 'nestling.accepted');
     assert.equal((await editor.document()).text, `mean = ${params.item.insertText.slice(0, params.acceptedLength)}\n`);
-    assert.ok(sent('textDocument/didFocus').some(({ params }) => params.textDocument?.uri.endsWith('told.py')));
+    await until('the focus', () => sent('textDocument/didFocus').some(({ params }) => params.textDocument?.uri.endsWith('told.py')));
   });
 };
 
@@ -280,6 +280,8 @@ tests[`typing through suggestions at 8 keys a second, ${LOOPS} times, loses and 
 tests['a file of 50,000 lines is typed into'] = async (editor) => {
   const half = 'def filler(x):\n    return x + 1\n\n\n'.repeat(6250);
   await editor.show('python/long.py', `${half}${SHELVES.replace('for shelf in ', '')}${half}`);
+  // So long a text is on its way to the page for a while, and the cursor behind it.
+  await sleep(3000);
   const before = await editor.document();
   const start = Date.now();
   await type(editor, 'for shelf in');
