@@ -261,8 +261,7 @@ fn whatever_a_server_does_the_answer_comes_and_the_status_says_why() {
         (
             "refuses the key and says it",
             Server::answering(response("401 Unauthorized", "", &echo)),
-            &"refuses the key (401): put a valid one into the environment variable KEY_OF_THE_TEST"
-                [..],
+            "refuses the key (401): put a valid one into the environment variable KEY_OF_THE_TEST",
         ),
         (
             "fails with the key",
