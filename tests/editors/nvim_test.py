@@ -365,7 +365,8 @@ def plugin_draws_only_where_it_fits():
             editor.type("two words")
             same(editor.see(), " here")
             editor.screen.press(*keys)
-            until(lambda: not editor.ghost(), f"no ghost text after {keys}", 2)
+            # Another place may have a suggestion of its own.
+            until(lambda: editor.ghost() != " here", f"it is gone after {keys}", 2)
             assert ("two wordsz" if keys == ["z"] else "two words") in editor.lines(), editor.lines()
         # Taken back, it fits again.
         editor.open_line()
@@ -430,7 +431,8 @@ EMOJI = {PYTHON: [("amounts = available(", "    tag = '🐣'; amounts = "), ("re
 def suggestion(editor, places):
     """Types at one place after the other until there is ghost text."""
     silences = []
-    for above, text in places:
+    # Twice: on a busy machine an answer may not be finished in time.
+    for above, text in places * 2:
         editor.open_line(above)
         editor.type(text.replace("\n", "\r"))
         if editor.see(6):
