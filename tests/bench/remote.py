@@ -40,7 +40,7 @@ def times(command, remote, rounds):
     client = Client(command)
     client.start({"debounce": 0, **({"remote": {"url": remote}} if remote else {})})
     client.wait_for_model()
-    document = Document(client, "file:///work/shapes.py", "python", "")
+    document = Document(client, "file:///project/shapes.py", "python", "")
     taken = []
     for number in range(rounds):
         document.replace(0, len(document.text), CODE.format(number))

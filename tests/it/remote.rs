@@ -133,7 +133,7 @@ struct Editor {
 
 const CODE: &str = "def area(width, height):\n    return width * height\n\n\ndef volume(width, height, depth):\n    \
                     return area(width, height) * depth\n\n\n";
-const URI: &str = "file:///work/shapes.py";
+const URI: &str = "file:///project/shapes.py";
 
 impl Editor {
     fn start(remote: Value, environment: &[(&str, &str)]) -> Editor {
