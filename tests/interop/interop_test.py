@@ -236,12 +236,10 @@ def peft_adapters_of_another_kind_are_refused():
     return "DoRA"
 
 
-def main():
+def run_tests(tests, beginnings):
+    """Runs those of the tests whose name begins so and has the word of the command line in it; the exit code."""
     wanted = sys.argv[1] if len(sys.argv) > 1 else ""
-    tests = {
-        name: test for name, test in globals().items()
-        if name.startswith(("llama_cpp_", "transformers_", "peft_")) and wanted in name
-    }
+    tests = {name: test for name, test in tests.items() if name.startswith(beginnings) and wanted in name}
     passed = 0
     for name, test in tests.items():
         began = time.monotonic()
@@ -258,4 +256,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_tests(dict(globals()), ("llama_cpp_", "transformers_", "peft_")))

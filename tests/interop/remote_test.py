@@ -17,11 +17,10 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
-from interop_test import BASE, CACHE, NESTLING, ROOT, TINY
+from interop_test import BASE, CACHE, NESTLING, ROOT, TINY, run_tests
 
 CODE = "def area(width, height):\n    return width * height\n\n\ndef volume(width, height, depth):\n    return "
 PLACE = "shapes.py:6:12"
@@ -149,23 +148,5 @@ def export_is_the_same_in_one_process_and_in_two():
     return f"{STEPS} steps, at most {100 * max(apart):.4f} % apart; {judged.stdout.splitlines()[0]}"
 
 
-def main():
-    wanted = sys.argv[1] if len(sys.argv) > 1 else ""
-    tests = {n: t for n, t in globals().items() if n.startswith(("remote_", "export_")) and wanted in n}
-    passed = 0
-    for name, test in tests.items():
-        began = time.monotonic()
-        try:
-            told = test()
-        except Exception as error:  # every failure is reported, whatever its kind
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            print(f"FAIL {name}: {type(error).__name__} {error} ({Path(where.filename).name}:{where.lineno})", flush=True)
-        else:
-            passed += 1
-            print(f"ok   {name} ({told}, {time.monotonic() - began:.1f} s)", flush=True)
-    print(f"{passed} passed, {len(tests) - passed} failed")
-    return 0 if tests and passed == len(tests) else 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_tests(dict(globals()), ("remote_", "export_")))
