@@ -39,27 +39,54 @@ fn into_main(found: &Match<'_>, code: &Code<'_>) -> Option<Vec<TextEdit>> {
     if code.root.all().iter().any(|p| refused.contains(&p.kind())) {
         return None;
     }
-    let words = [
-        "globals", "locals", "vars", "exec", "eval", "__name__", "__file__", "main", "dir", "super",
-    ];
+    let words =
+        ["globals", "locals", "vars", "exec", "__name__", "__file__", "main", "dir", "super"];
     if words.iter().any(|word| has_word(source, word)) {
+        return None;
+    }
+    let at_top = |p: &Piece<'_>| code.function_of(*p) == code.root;
+    let calls = |p: &Piece<'_>, name: &str| {
+        p.text(source) == name
+            && p.parent().is_some_and(|call| code.grammar.called(call) == Some(*p))
+    };
+    // Only a script: it prints at its top.
+    let names = code.names_in(code.root);
+    if !names.iter().any(|p| calls(p, "print") && at_top(p)) {
+        return None;
+    }
+    // What is evaluated sees the names of the function that evaluates it, but not from functions and comprehensions in it.
+    let inner = [
+        "list_comprehension",
+        "set_comprehension",
+        "dictionary_comprehension",
+        "generator_expression",
+    ];
+    let sees_names = |p: &Piece<'_>| {
+        let argument = p.parent().and_then(|call| call.field("arguments"));
+        calls(p, "eval")
+            && argument.is_some_and(|argument| argument.text(source) == "(input())")
+            && at_top(p)
+            && !p.ancestors().any(|outer| inner.contains(&outer.kind()))
+    };
+    if names.iter().any(|p| p.text(source) == "eval" && !sees_names(p)) {
         return None;
     }
     let is_import = |p: &Piece<'_>| {
         ["import_statement", "import_from_statement", "future_import_statement"].contains(&p.kind())
     };
     let is_function = |p: &Piece<'_>| p.kind() == "function_definition";
-    let is_head = |p: &Piece<'_>| is_import(p) || is_function(p);
-    let first = top.iter().position(|p| !is_head(p))?;
-    // A script: loops at its top. Its functions stay where others may import them.
-    let (head, body) = top.split_at(first);
-    if body.iter().any(is_head) {
-        return None;
-    }
-    // And they must not need what the script gives names to.
-    let in_body = body.iter().flat_map(|p| code.names_in(*p));
-    let mut in_body = in_body.filter(|p| code.grammar.is_assigned(*p)).map(|p| p.text(source));
-    let functions: Vec<Piece<'_>> = head.iter().filter(|p| is_function(p)).copied().collect();
+    let imported_by = |import: &Piece<'_>| -> Vec<&str> {
+        let names = import.all().into_iter().filter(|p| p.kind() == "identifier");
+        names.map(|p| p.text(source)).collect()
+    };
+    // Its functions stay where others may import them, if they do not need what the script gives names to.
+    let first = top.iter().position(|p| !is_import(p) && !is_function(p))?;
+    let (mut head, mut body) = top.split_at(first);
+    let in_body = |body: &[Piece<'_>]| -> Vec<&str> {
+        let names = body.iter().flat_map(|p| code.names_in(*p));
+        let names = names.filter(|p| code.grammar.is_assigned(*p)).map(|p| p.text(source));
+        names.chain(body.iter().filter(|p| is_import(p)).flat_map(imported_by)).collect()
+    };
     let needs = |function: &Piece<'_>, name: &str| {
         let all = code.references(name, *function);
         // A name that a function gives a value is its own.
@@ -67,21 +94,28 @@ fn into_main(found: &Match<'_>, code: &Code<'_>) -> Option<Vec<TextEdit>> {
             |p: &Piece<'_>| code.grammar.is_assigned(*p) && code.function_of(*p) == *function;
         !all.is_empty() && !all.iter().any(is_own)
     };
-    if in_body.any(|name| functions.iter().any(|function| needs(function, name))) {
-        return None;
+    let given = in_body(body);
+    let functions = head.iter().filter(|p| is_function(p));
+    let stay = functions.clone().all(|function| !given.iter().any(|name| needs(function, name)));
+    if !stay || body.iter().any(is_function) {
+        // Nobody imports from a file that waits for its input.
+        if !["input", "stdin"].iter().any(|word| has_word(source, word)) {
+            return None;
+        }
+        (head, body) = top.split_at(top.iter().position(|p| !is_import(p))?);
     }
     // A name that the builtins have is a local one from its first line on in a function, and not before.
-    let given = code.names_in(code.root).into_iter().filter(|p| code.grammar.is_assigned(*p));
-    let mut given: Vec<&str> = given.map(|p| p.text(source)).collect();
+    let mut given = in_body(body);
     given.sort_unstable();
     given.dedup();
-    let imported: Vec<&str> = head
-        .iter()
-        .filter(|p| is_import(p))
-        .flat_map(|import| import.all())
-        .filter(|p| p.kind() == "identifier")
-        .map(|p| p.text(source))
-        .collect();
+    let imported: Vec<&str> = head.iter().filter(|p| is_import(p)).flat_map(imported_by).collect();
+    let known = |name: &&str| BUILTINS.contains(name) || imported.contains(name);
+    // Not everything can be imported in a function.
+    let late = || body.iter().filter(|p| is_import(p));
+    let all = |p: &Piece<'_>| p.all().iter().any(|p| p.kind() == "wildcard_import");
+    if late().any(|p| all(p) || imported_by(p).iter().any(known)) {
+        return None;
+    }
     // Unless it is given its value before anything else refers to it.
     let is_given_late = |name: &&str| {
         let all: Vec<Piece<'_>> = body.iter().flat_map(|p| code.references(name, *p)).collect();
@@ -95,7 +129,6 @@ fn into_main(found: &Match<'_>, code: &Code<'_>) -> Option<Vec<TextEdit>> {
         let value = given.and_then(|p| p.field("right"));
         !at_top || value.is_none_or(|value| !code.references(name, value).is_empty())
     };
-    let known = |name: &&str| BUILTINS.contains(name) || imported.contains(name);
     if given.iter().any(|name| known(name) && is_given_late(name)) {
         return None;
     }

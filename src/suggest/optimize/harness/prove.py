@@ -410,7 +410,7 @@ def program_times(codes, source, plans):
             break
         if best is None or found[0] > best[0]:
             best = found
-        if found[0] > 0.1:
+        if found[0] > 0.03:
             break
         size *= 3
     if best is None:
