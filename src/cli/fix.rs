@@ -95,7 +95,7 @@ pub(super) fn run(args: FixArgs, model: &ModelArgs) -> Result<ExitCode> {
     report(&args, &results)
 }
 
-fn remember(completer: &mut ModelCompleter, root: &Path) {
+pub(super) fn remember(completer: &mut ModelCompleter, root: &Path) {
     if let Some(memory) = completer.remember(root) {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         if let Err(error) = memory.update(threads, &|_| {}, &|| true) {

@@ -2,6 +2,7 @@
 
 mod complete;
 mod doctor;
+mod document;
 mod eval;
 mod finetune;
 mod fix;
@@ -60,6 +61,8 @@ enum Command {
     Fix(fix::FixArgs),
     /// Make files faster: rewrites that are known to help, each with what was proven of it
     Optimize(optimize::OptimizeArgs),
+    /// Write documentation comments for functions that have none; differences on stdout, or --apply
+    Document(document::DocumentArgs),
     /// Allow checkers to run code of a workspace, on a copy of it
     Trust(trust::TrustArgs),
     /// Continue a text
@@ -177,6 +180,7 @@ pub fn run() -> ExitCode {
         Command::Complete(own) => complete::run(own, &args.model),
         Command::Fix(own) => fix::run(own, &args.model),
         Command::Optimize(own) => optimize::run(own, &args.model),
+        Command::Document(own) => document::run(own, &args.model),
         Command::Trust(own) => trust::run(own),
         Command::Generate(own) => generate::run(own, &args.model),
         Command::Model(own) => model::run(own, &args.model),

@@ -6,6 +6,7 @@ mod completer;
 mod completion;
 pub mod confidence;
 mod consult;
+pub mod document;
 mod explain;
 mod fallback;
 pub mod optimize;

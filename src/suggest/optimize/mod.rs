@@ -12,6 +12,7 @@ mod prove;
 mod rank;
 mod rewrite;
 mod rust_harness;
+mod script;
 mod subject;
 mod types;
 mod written;
