@@ -10,7 +10,7 @@ use serde_json::json;
 use super::remote::RemoteArgs;
 use super::{ModelArgs, print, print_json, wrong_use};
 use crate::generation::CancelToken;
-use crate::suggest::{Completer, CompletionRequest, Explained, Progress, Sources, Trigger};
+use crate::suggest::{Completer, CompletionRequest, Progress, Sources, Trigger, explanation};
 use crate::text::{Position, PositionEncoding, Text};
 use crate::workspace::{Snapshot, read_file};
 
@@ -107,20 +107,8 @@ pub(super) fn run(args: CompleteArgs, model: &ModelArgs) -> Result<ExitCode> {
             })
             .collect();
         let timing = completion.timing;
-        let pieces = explained.iter().map(|piece| {
-            let origin = piece.origin.as_ref().map(|origin| {
-                json!({
-                    "tier": origin.tier, "file": origin.file, "line": origin.line,
-                    "agreement": origin.agreement, "licence": origin.licence,
-                })
-            });
-            json!({
-                "text": piece.text, "probability": piece.probability, "model": piece.by_model,
-                "memory": piece.memory, "origin": origin,
-            })
-        });
         print_json(&json!({
-            "explained": args.explain.then(|| pieces.collect::<Vec<_>>()),
+            "explained": args.explain.then_some(&explained),
             "model": completer.name(),
             "suggestions": suggestions,
             "silence": reason,
@@ -144,7 +132,7 @@ pub(super) fn run(args: CompleteArgs, model: &ModelArgs) -> Result<ExitCode> {
             print(&format!("{}\n", suggestion.edit.new_text))?;
         }
         if !explained.is_empty() {
-            print(&table(&explained))?;
+            print(&format!("\n{}", explanation(&explained)))?;
         }
     }
     if let Some(client) = &remote {
@@ -163,27 +151,6 @@ pub(super) fn run(args: CompleteArgs, model: &ModelArgs) -> Result<ExitCode> {
         }
         None => Ok(ExitCode::SUCCESS),
     }
-}
-
-/// The tokens of the first suggestion, a row each.
-fn table(explained: &[Explained]) -> String {
-    let mut text = String::from("\n  likely   model  memory  text                      read in\n");
-    for Explained { text: piece, probability, by_model, memory, origin } in explained {
-        let origin = origin.as_ref().map_or(String::new(), |origin| {
-            let file = origin.file.as_deref().unwrap_or("this file");
-            let licence = origin.licence.as_ref().map_or(String::new(), |l| format!("; {l}"));
-            format!("{file}:{} ({} tokens agree{licence})", origin.line, origin.agreement)
-        });
-        let percent = |share: f32| format!("{:.0} %", 100.0 * share);
-        text += &format!(
-            "{:>8}{:>8}{:>8}  {:<24}  {origin}\n",
-            percent(*probability),
-            percent(*by_model),
-            percent(*memory),
-            format!("{piece:?}"),
-        );
-    }
-    text
 }
 
 /// The repository that a file belongs to; nothing for a file outside of any.

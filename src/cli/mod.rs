@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand, and the only printer to stdout.
 
+mod commit;
 mod complete;
 mod doctor;
 mod document;
@@ -63,6 +64,8 @@ enum Command {
     Optimize(optimize::OptimizeArgs),
     /// Write documentation comments for functions that have none; differences on stdout, or --apply
     Document(document::DocumentArgs),
+    /// Write a message for what is about to be committed
+    CommitMessage(commit::CommitArgs),
     /// Allow checkers to run code of a workspace, on a copy of it
     Trust(trust::TrustArgs),
     /// Continue a text
@@ -181,6 +184,7 @@ pub fn run() -> ExitCode {
         Command::Fix(own) => fix::run(own, &args.model),
         Command::Optimize(own) => optimize::run(own, &args.model),
         Command::Document(own) => document::run(own, &args.model),
+        Command::CommitMessage(own) => commit::run(own),
         Command::Trust(own) => trust::run(own),
         Command::Generate(own) => generate::run(own, &args.model),
         Command::Model(own) => model::run(own, &args.model),

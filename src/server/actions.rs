@@ -13,7 +13,7 @@ use tower_lsp_server::jsonrpc::{Error, ErrorCode, Result};
 
 use super::capabilities::ClientTraits;
 use super::shared::Shared;
-use super::{from_proto, optimize, repair, to_proto};
+use super::{document, from_proto, optimize, repair, to_proto};
 use crate::check::{Checker, Overlay, Program};
 use crate::memory::walk;
 use crate::text::{Text, TextEdit};
@@ -117,6 +117,9 @@ pub(super) async fn actions(shared: &Arc<Shared>, params: ActionParams) -> Resul
     if params.wants(REWRITE) {
         entries.extend(optimize::entries(shared, &snapshot, &place).await);
     }
+    if params.wants(document::DOCUMENT) {
+        entries.extend(document::entry(&snapshot, &place));
+    }
     // Chosen in such a client, an entry without its edit would do nothing.
     if !client.resolves_actions {
         entries.retain(|entry| entry.get("data").is_none() || entry.get("edit").is_some());
@@ -167,9 +170,11 @@ pub(super) fn edit(
 
 /// Works an entry out that was chosen.
 pub(super) async fn resolve(shared: &Arc<Shared>, action: Value) -> Result<Value> {
-    match action["data"]["rule"].is_string() {
-        true => optimize::resolve(shared, action).await,
-        false => repair::resolve(shared, action).await,
+    let data = &action["data"];
+    match (data["rule"].is_string(), data["comment"].is_number()) {
+        (true, _) => optimize::resolve(shared, action).await,
+        (_, true) => document::resolve(shared, action).await,
+        _ => repair::resolve(shared, action).await,
     }
 }
 

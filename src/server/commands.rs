@@ -1,13 +1,16 @@
 //! The commands that a client can execute.
 //! An accepted suggestion carries the first one with it, so the server learns without a request of its own.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tower_lsp_server::jsonrpc::{Error, Result};
 
 use super::shared::Shared;
-use super::{finetune, optimize};
+use super::{explain, finetune, optimize};
+use crate::suggest::message::{SUBJECTS, message};
+use crate::workspace::{Repository, path_of_uri};
 
 /// `nestling.accepted ID`: the suggestion with that id was inserted.
 pub(super) const ACCEPTED: &str = "nestling.accepted";
@@ -25,8 +28,17 @@ pub(super) const CANCEL_FINETUNE: &str = "nestling.cancelFinetune";
 /// `nestling.prove`: climbs the proof ladder with a rewrite of the menu; see [`super::optimize::prove`].
 pub(super) const PROVE: &str = "nestling.prove";
 
+/// `nestling.commitMessage [FOLDER]`: a message for what is about to be committed there, or in the first folder of the
+/// workspace: `{ message, staged }`.
+pub(super) const COMMIT_MESSAGE: &str = "nestling.commitMessage";
+
+/// `nestling.explain { textDocument, position }`: why the text that is suggested there reads as it does; see
+/// [`super::explain`].
+pub(super) const EXPLAIN: &str = "nestling.explain";
+
 /// All of them.
-pub(super) const ALL: [&str; 6] = [ACCEPTED, STATUS, USE_MODEL, FINETUNE, CANCEL_FINETUNE, PROVE];
+pub(super) const ALL: [&str; 8] =
+    [ACCEPTED, STATUS, USE_MODEL, FINETUNE, CANCEL_FINETUNE, PROVE, COMMIT_MESSAGE, EXPLAIN];
 
 pub(super) async fn execute(
     shared: &Arc<Shared>,
@@ -47,12 +59,36 @@ pub(super) async fn execute(
         STATUS => Ok(shared.status()),
         USE_MODEL => use_model(shared, text).await,
         PROVE => optimize::prove(shared, arguments).await,
+        EXPLAIN => explain::explain(shared, arguments).await,
+        COMMIT_MESSAGE => commit_message(shared, text).await,
         FINETUNE => finetune::start(shared, arguments),
         CANCEL_FINETUNE => {
             shared.finetune_cancelled.notify_waiters();
             Ok(Value::Null)
         }
         _ => Err(Error::invalid_params(format!("unknown command: {command}"))),
+    }
+}
+
+async fn commit_message(shared: &Arc<Shared>, folder: Option<&str>) -> Result<Value> {
+    let folder = match folder {
+        Some(folder) => path_of_uri(folder).or_else(|| Some(PathBuf::from(folder))),
+        None => shared.state.lock().client.roots.first().cloned(),
+    };
+    let Some(folder) = folder else {
+        return Err(Error::invalid_params("no folder is open".to_string()));
+    };
+    let write = move || -> anyhow::Result<Value> {
+        let repository = Repository::around(&folder)?;
+        let (changes, is_staged) = repository.pending()?;
+        let (subjects, branch) = (repository.subjects(SUBJECTS), repository.branch());
+        let text = message(&changes, &subjects, branch.as_deref());
+        Ok(json!({ "message": text, "staged": is_staged }))
+    };
+    match tokio::task::spawn_blocking(write).await {
+        Ok(Ok(written)) => Ok(written),
+        Ok(Err(error)) => Err(Error::invalid_params(format!("{error:#}"))),
+        Err(_) => Err(Error::internal_error()),
     }
 }
 

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
+use super::aside::Aside;
 use super::mailbox::{Job, QUIET, Work};
-use super::repair::RepairJob;
 use super::swap::{Common, News};
 use crate::memory::{Keeper, KeeperState};
 use crate::remote::RemoteModel;
@@ -167,9 +167,9 @@ impl EngineThread {
         self.common.mailbox.post(job);
     }
 
-    /// Hands over a repair, which waits until nothing is to be completed.
-    pub(super) fn repair(&self, job: RepairJob) {
-        self.common.mailbox.repair(job);
+    /// Hands over what waits until nothing is to be completed.
+    pub(super) fn aside(&self, job: Aside) {
+        self.common.mailbox.aside(job);
     }
 
     /// Takes back the waiting job of a document, if there is one.
@@ -306,11 +306,7 @@ impl Engine {
                     self.common.keepers.lock().extend(keeper);
                 }
             }
-            Work::Repair(job) => {
-                let found = completer.proposals(&job.ask(), &job.cancel);
-                // Nobody may want it any more.
-                let _ = job.outcome.send(found);
-            }
+            Work::Aside(job) => (job.run)(Some(completer.as_mut()), &job.cancel),
             Work::Forget(uri) => completer.forget(&uri),
             Work::Answer(_) | Work::Idle => {}
         }

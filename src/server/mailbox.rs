@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
-use super::repair::RepairJob;
+use super::aside::Aside;
 use super::swap::Swap;
 use crate::generation::CancelToken;
 use crate::suggest::{Completion, CompletionRequest, Progress, Sources};
@@ -30,8 +30,8 @@ pub(super) struct Job {
 pub(super) enum Work {
     /// Answer a request.
     Answer(Job),
-    /// Say what could repair a place.
-    Repair(Box<RepairJob>),
+    /// Do something beside completions.
+    Aside(Box<Aside>),
     /// Free what is kept for a document that was closed.
     Forget(String),
     /// Go on with another model, which is loaded.
@@ -52,7 +52,7 @@ struct State {
     /// The newest is last.
     waiting: Vec<Job>,
     /// The newest is last.
-    repairs: Vec<RepairJob>,
+    asides: Vec<Aside>,
     /// Documents that were closed.
     gone: Vec<String>,
     /// Only the last of each counts.
@@ -61,8 +61,8 @@ struct State {
     folders: Option<Vec<PathBuf>>,
     /// Of the job that the engine has taken.
     running: Option<CancelToken>,
-    /// Of the repair that it has taken: it gives way to what is typed.
-    repairing: Option<CancelToken>,
+    /// Of the work beside completions that it has taken: it gives way to what is typed.
+    beside: Option<CancelToken>,
     is_closed: bool,
 }
 
@@ -82,24 +82,21 @@ impl Mailbox {
         }
         state.waiting.retain(|waiting| waiting.uri != job.uri);
         state.waiting.push(job);
-        if let Some(repairing) = state.repairing.take() {
-            repairing.cancel();
+        if let Some(beside) = state.beside.take() {
+            beside.cancel();
         }
         self.changed.notify_one();
     }
 
-    /// Puts a repair in. One that waits for an older text of the document is dropped, and its outcome closed.
-    pub(super) fn repair(&self, job: RepairJob) {
+    /// Puts something in that gives way to completions. What waits for an older text of the document is dropped, and its
+    /// outcome closed.
+    pub(super) fn aside(&self, job: Aside) {
         let mut state = self.state.lock();
         if state.is_closed {
             return;
         }
-        let (uri, revision) = (&job.snapshot.document.uri, job.snapshot.document.revision);
-        state.repairs.retain(|waiting| {
-            let document = &waiting.snapshot.document;
-            document.uri != *uri || document.revision == revision
-        });
-        state.repairs.push(job);
+        state.asides.retain(|waiting| waiting.uri != job.uri || waiting.revision == job.revision);
+        state.asides.push(job);
         self.changed.notify_one();
     }
 
@@ -146,7 +143,7 @@ impl Mailbox {
     pub(super) fn clear(&self) {
         let mut state = self.state.lock();
         state.waiting.clear();
-        state.repairs.clear();
+        state.asides.clear();
     }
 
     /// Waits for something to do; `None` once the mailbox is closed. Documents are forgotten before a
@@ -172,9 +169,9 @@ impl Mailbox {
                 state.running = Some(job.cancel.clone());
                 return Some(Work::Answer(job));
             }
-            if let Some(job) = state.repairs.pop() {
-                state.repairing = Some(job.cancel.clone());
-                return Some(Work::Repair(Box::new(job)));
+            if let Some(job) = state.asides.pop() {
+                state.beside = Some(job.cancel.clone());
+                return Some(Work::Aside(Box::new(job)));
             }
             // An index is opened for it, which takes longer than a key.
             if let Some(folders) = state.folders.take() {
@@ -213,9 +210,9 @@ impl Mailbox {
         let mut state = self.state.lock();
         state.is_closed = true;
         state.waiting.clear();
-        state.repairs.clear();
-        if let Some(repairing) = state.repairing.take() {
-            repairing.cancel();
+        state.asides.clear();
+        if let Some(beside) = state.beside.take() {
+            beside.cancel();
         }
         (state.swap, state.folders) = (None, None);
         if let Some(running) = state.running.take() {

@@ -8,12 +8,15 @@
 //! the engine with its neighbours as long as the user types what is generated (`flights`).
 
 mod actions;
+mod aside;
 mod backend;
 mod capabilities;
 mod commands;
 mod completion;
 mod debounce;
+mod document;
 mod engine;
+mod explain;
 mod finetune;
 mod flights;
 mod framing;

@@ -14,9 +14,8 @@ use tower_lsp_server::jsonrpc::Result;
 use super::actions::{
     FIX_ALL, Place, QUICK_FIX, Trial, changed, edit, later, name_of, root_of, whole_lines,
 };
-use super::engine::ModelState;
 use super::shared::Shared;
-use super::{from_proto, to_proto};
+use super::{aside, from_proto, to_proto};
 use crate::check::{Checker, Diagnostic, Ended, Overlay, Program, Span};
 use crate::generation::CancelToken;
 use crate::suggest::repair::{Ask, Check, Fixing, Proposal, proposals, validated};
@@ -84,30 +83,6 @@ impl Repairs {
 struct Offers {
     found: Vec<Proposal>,
     checked: Option<&'static str>,
-}
-
-/// What proposals are asked for; the engine's part of a quick fix.
-pub(super) struct RepairJob {
-    pub(super) snapshot: Snapshot,
-    name: String,
-    within: Range<usize>,
-    diagnostic: Option<Diagnostic>,
-    limit: Duration,
-    pub(super) cancel: CancelToken,
-    pub(super) outcome: oneshot::Sender<Vec<Proposal>>,
-}
-
-impl RepairJob {
-    pub(super) fn ask(&self) -> Ask<'_> {
-        Ask {
-            snapshot: &self.snapshot,
-            name: &self.name,
-            within: self.within.clone(),
-            diagnostic: self.diagnostic.as_ref(),
-            limit: self.limit,
-            writes: true,
-        }
-    }
 }
 
 /// What an entry that is worked out later remembers.
@@ -278,27 +253,18 @@ async fn propose(
     diagnostic: Option<Diagnostic>,
     limit: Duration,
 ) -> Vec<Proposal> {
-    let (outcome, receiver) = oneshot::channel();
-    let (root, cancel) = (root_of(shared, &snapshot.document), CancelToken::new());
+    let root = root_of(shared, &snapshot.document);
     let name = name_of(root.as_deref(), &snapshot.document);
-    let job = RepairJob { snapshot, name, within, diagnostic, limit, cancel, outcome };
-    let alone = {
-        let state = shared.state.lock();
-        match (&state.engine, state.model()) {
-            (Some(engine), ModelState::Ready) => {
-                engine.repair(job);
-                None
-            }
-            _ => Some(job),
+    let document = snapshot.document.clone();
+    let found = aside::ask(shared, &document, move |completer, cancel| {
+        let diagnostic = diagnostic.as_ref();
+        let ask = Ask { snapshot: &snapshot, name: &name, within, diagnostic, limit, writes: true };
+        match completer {
+            Some(completer) => completer.proposals(&ask, cancel),
+            None => proposals(None, &ask, cancel),
         }
-    };
-    if let Some(job) = alone {
-        tokio::task::spawn_blocking(move || {
-            let found = proposals(None, &job.ask(), &job.cancel);
-            let _ = job.outcome.send(found);
-        });
-    }
-    receiver.await.unwrap_or_default()
+    });
+    found.await.unwrap_or_default()
 }
 
 /// Works an entry out that was chosen.

@@ -274,6 +274,19 @@ impl Completer for ModelCompleter {
         super::repair::proposals(Some(self), ask, cancel)
     }
 
+    fn explained(
+        &mut self,
+        request: &CompletionRequest,
+        cancel: &CancelToken,
+    ) -> Option<(Suggestion, Vec<Explained>)> {
+        let was = std::mem::replace(&mut self.options.explain, true);
+        let completion = self.complete(request, &Progress::new(), cancel);
+        self.options.explain = was;
+        let first = completion.suggestions.into_iter().next()?;
+        let pieces = self.explain(&request.snapshot.document, &first);
+        Some((first, pieces))
+    }
+
     fn name(&self) -> String {
         self.generator.model().name.clone()
     }

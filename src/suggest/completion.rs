@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::explain::Explained;
 use super::repair::{Ask, Proposal, proposals};
 use crate::generation::CancelToken;
 use crate::memory::Memory;
@@ -220,6 +221,15 @@ pub trait Completer: Send {
     /// What could repair a place; without a model, what parser and rules say.
     fn proposals(&mut self, ask: &Ask<'_>, cancel: &CancelToken) -> Vec<Proposal> {
         proposals(None, ask, cancel)
+    }
+
+    /// The first suggestion at a place, and what each piece of it is owed to; nothing without a model.
+    fn explained(
+        &mut self,
+        _request: &CompletionRequest,
+        _cancel: &CancelToken,
+    ) -> Option<(Suggestion, Vec<Explained>)> {
+        None
     }
 
     /// What the model is called.

@@ -3,17 +3,20 @@
 use std::ops::Range;
 use std::path::Path;
 
+use serde::Serialize;
+
 use crate::generation::Reason;
 use crate::tokenizer::Tokenizer;
 
 /// Why a piece of a suggestion stands there.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Explained {
     /// The piece: the bytes of one token, as far as they are in the suggestion.
     pub text: String,
     /// How likely it was, 0 to 1.
     pub probability: f32,
     /// How likely the model alone thought it.
+    #[serde(rename = "model")]
     pub by_model: f32,
     /// How much the memory counted, 0 to 1.
     pub memory: f32,
@@ -22,7 +25,7 @@ pub struct Explained {
 }
 
 /// A place that said what comes next.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Origin {
     /// Which part of the memory: `file`, `open`, `folder` or `repository`.
     pub tier: &'static str,
@@ -73,6 +76,29 @@ pub(super) fn explain(
         });
     }
     pieces
+}
+
+/// A row for each piece, for people.
+pub fn explanation(explained: &[Explained]) -> String {
+    let mut text = String::from("  likely   model  memory  text                      read in\n");
+    for Explained { text: piece, probability, by_model, memory, origin } in explained {
+        let origin = origin.as_ref().map_or(String::new(), |origin| {
+            let file = origin.file.as_deref().unwrap_or("this file");
+            let licence = origin.licence.as_ref().map_or(String::new(), |l| format!("; {l}"));
+            format!("{file}:{} ({} tokens agree{licence})", origin.line, origin.agreement)
+        });
+        let percent = |share: f32| format!("{:.0} %", 100.0 * share);
+        let row = format!(
+            "{:>8}{:>8}{:>8}  {:<24}  {origin}",
+            percent(*probability),
+            percent(*by_model),
+            percent(*memory),
+            format!("{piece:?}"),
+        );
+        text.push_str(row.trim_end());
+        text.push('\n');
+    }
+    text
 }
 
 /// What the first lines of a file say of its licence.

@@ -9,6 +9,7 @@ mod consult;
 pub mod document;
 mod explain;
 mod fallback;
+pub mod message;
 pub mod optimize;
 mod prompt;
 mod refit;
@@ -22,6 +23,6 @@ pub use completion::{
     Completer, Completion, CompletionRequest, Progress, Silence, Sources, Suggestion, Timing,
     Trigger,
 };
-pub use explain::{Explained, Origin};
+pub use explain::{Explained, Origin, explanation};
 pub use fallback::fallback;
 pub use prompt::short_path;

@@ -4,6 +4,7 @@
 mod document;
 mod documents;
 mod file;
+mod git;
 mod recent;
 mod secrets;
 mod uri;
@@ -11,6 +12,7 @@ mod uri;
 pub use document::Document;
 pub use documents::{Change, ChangeError, Documents, Snapshot};
 pub use file::{FileError, MAX_FILE_BYTES, read_file, read_unparsed};
+pub use git::{FileChange, Repository};
 pub use recent::RecentEdit;
 pub use secrets::{holds_secret, is_secret_file};
 pub use uri::path_of_uri;

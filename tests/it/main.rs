@@ -3,6 +3,7 @@
 
 mod architecture;
 mod cli;
+mod document;
 mod download;
 mod eval;
 mod factory;

@@ -2,7 +2,9 @@
 
 mod client;
 mod completion;
+mod document;
 mod documents;
+mod explain;
 mod lifecycle;
 mod memory;
 mod model;

@@ -3,6 +3,7 @@
 import * as vscode from 'vscode';
 import type { Server } from './client';
 import { languageName, isLanguageOn } from './documents';
+import { commitMessage, explain } from './writing';
 import { preview, prove, provide, REPAIRS, REWRITES } from './preview';
 import * as program from './program';
 import { settings } from './settings';
@@ -54,6 +55,8 @@ export function register({ extension, output, server, snooze, status }: Parts): 
     trust: () => program.trust(server),
     withdrawTrust: () => program.withdrawTrust(server),
     doctor: () => program.doctor(server, output),
+    commitMessage: (provider?: vscode.SourceControl) => commitMessage(server, provider),
+    explain: () => explain(server),
   };
   const registered = Object.entries(commands).map(([name, run]) =>
     vscode.commands.registerCommand(`nestling.${name}`, async (...args: never[]) => {

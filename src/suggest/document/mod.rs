@@ -51,8 +51,9 @@ impl std::fmt::Display for Documentation {
 
 /// Larger files are documented without the model, which would have to read them once for each text.
 const MOST_BYTES: usize = 200_000;
-/// Texts of the model that are less likely than this are not taken.
-const SURE: f32 = 0.4;
+/// Texts that are less likely than this are not taken; what ends without the end of a sentence may go on in the next line.
+const SURE: f32 = 0.2;
+const SURER: f32 = 0.4;
 
 /// Writes the comment of one function.
 ///
@@ -69,15 +70,25 @@ pub fn document(
     let source = document.text.as_str();
     let is_same = |other: &&Arc<Document>| other.language.is_some_and(|l| l.name == language.name);
     let others = snapshot.others.iter().filter(is_same);
-    let mut texts = std::iter::once(source).chain(others.map(|other| other.text.as_str()));
-    let style = Style::of(language.name, &mut texts)
+    let others = others.map(|other| other.text.as_str());
+    let around: Vec<&str> = std::iter::once(source).chain(others).collect();
+    let style = Style::of(language.name, &mut around.iter().copied())
         .ok_or_else(|| format!("nothing is known of how {} is documented", language.name))?;
     let (mut written, mut by_name) = (Vec::new(), 0);
     let comment = style.comment(signature, &mut |slot, before| {
         let completer = completer.as_deref_mut().filter(|_| source.len() <= MOST_BYTES);
         let text = completer
-            .and_then(|completer| completed(completer, snapshot, signature.at, before, cancel))
-            .filter(|text| is_prose(text, signature, slot) && !written.contains(text));
+            .and_then(|completer| {
+                completed(completer, snapshot, (signature, style.close), before, cancel)
+            })
+            .filter(|text| {
+                // Said of the same thing elsewhere, it fits by that alone.
+                let line = before.lines().next_back().unwrap_or_default().trim();
+                let known = format!("{line} {text}");
+                let is_known = slot != Slot::Summary && around.iter().any(|o| o.contains(&known));
+                let fits = is_known && is_plain(text) || is_prose(text, signature, slot);
+                fits && !written.contains(text)
+            });
         by_name += usize::from(text.is_none());
         let text = text.unwrap_or_else(|| style.by_name(signature, slot));
         written.push(text.clone());
@@ -92,21 +103,32 @@ pub fn document(
     Ok(Documentation { edit, style: style.name, texts, by_name, parameters })
 }
 
+/// What opens a text in quotes.
+fn is_mark(c: char) -> bool {
+    ['"', '\''].contains(&c)
+}
+
 /// The rest of the line that `before`, put in at a place, begins.
 fn completed(
     completer: &mut dyn Completer,
     snapshot: &Snapshot,
-    at: usize,
+    (signature, close): (&Signature, &str),
     before: &str,
     cancel: &CancelToken,
 ) -> Option<String> {
+    let at = signature.at;
     let mut document: Document = (*snapshot.document).clone();
     let source = document.text.as_str();
+    // Who writes leaves a space before a text, but not behind an opening.
     let before = before.trim_end();
-    let text = format!("{}{before} \n{}", &source[..at], &source[at..]);
+    let space = if before.ends_with(is_mark) { "" } else { " " };
+    // The comment has an end already, so that what follows reads as code.
+    let close = format!("{}{close}\n", signature.indent);
+    let close = if close.trim().is_empty() { "" } else { &close };
+    let text = format!("{}{before}{space}\n{close}{}", &source[..at], &source[at..]);
     document.tree = document.language.and_then(|language| SyntaxTree::parse(language, &text));
     document.text = Text::new(text);
-    let offset = at + before.len() + 1;
+    let offset = at + before.len() + space.len();
     let request = CompletionRequest {
         snapshot: Snapshot { document: document.into(), ..snapshot.clone() },
         offset,
@@ -117,12 +139,14 @@ fn completed(
         habit: 0.0,
     };
     let completion = completer.complete(&request, &Progress::new(), cancel);
+    tracing::debug!("{before:?}: {:?}, {:?}", completion.suggestions, completion.silence);
     let Suggestion { edit, probability } = completion.suggestions.into_iter().next()?;
     let text = request.snapshot.document.text.as_str();
     let typed = text.get(edit.range.start..offset)?;
     let line = edit.new_text.strip_prefix(typed)?.lines().next()?;
-    let line = line.trim().trim_end_matches(['.', ' ']);
-    (probability >= SURE).then(|| words::capital(line))
+    let line = line.trim();
+    let bound = if line.ends_with('.') { SURE } else { SURER };
+    (probability >= bound).then(|| words::capital(line.trim_end_matches(['.', ' '])))
 }
 
 /// Whether a text of the model reads like a description of what it is about, and not like code.

@@ -112,20 +112,30 @@ pub struct Signature {
 impl Signature {
     /// The functions of a file that have no comment, and whose parameters all have names, in order.
     pub fn all(tree: &SyntaxTree, source: &str) -> Vec<Signature> {
+        Signature::within(tree, source, &(0..source.len()))
+    }
+
+    /// The function of whose head a line is part, the innermost.
+    pub fn at(tree: &SyntaxTree, source: &str, lines: &Range<usize>) -> Option<Signature> {
+        let touches = |s: &Signature| s.header.start < lines.end && s.header.end > lines.start;
+        Signature::within(tree, source, lines).into_iter().rfind(touches)
+    }
+
+    fn within(tree: &SyntaxTree, source: &str, lines: &Range<usize>) -> Vec<Signature> {
         let name = tree.language().name;
         let Some(forms) = FORMS.iter().find(|forms| forms.languages.contains(&name)) else {
             return Vec::new();
         };
-        let all = tree.root().all();
-        let functions = all.into_iter().filter(|piece| forms.functions.contains(&piece.kind()));
-        functions.filter_map(|function| forms.signature(function, source)).collect()
-    }
-
-    /// The function whose head, or the line of whose head, is at a place.
-    pub fn at(tree: &SyntaxTree, source: &str, lines: &Range<usize>) -> Option<Signature> {
-        let all = Signature::all(tree, source);
-        let touches = |s: &Signature| s.header.start < lines.end && s.header.end > lines.start;
-        all.into_iter().rfind(touches)
+        let (mut found, mut open) = (Vec::new(), vec![tree.root()]);
+        while let Some(piece) = open.pop() {
+            if forms.functions.contains(&piece.kind()) {
+                found.extend(forms.signature(piece, source));
+            }
+            let touched =
+                |p: &Piece<'_>| p.range().start < lines.end && p.range().end > lines.start;
+            open.extend(piece.parts().into_iter().rev().filter(touched));
+        }
+        found
     }
 }
 
@@ -144,8 +154,13 @@ impl Forms {
             return None;
         }
         let name = name.text(source).rsplit("::").next()?.to_string();
-        let is_test = name.starts_with("test_") || name.starts_with("Test");
-        if is_test || name.is_empty() || name.contains(char::is_whitespace) {
+        let above = std::iter::successors(top.previous(), |p| p.previous());
+        let mut marks = above.take_while(|p| p.kind() == "attribute_item");
+        let is_of_python = name.starts_with("__") && name.ends_with("__") && name != "__init__";
+        let is_test = name.starts_with("test_")
+            || name.starts_with("Test")
+            || marks.any(|mark| mark.text(source).contains("test"));
+        if is_test || is_of_python || name.is_empty() || name.contains(char::is_whitespace) {
             return None;
         }
         let list = function.field("parameters").or_else(|| declared?.field("parameters"));
@@ -168,29 +183,31 @@ impl Forms {
         let body = function.field("body");
         let (line, head) = (line_start(source, top.range().start), top.range().start);
         let first = body.and_then(|body| body.parts().first().copied());
-        let (at, place) = match self.is_inside {
+        let (at, indent) = match self.is_inside {
             // A body on the line of its head has no line for a comment.
             true => {
                 let first = first?;
                 let is_text = first.kind() == "expression_statement"
                     && first.parts().first().is_some_and(|part| part.kind() == "string");
                 let start = line_start(source, first.range().start);
-                if is_text || start <= function.range().start {
+                let colon = function.tokens().into_iter().rfind(|p| p.kind() == ":")?;
+                let end = colon.range().end;
+                let below = end + 1 + source[end..].find('\n')?;
+                if is_text || below > start {
                     return None;
                 }
-                (start, first.range().start)
+                (below, &source[start..first.range().start])
             }
             false => {
                 let (first, place) = self.attributes(top, source);
                 if is_said(source, first) {
                     return None;
                 }
-                (first, place)
+                (first, &source[first..place])
             }
         };
-        let indent = source[at..place].to_string();
         let is_space = |text: &str| text.chars().all(|c| c == ' ' || c == '\t');
-        if !is_space(&indent) || !is_space(&source[line..head]) {
+        if !is_space(indent) || !is_space(&source[line..head]) {
             return None;
         }
         Some(Signature {
@@ -202,7 +219,7 @@ impl Forms {
             range: top.range(),
             name,
             at,
-            indent,
+            indent: indent.to_string(),
         })
     }
 
@@ -486,6 +503,8 @@ mod tests {
             ("python", "def f():\n    '''Said.'''\n"),
             ("python", "def f(): pass\n"),
             ("python", "def test_f():\n    pass\n"),
+            ("python", "class A:\n    def __eq__(self, other):\n        return True\n"),
+            ("rust", "#[tokio::test]\n#[ignore]\nasync fn f() {}\n"),
             ("javascript", "/** Said. */\nexport function f() {}\n"),
             ("javascript", "function f({ a, b }) {}\n"),
             ("javascript", "run(function () {});\n"),
@@ -511,7 +530,7 @@ mod tests {
         );
         assert_eq!(returned("javascript", "const f = (a) => a + 1;\n"), Some(None));
         assert_eq!(returned("c", "void f(int a) { return; }\n"), None);
-        assert_eq!(returned("java", "class A { void f() {} }\n"), None);
+        assert_eq!(returned("java", "class A {\n  void f() {}\n}\n"), None);
         let source = "def f(size):\n    if size < 0:\n        raise ValueError(\"size must not be negative\")\n    raise errors.Closed(f\"{size} is\")\n";
         let fails = &of("python", source)[0].fails;
         assert_eq!(

@@ -14,13 +14,15 @@ pub struct Style {
     /// The comment begins so, each line has that before it, and it ends so.
     open: &'static str,
     line: &'static str,
-    close: &'static str,
+    pub(super) close: &'static str,
     /// The first sentence stands on the line of the opening.
     is_joined: bool,
     /// Verbs command: `Read`, not `Reads`.
     commands: bool,
     /// The first sentence begins with the name of the function.
     is_named: bool,
+    /// Parameters that collect several have their stars.
+    is_starred: bool,
     parameters: Section,
     returns: Section,
     fails: Section,
@@ -54,6 +56,7 @@ const STYLES: &[Style] = &[
         is_joined: false,
         commands: false,
         is_named: false,
+        is_starred: false,
         parameters: tag("- `$name`: $text", false),
         returns: NONE,
         fails: headed("# Errors\n", "$text"),
@@ -68,6 +71,7 @@ const STYLES: &[Style] = &[
         is_joined: true,
         commands: true,
         is_named: false,
+        is_starred: true,
         parameters: headed("Args:", "    $name: $text"),
         returns: headed("Returns:", "    $text"),
         fails: headed("Raises:", "    $name: $text"),
@@ -87,6 +91,7 @@ const STYLES: &[Style] = &[
         is_joined: true,
         commands: true,
         is_named: false,
+        is_starred: true,
         parameters: headed("Parameters\n----------", "$name\n    $text"),
         returns: headed("Returns\n-------", "object\n    $text"),
         fails: headed("Raises\n------", "$name\n    $text"),
@@ -101,6 +106,7 @@ const STYLES: &[Style] = &[
         is_joined: true,
         commands: true,
         is_named: false,
+        is_starred: false,
         parameters: tag(":param $name: $text", false),
         returns: tag(":returns: $text", true),
         fails: tag(":raises $name: $text", true),
@@ -115,6 +121,7 @@ const STYLES: &[Style] = &[
         is_joined: false,
         commands: false,
         is_named: false,
+        is_starred: false,
         parameters: tag("@param $name $text", false),
         returns: tag("@returns $text", true),
         fails: tag("@throws {$name} $text", true),
@@ -129,6 +136,7 @@ const STYLES: &[Style] = &[
         is_joined: false,
         commands: false,
         is_named: true,
+        is_starred: false,
         parameters: tag("  - $name: $text", false),
         returns: NONE,
         fails: NONE,
@@ -143,6 +151,7 @@ const STYLES: &[Style] = &[
         is_joined: false,
         commands: false,
         is_named: false,
+        is_starred: false,
         parameters: tag("@param $name $text", false),
         returns: tag("@return $text", true),
         fails: tag("@throws $name $text", true),
@@ -157,6 +166,7 @@ const STYLES: &[Style] = &[
         is_joined: false,
         commands: false,
         is_named: false,
+        is_starred: false,
         parameters: tag("@param $name $text", false),
         returns: tag("@return $text", true),
         fails: tag("@throws $name $text", true),
@@ -266,10 +276,10 @@ impl Style {
 
     fn name_of(&self, signature: &Signature, slot: Slot) -> String {
         match slot {
-            Slot::Parameter(at) if self.languages.contains(&"python") => {
-                signature.parameters[at].clone()
+            Slot::Parameter(at) if self.is_starred => signature.parameters[at].clone(),
+            Slot::Parameter(at) => {
+                signature.parameters[at].trim_start_matches(['.', '*']).to_string()
             }
-            Slot::Parameter(at) => signature.parameters[at].trim_start_matches('.').to_string(),
             Slot::Fails(at) => signature.fails[at].0.clone(),
             _ => String::new(),
         }
@@ -279,8 +289,9 @@ impl Style {
     pub(super) fn by_name(&self, signature: &Signature, slot: Slot) -> String {
         let Signature { name, class, returns, .. } = signature;
         let class = class.as_deref();
+        let given = signature.parameters.first().map(String::as_str);
         match slot {
-            Slot::Summary => words::sentence(name, class, returns.is_some(), self.commands),
+            Slot::Summary => words::sentence(name, class, given, returns.is_some(), self.commands),
             Slot::Parameter(at) => words::capital(&words::parameter(&signature.parameters[at])),
             Slot::Returns => match returns {
                 Some(Some(name)) => words::capital(&words::parameter(name)),
@@ -288,7 +299,7 @@ impl Style {
             },
             Slot::Fails(at) => match &signature.fails[at].1 {
                 Some(text) => text.trim_end_matches('.').to_string(),
-                None => format!("When {}", words::failure(name, class)),
+                None => format!("When {}", words::failure(name, class, given)),
             },
         }
     }

@@ -46,6 +46,10 @@ fn python_in_the_convention_of_the_file() {
     let wanted = "    Parameters\n    ----------\n    path\n        The path.\n    max_size\n        The largest size.\n\n    Returns\n    -------\n    object\n        The lines.\n";
     assert!(documented("python", &numpy).contains(wanted), "{}", documented("python", &numpy));
     assert_eq!(
+        documented("python", "def run(\n    a: int\n):\n    # First.\n    work()\n"),
+        "def run(\n    a: int\n):\n    \"\"\"Run the a.\n\n    Args:\n        a: The a.\n    \"\"\"\n    # First.\n    work()\n"
+    );
+    assert_eq!(
         documented("python", "def run():\n    work()\n"),
         "def run():\n    \"\"\"Run.\"\"\"\n    work()\n"
     );
@@ -62,11 +66,11 @@ fn scripts_go_java_and_c() {
     );
     assert_eq!(
         documented("go", "func ReadAll(src io.Reader, n int) error {\n\treturn nil\n}\n"),
-        "// ReadAll reads all.\n//\n//   - src: The source.\n//   - n: The n.\nfunc ReadAll(src io.Reader, n int) error {\n\treturn nil\n}\n"
+        "// ReadAll reads all the source.\n//\n//   - src: The source.\n//   - n: The n.\nfunc ReadAll(src io.Reader, n int) error {\n\treturn nil\n}\n"
     );
     assert_eq!(
-        documented("java", "class A {\n  void close() throws IOException {}\n}\n"),
-        "class A {\n  /**\n   * Closes the A.\n   *\n   * @throws IOException When it fails to close the A.\n   */\n  void close() throws IOException {}\n}\n"
+        documented("java", "class Gate {\n  void close() throws IOException {}\n}\n"),
+        "class Gate {\n  /**\n   * Closes the gate.\n   *\n   * @throws IOException When it fails to close the gate.\n   */\n  void close() throws IOException {}\n}\n"
     );
     assert_eq!(
         documented("c", "static int count_words(const char *text) {\n  return count;\n}\n"),
@@ -95,7 +99,6 @@ fn what_is_no_prose_is_not_taken() {
     assert!(takes("Reads all lines of a file", Slot::Summary));
     assert!(takes("The path of the file", Slot::Parameter(0)));
     for text in [
-        "return lines",
         "Reads */ the lines",
         "read_lines(path) {",
         "Reads \"\"\" lines",

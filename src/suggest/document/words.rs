@@ -118,9 +118,16 @@ fn the(words: &[String]) -> String {
 }
 
 /// What a function does, by its name, as a sentence without its end: `Reads the file`, or in the mood of commands `Read
-/// the file`.
-pub(super) fn sentence(name: &str, class: Option<&str>, returns: bool, commands: bool) -> String {
+/// the file`. `given` is its first parameter.
+pub(super) fn sentence(
+    name: &str,
+    class: Option<&str>,
+    given: Option<&str>,
+    returns: bool,
+    commands: bool,
+) -> String {
     let words = words(name);
+    let given = given.map(parameter);
     let verb = |verb: &str| if commands { verb.to_string() } else { third(verb) };
     let rest = |from: usize| words.get(from..).unwrap_or_default();
     let own = class.map(|class| self::words(class).join(" "));
@@ -147,9 +154,10 @@ pub(super) fn sentence(name: &str, class: Option<&str>, returns: bool, commands:
         }
         "on" if words.len() > 1 => format!("{} {}", verb("handle"), the(rest(1))),
         "main" if words.len() == 1 => format!("{} the program", verb("run")),
-        _ if is_one_of(VERBS, first) && words.len() == 1 => match class {
-            Some(_) => format!("{} {it}", verb(first)),
-            None => verb(first),
+        _ if is_one_of(VERBS, first) && words.len() == 1 => match (&given, class) {
+            (Some(given), _) => format!("{} {given}", verb(first)),
+            (None, Some(_)) => format!("{} {it}", verb(first)),
+            (None, None) => verb(first),
         },
         _ if is_one_of(VERBS, first) => {
             let link = rest(1).iter().position(|word| ["or", "and"].contains(&word.as_str()));
@@ -170,6 +178,11 @@ pub(super) fn sentence(name: &str, class: Option<&str>, returns: bool, commands:
         }
         _ if returns => format!("{} {}", verb("return"), the(&words)),
         _ => words.join(" "),
+    };
+    let is_open = words.len() > 1 && words.last().is_some_and(|last| is_one_of(PREPOSITIONS, last));
+    let text = match given.filter(|_| is_open) {
+        Some(given) => format!("{text} {given}"),
+        None => text,
     };
     capital(text.trim())
 }
@@ -222,12 +235,12 @@ pub(super) fn parameter(name: &str) -> String {
 }
 
 /// What a function fails to do: `fails to read the file`.
-pub(super) fn failure(name: &str, class: Option<&str>) -> String {
+pub(super) fn failure(name: &str, class: Option<&str>, given: Option<&str>) -> String {
     let words = words(name);
     if !words.first().is_some_and(|first| is_one_of(VERBS, first)) {
         return "it cannot be done".into();
     }
-    let done = sentence(name, class, false, true);
+    let done = sentence(name, class, given, false, true);
     format!("it fails to {}", small(&done))
 }
 
@@ -249,11 +262,17 @@ mod tests {
             ("apply", None, false, false, "Applies"),
             ("to_json", Some("Report"), true, false, "Converts the report to a json"),
             ("total_size", None, true, false, "Returns the total size"),
-            ("push", Some("Queue"), false, false, "Pushes the queue"),
             ("main", None, false, false, "Runs the program"),
         ] {
-            assert_eq!(sentence(name, class, returns, commands), wanted, "{name}");
+            assert_eq!(sentence(name, class, None, returns, commands), wanted, "{name}");
         }
+    }
+
+    #[test]
+    fn what_a_name_leaves_open_is_the_first_parameter() {
+        let of = |name, class| sentence(name, class, Some("item_len"), true, false);
+        assert_eq!(of("push", Some("Queue")), "Pushes the item length");
+        assert_eq!(of("offset_of", None), "Returns the offset of the item length");
     }
 
     #[test]
@@ -279,9 +298,9 @@ mod tests {
     fn any_name_becomes_something_or_nothing() {
         for name in ["", "_", "__", "x", "Ünïcode_größe", "名前", "a1b2", "$el", "🦀"] {
             words(name);
-            sentence(name, Some(name), true, false);
+            sentence(name, Some(name), Some(name), true, false);
             parameter(name);
-            failure(name, None);
+            failure(name, None, Some(name));
         }
     }
 }

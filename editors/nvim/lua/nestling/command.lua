@@ -37,29 +37,39 @@ function M.describe(status)
 end
 
 --- Asks the server to do something that takes its time; it tells of it by itself.
-local function execute(command)
+---@param command string
+---@param arguments? any[]
+---@param done? fun(answer: any)
+local function execute(command, arguments, done)
   local client = server.client(0) or server.client()
   if not client then
     return vim.notify('nestling: not running', vim.log.levels.WARN)
   end
-  client:request('workspace/executeCommand', { command = command, arguments = {} }, function(problem)
+  client:request('workspace/executeCommand', { command = command, arguments = arguments or {} }, function(problem, answer)
     if problem then
       vim.notify('nestling: ' .. problem.message, vim.log.levels.WARN)
+    elseif done then
+      done(answer)
     end
   end)
 end
 
 --- Shows what the program printed, in a window that leaves nothing behind when it is closed.
+---@param text string
+local function window(text)
+  vim.cmd('botright new')
+  vim.bo.buftype, vim.bo.bufhidden, vim.bo.swapfile, vim.wo[0][0].wrap = 'nofile', 'wipe', false, false
+  vim.api.nvim_buf_set_lines(0, 0, -1, false, vim.split(text, '\n', { plain = true }))
+  vim.bo.modifiable = false
+  vim.api.nvim_win_set_height(0, math.min(vim.api.nvim_buf_line_count(0), 15))
+end
+
 ---@param done vim.SystemCompleted
 local function show(done)
   if done.code ~= 0 then
     return vim.notify('nestling: ' .. vim.trim(done.stderr), vim.log.levels.ERROR)
   end
-  vim.cmd('botright new')
-  vim.bo.buftype, vim.bo.bufhidden, vim.bo.swapfile, vim.wo[0][0].wrap = 'nofile', 'wipe', false, false
-  vim.api.nvim_buf_set_lines(0, 0, -1, false, vim.split(vim.trim(done.stdout), '\n', { plain = true }))
-  vim.bo.modifiable = false
-  vim.api.nvim_win_set_height(0, math.min(vim.api.nvim_buf_line_count(0), 15))
+  window(vim.trim(done.stdout))
 end
 
 local commands = {
@@ -74,6 +84,34 @@ local commands = {
   end,
   cancel = function()
     execute('nestling.cancelFinetune')
+  end,
+  message = function()
+    local buffer = vim.api.nvim_get_current_buf()
+    local folder = vim.fs.root(0, '.git') or vim.uv.cwd()
+    execute('nestling.commitMessage', { folder }, function(answer)
+      if answer.message == '' then
+        return vim.notify('nestling: nothing has changed', vim.log.levels.WARN)
+      end
+      local lines = vim.split(answer.message, '\n', { plain = true })
+      if vim.bo[buffer].filetype == 'gitcommit' then
+        return vim.api.nvim_buf_set_lines(buffer, 0, 0, false, lines)
+      end
+      vim.fn.setreg('"', answer.message)
+      vim.notify('nestling: to be put with p:\n' .. answer.message)
+    end)
+  end,
+  why = function()
+    local client = server.client(0)
+    if not client then
+      return vim.notify('nestling: not running here', vim.log.levels.WARN)
+    end
+    local place = vim.lsp.util.make_position_params(0, client.offset_encoding)
+    execute('nestling.explain', { place }, function(answer)
+      if type(answer) ~= 'table' then
+        return vim.notify('nestling: nothing is suggested here (:Nestling status says why)')
+      end
+      window(vim.trim(answer.text) .. '\n\n' .. answer.table)
+    end)
   end,
   status = function()
     local client = server.client(0) or server.client()
