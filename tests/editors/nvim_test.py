@@ -216,7 +216,7 @@ def plugin_says_why_it_is_silent():
 
 def plugin_switches_off_and_on():
     with scripted().attached() as editor:
-        same(editor.lua("return vim.fn.getcompletion('Nestling ', 'cmdline')"), ["cancel", "disable", "enable", "finetune", "fix", "log", "optimize", "stats", "status"])
+        same(editor.lua("return vim.fn.getcompletion('Nestling ', 'cmdline')"), ["cancel", "disable", "enable", "finetune", "fix", "log", "message", "optimize", "stats", "status", "why"])
         editor.rpc.command("Nestling disable")
         until(lambda: editor.lua(f"return {CLIENT} == nil"), "the server stops")
         same(editor.lua("return { vim.fn.maparg('<Tab>', 'i', false, true).buffer, require('nestling').status() }"), [0, ""])
@@ -641,6 +641,36 @@ def program_repairs_what_another_server_reports():
         until(lambda: editor.lua(found) == ["F821"], "the other server reports the name", 20)
         repair(editor, "    print(items)")
         until(lambda: editor.lua(found) == [], "the other server is content", 20)
+
+
+def program_explains_a_suggestion():
+    with program(PYTHON) as editor:
+        suggestion(ready(editor), PLACES[PYTHON])
+        ghost = editor.ghost().strip().split("\n")[0]
+        editor.screen.press("Escape")
+        until(lambda: editor.rpc.api.get_mode()["mode"] == "n", "normal mode")
+        editor.rpc.command("Nestling why")
+        until(lambda: editor.lua("return vim.bo.buftype") == "nofile", "the explanation", 10)
+        lines = editor.lines()
+        assert ghost.split()[0] in lines[0], (ghost, lines)
+        assert lines[2].split() == ["likely", "model", "memory", "text", "read", "in"] and len(lines) > 3, lines
+
+
+def program_writes_a_commit_message():
+    with program(PYTHON) as editor:
+        ready(editor)
+        folder = editor.folder / "projects" / "python"
+        git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-C", folder]
+        for arguments in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "pantry: Begin"]):
+            subprocess.run([*git, *arguments], check=True)
+        file = folder / "pantry" / "shopping.py"
+        file.write_text(file.read_text() + "\n\ndef is_open(hour):\n    return 8 <= hour < 20\n")
+        subprocess.run([*git, "add", "."], check=True)
+        editor.rpc.command("Nestling message")
+        until(lambda: editor.rpc.eval("getreg('\"')") == "pantry: Add is_open to shopping", "the message", 10)
+        # As git opens it.
+        editor.rpc.command(f"new {folder}/.git/COMMIT_EDITMSG | Nestling message")
+        until(lambda: editor.lines()[0] == "pantry: Add is_open to shopping", "the message in the buffer", 10)
 
 
 def program_proves_a_rewrite():

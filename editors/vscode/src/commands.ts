@@ -55,8 +55,8 @@ export function register({ extension, output, server, snooze, status }: Parts): 
     trust: () => program.trust(server),
     withdrawTrust: () => program.withdrawTrust(server),
     doctor: () => program.doctor(server, output),
-    commitMessage: (provider?: vscode.SourceControl) => commitMessage(server, provider),
-    explain: () => explain(server),
+    writeCommitMessage: (provider?: vscode.SourceControl) => commitMessage(server, provider),
+    explainSuggestion: () => explain(server),
   };
   const registered = Object.entries(commands).map(([name, run]) =>
     vscode.commands.registerCommand(`nestling.${name}`, async (...args: never[]) => {

@@ -97,7 +97,7 @@ local commands = {
         return vim.api.nvim_buf_set_lines(buffer, 0, 0, false, lines)
       end
       vim.fn.setreg('"', answer.message)
-      vim.notify('nestling: to be put with p:\n' .. answer.message)
+      vim.notify('nestling: p puts “' .. lines[1] .. '”')
     end)
   end,
   why = function()
@@ -106,6 +106,11 @@ local commands = {
       return vim.notify('nestling: not running here', vim.log.levels.WARN)
     end
     local place = vim.lsp.util.make_position_params(0, client.offset_encoding)
+    local line = vim.api.nvim_get_current_line()
+    -- Escape steps back from the end, where the suggestion was.
+    if vim.fn.mode() == 'n' and vim.fn.col('.') == #line then
+      place.position.character = vim.str_utfindex(line, client.offset_encoding)
+    end
     execute('nestling.explain', { place }, function(answer)
       if type(answer) ~= 'table' then
         return vim.notify('nestling: nothing is suggested here (:Nestling status says why)')
