@@ -274,6 +274,10 @@ impl Completer for ModelCompleter {
         super::repair::proposals(Some(self), ask, cancel)
     }
 
+    fn generator(&mut self) -> Option<&mut Generator> {
+        Some(&mut self.generator)
+    }
+
     fn name(&self) -> String {
         self.generator.model().name.clone()
     }

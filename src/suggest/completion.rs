@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::repair::{Ask, Proposal, proposals};
-use crate::generation::CancelToken;
+use crate::generation::{CancelToken, Generator};
 use crate::memory::Memory;
 use crate::remote::RemoteModel;
 use crate::text::TextEdit;
@@ -220,6 +220,11 @@ pub trait Completer: Send {
     /// What could repair a place; without a model, what parser and rules say.
     fn proposals(&mut self, ask: &Ask<'_>, cancel: &CancelToken) -> Vec<Proposal> {
         proposals(None, ask, cancel)
+    }
+
+    /// The model with its caches, for work of another kind; `None` without one.
+    fn generator(&mut self) -> Option<&mut Generator> {
+        None
     }
 
     /// What the model is called.
