@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand, and the only printer to stdout.
 
+mod chat;
 mod complete;
 mod doctor;
 mod eval;
@@ -60,6 +61,8 @@ enum Command {
     Fix(fix::FixArgs),
     /// Make files faster: rewrites that are known to help, each with what was proven of it
     Optimize(optimize::OptimizeArgs),
+    /// Talk about a repository: questions, commands as /explain and /apply; sources are shown
+    Chat(chat::ChatArgs),
     /// Allow checkers to run code of a workspace, on a copy of it
     Trust(trust::TrustArgs),
     /// Continue a text
@@ -177,6 +180,7 @@ pub fn run() -> ExitCode {
         Command::Complete(own) => complete::run(own, &args.model),
         Command::Fix(own) => fix::run(own, &args.model),
         Command::Optimize(own) => optimize::run(own, &args.model),
+        Command::Chat(own) => chat::run(own, &args.model),
         Command::Trust(own) => trust::run(own),
         Command::Generate(own) => generate::run(own, &args.model),
         Command::Model(own) => model::run(own, &args.model),
