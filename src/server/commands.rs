@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use tower_lsp_server::gen_lsp_types::ProgressToken;
 use tower_lsp_server::jsonrpc::{Error, Result};
 
 use super::shared::Shared;
-use super::{finetune, optimize};
+use super::{chat, finetune, optimize};
 
 /// `nestling.accepted ID`: the suggestion with that id was inserted.
 pub(super) const ACCEPTED: &str = "nestling.accepted";
@@ -25,13 +26,18 @@ pub(super) const CANCEL_FINETUNE: &str = "nestling.cancelFinetune";
 /// `nestling.prove`: climbs the proof ladder with a rewrite of the menu; see [`super::optimize::prove`].
 pub(super) const PROVE: &str = "nestling.prove";
 
+/// `nestling.chat`: answers a question about the workspace; see [`super::chat::chat`].
+pub(super) const CHAT: &str = "nestling.chat";
+
 /// All of them.
-pub(super) const ALL: [&str; 6] = [ACCEPTED, STATUS, USE_MODEL, FINETUNE, CANCEL_FINETUNE, PROVE];
+pub(super) const ALL: [&str; 7] =
+    [ACCEPTED, STATUS, USE_MODEL, FINETUNE, CANCEL_FINETUNE, PROVE, CHAT];
 
 pub(super) async fn execute(
     shared: &Arc<Shared>,
     command: &str,
     arguments: &[Value],
+    work_done: Option<ProgressToken>,
 ) -> Result<Value> {
     let text = arguments.first().and_then(Value::as_str);
     match command {
@@ -47,6 +53,7 @@ pub(super) async fn execute(
         STATUS => Ok(shared.status()),
         USE_MODEL => use_model(shared, text).await,
         PROVE => optimize::prove(shared, arguments).await,
+        CHAT => chat::chat(shared, arguments, work_done).await,
         FINETUNE => finetune::start(shared, arguments),
         CANCEL_FINETUNE => {
             shared.finetune_cancelled.notify_waiters();

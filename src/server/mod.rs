@@ -10,6 +10,7 @@
 mod actions;
 mod backend;
 mod capabilities;
+mod chat;
 mod commands;
 mod completion;
 mod debounce;
