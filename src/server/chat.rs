@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -17,10 +18,13 @@ use super::watch::may_show;
 use super::{from_proto, to_proto};
 use crate::chat::{Answer, Found, Named, Reply, Repository, Role, Source, Turn, ask_remote};
 use crate::generation::CancelToken;
+use crate::memory::KeeperState;
 use crate::suggest::{Completer, Completion, CompletionRequest, Progress, Silence};
 use crate::text::PositionEncoding;
 use crate::workspace::{Document, holds_secret, uri_of_path};
 
+/// A question waits no longer for the folders to be read.
+const READING: Duration = Duration::from_secs(5);
 /// The token of its progress, where the client names none.
 const TOKEN: &str = "nestling/chat";
 
@@ -182,11 +186,29 @@ async fn answered(
         }
     };
     let making = async move {
-        let found =
-            found(shared, &messages, text_document.map(|document| document.uri.0), range).await?;
+        let unread = unread(shared).await;
+        let uri = text_document.map(|document| document.uri.0);
+        let mut found = found(shared, &messages, uri, range).await?;
+        found.left_out.extend(unread.map(String::from));
         made(shared, messages, found, pieces, cancel).await
     };
     tokio::join!(telling, making).1
+}
+
+/// Waits a little until the folders are read; what is to be said if they are not.
+async fn unread(shared: &Shared) -> Option<&'static str> {
+    let (mut index, has_folders) = {
+        let state = shared.state.lock();
+        (state.engine.as_ref()?.index(), !state.client.roots.is_empty())
+    };
+    let is_read = || {
+        let state = shared.state.lock();
+        state.engine.as_ref().is_none_or(|engine| matches!(engine.indexed(), KeeperState::Ready(_)))
+    };
+    let reading = async { while !is_read() && index.changed().await.is_ok() {} };
+    let waited = !has_folders || tokio::time::timeout(READING, reading).await.is_ok();
+    (!waited)
+        .then_some("the workspace is still being read: ask again in a moment, and more is known")
 }
 
 /// What the workspace says to the question.

@@ -646,7 +646,7 @@ def program_repairs_what_another_server_reports():
 def program_answers_a_question():
     with program(PYTHON) as editor:
         ready(editor)
-        editor.rpc.command("Nestling chat What does `available` do?")
+        editor.rpc.command("1,20Nestling chat What does `available` do?")
         until(lambda: any(line.startswith("Sources:") for line in editor.lines()), "an answer with its sources", 30)
         lines = editor.lines()
         same(lines[0], "# What does `available` do?")

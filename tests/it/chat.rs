@@ -5,9 +5,11 @@ use std::io::{Read, Write};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::house::House;
@@ -133,11 +135,8 @@ fn a_server_elsewhere_is_talked_with_in_its_protocol_and_sees_the_sources() {
             &["--remote", &server.url, "--protocol", protocol, "What does `area` do?"],
         )
         .done();
-        assert_eq!(
-            run.stdout,
-            format!("{answer}\n\nSources:\n- shapes.py:4-6 (definition of area)\n"),
-            "{protocol}"
-        );
+        let wanted = format!("{answer}\n\nSources:\n- shapes.py:4-6 (definition of area)\n");
+        assert!(run.stdout.starts_with(&wanted), "{protocol}: {run:?}");
         let request = server.requests.recv().expect("a request");
         assert!(request.starts_with(&format!("POST {path} HTTP/1.1")), "{request}");
         assert!(
@@ -210,14 +209,32 @@ impl Talk {
         Talk { child: command.spawn().expect("the program starts"), keys }
     }
 
-    /// Says all of it, with the end of the input behind, and returns what was printed.
+    /// Says each line once it is asked for one, then that there are no more, and returns what was printed.
     fn says(mut self, lines: &str) -> Run {
-        self.keys
-            .write_all(format!("{lines}\n\u{4}").replace('\n', "\r").as_bytes())
-            .expect("it reads");
+        /// What a terminal is told at each prompt.
+        const PROMPT: &str = "\u{1b}[?2004h";
+        let heard: Arc<Mutex<String>> = Arc::default();
+        let (mut output, told) = (self.child.stdout.take().expect("a pipe"), heard.clone());
+        let listening = thread::spawn(move || {
+            let mut piece = [0; 4096];
+            while let Ok(length @ 1..) = output.read(&mut piece) {
+                told.lock().push_str(&String::from_utf8_lossy(&piece[..length]));
+            }
+        });
+        let lines = lines.lines().map(|line| format!("{line}\r")).chain(["\u{4}".into()]);
+        for (at, line) in lines.enumerate() {
+            let start = Instant::now();
+            while heard.lock().matches(PROMPT).count() <= at && !listening.is_finished() {
+                assert!(start.elapsed() < Duration::from_secs(60), "{}", heard.lock());
+                thread::sleep(Duration::from_millis(5));
+            }
+            // It may have ended by what was said before.
+            let _ = self.keys.write_all(line.as_bytes());
+        }
         let output = self.child.wait_with_output().expect("it ends");
-        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-        Run { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+        listening.join().expect("it is heard");
+        let stderr = String::from_utf8(output.stderr).expect("UTF-8");
+        Run { code: output.status.code(), stdout: std::mem::take(&mut heard.lock()), stderr }
     }
 }
 
@@ -231,18 +248,18 @@ fn a_block_of_an_answer_is_put_into_its_file_if_it_parses() {
         Server::answering(response("200 OK", "", &events(&[&text])))
     };
     let broken = saying("def area(width, height:\n    return width *");
-    let run = Talk::start(&house, &["--remote", &broken.url]).says("Change area.\n/apply\ny");
+    let run = Talk::start(&house, &["--remote", &broken.url]).says("Change `area`.\n/apply\ny");
     assert!(run.stderr.contains("would not parse any more"), "{run:?}");
     assert_eq!(read(), SHAPES);
     let right = saying("def area(width, height):\n    return abs(width * height)");
-    let run = Talk::start(&house, &["--remote", &right.url]).says("Change area.\n/apply\nn");
+    let run = Talk::start(&house, &["--remote", &right.url]).says("Change `area`.\n/apply\nn");
     assert!(
         run.stdout.contains("+    return abs(width * height)") && run.stderr.contains("parses"),
         "{run:?}"
     );
     assert_eq!(read(), SHAPES, "it was not wanted");
     let run = Talk::start(&house, &["--remote", &right.url])
-        .says("Change area.\n/sources\n/apply 1\ny\n/quit");
+        .says("Change `area`.\n/sources\n/apply 1\ny\n/quit");
     assert_eq!(run.code, Some(0), "{run:?}");
     assert!(run.stdout.contains("shapes.py:4-6 (definition of area)\n"), "{run:?}");
     assert_eq!(read(), SHAPES.replace("return width * height", "return abs(width * height)"));
@@ -250,7 +267,7 @@ fn a_block_of_an_answer_is_put_into_its_file_if_it_parses() {
     Talk::start(&house, &[]).says("/help\nis -----BEGIN PRIVATE KEY----- one?");
     let history = std::fs::read_to_string(house.data().join("chat_history")).expect("a history");
     assert!(
-        history.contains("Change area.")
+        history.contains("Change `area`.")
             && history.contains("/help")
             && !history.contains("PRIVATE"),
         "{history}"
@@ -344,6 +361,15 @@ fn told(session: &Session, token: &str) -> String {
     pieces.map(|m| m["params"]["value"]["text"].as_str().expect("a text").to_string()).collect()
 }
 
+/// The same once it is as long as a text: the last pieces may come behind the answer.
+fn all_told(session: &mut Session, token: &str, text: &str) -> String {
+    let start = Instant::now();
+    while told(session, token).len() < text.len() && start.elapsed() < Duration::from_secs(5) {
+        session.call("nestling/status", Value::Null);
+    }
+    told(session, token)
+}
+
 /// The answer to the request 900, once it has come.
 fn ended(session: &Session) -> Option<Value> {
     let mut messages =
@@ -359,7 +385,7 @@ fn an_editor_hears_the_answer_piece_by_piece_with_the_places() {
     let reply = execute(&mut session, json!({ "messages": question, "partialResultToken": "t" }));
     let text = reply["text"].as_str().expect("a text");
     assert!(text.starts_with("`area` is a function in `shapes.py:4-6`"), "{reply}");
-    assert_eq!(told(&session, "t"), text);
+    assert_eq!(all_told(&mut session, "t", text), text);
     let source = &reply["sources"][0];
     assert!(
         source["uri"]
@@ -475,10 +501,7 @@ fn an_answer_of_the_model_gives_way_to_what_is_typed() {
         }
     };
     assert_eq!(result["by"], "model", "{result}");
-    assert_eq!(
-        told(&session, "t"),
-        result["text"].as_str().expect("a text"),
-        "nothing is said twice"
-    );
+    let text = result["text"].as_str().expect("a text");
+    assert_eq!(all_told(&mut session, "t", text), text, "nothing is said twice");
     assert_eq!(session.stop(), Some(0));
 }

@@ -69,7 +69,11 @@ export async function ask(server: Server): Promise<void> {
   await vscode.window.showTextDocument(uri, { viewColumn: column, preserveFocus: true, preview: false });
   talk.messages.push({ role: 'user', content: question });
   const partialResultToken = randomUUID();
-  const listening = client.onProgress(new ProgressType<{ text: string }>(), partialResultToken, ({ text }) => write(text));
+  let told = '';
+  const listening = client.onProgress(new ProgressType<{ text: string }>(), partialResultToken, ({ text }) => {
+    told += text;
+    write(text);
+  });
   const argument = {
     messages: talk.messages,
     partialResultToken,
@@ -86,7 +90,9 @@ export async function ask(server: Server): Promise<void> {
         client.sendRequest(ExecuteCommandRequest.type, { command: 'nestling.chat', arguments: [argument] }, token) as Promise<Reply>,
     );
     talk.messages.push({ role: 'assistant', content: reply.text });
-    write(`\n${after(reply, talk)}`);
+    // The last pieces may come behind the whole.
+    const rest = reply.text.startsWith(told) ? reply.text.slice(told.length) : '';
+    write(`${rest}\n${after(reply, talk)}`);
   } catch (error) {
     talk.messages.pop();
     write(`\n*${error instanceof Error ? error.message : String(error)}*\n`);

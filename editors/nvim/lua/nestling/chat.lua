@@ -9,6 +9,7 @@ local M = {}
 ---@field bufnr integer
 ---@field messages { role: string, content: string }[]
 ---@field token? string what the text of the running answer is told under
+---@field told string what of it came so far
 ---@field cancel? fun() stops it
 ---@field notice? string what was said beside an answer
 
@@ -39,6 +40,7 @@ api.nvim_create_autocmd('LspProgress', {
     local params = event.data.params
     for _, talk in pairs(talks) do
       if talk.token and talk.token == params.token and type(params.value.text) == 'string' then
+        talk.told = talk.told .. params.value.text
         write(talk, params.value.text)
       end
     end
@@ -52,7 +54,7 @@ local function open()
   local bufnr = api.nvim_get_current_buf()
   vim.bo.buftype, vim.bo.bufhidden, vim.bo.swapfile, vim.bo.filetype = 'nofile', 'hide', false, 'markdown'
   vim.wo[0][0].wrap, vim.wo[0][0].linebreak = true, true
-  local talk = { bufnr = bufnr, messages = {} }
+  local talk = { bufnr = bufnr, messages = {}, told = '' }
   talks[bufnr] = talk
   api.nvim_create_autocmd('BufWipeout', {
     buffer = bufnr,
@@ -97,7 +99,7 @@ function M.ask(question, lines)
   table.insert(talk.messages, { role = 'user', content = question })
   write(talk, (#talk.messages > 1 and '\n' or '') .. '# ' .. question:gsub('\n.*', ' …') .. '\n\n')
   count = count + 1
-  talk.token = ('nestling/chat/%d'):format(count)
+  talk.token, talk.told = ('nestling/chat/%d'):format(count), ''
   argument.messages, argument.partialResultToken = talk.messages, talk.token
   local mine = talk.token
   local _, id = client:request('workspace/executeCommand', {
@@ -114,6 +116,10 @@ function M.ask(question, lines)
       return
     end
     table.insert(talk.messages, { role = 'assistant', content = reply.text })
+    -- The last pieces may come behind the whole.
+    if vim.startswith(reply.text, talk.told) then
+      write(talk, reply.text:sub(#talk.told + 1))
+    end
     local after = {}
     if type(reply.sources) == 'table' and #reply.sources > 0 then
       vim.list_extend(after, { '', 'Sources:', '' })
