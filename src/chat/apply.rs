@@ -298,7 +298,7 @@ mod tests {
             ("def area(w, h:\n    return w *\n", None, "would not parse any more"),
             ("return (1", Some((11, 11)), "would not parse any more: return (1"),
             ("def other():\n    pass\n", None, "nothing in the file is called other"),
-            ("x = 1\n", None, "defines nothing"),
+            ("print(1)\n", None, "defines nothing"),
             (" \n", None, "is empty"),
         ] {
             let told = applied("python", SHAPES, code, lines).unwrap_err();

@@ -101,9 +101,8 @@ fn begun(info: &str, before: &str) -> Block {
         .find(|w| is_path(w));
     let language = if path.is_none() && is_path(language) { "" } else { language };
     let path = path.or_else(|| is_path(first).then_some(first));
-    let path = path.or_else(|| {
-        before.split(['`', '*', ' ', ':', '(', ')']).filter(|word| is_path(word)).last()
-    });
+    let path =
+        path.or_else(|| before.split(['`', '*', ' ', ':', '(', ')']).rfind(|word| is_path(word)));
     Block { language: language.to_lowercase(), path: path.map(String::from), ..Block::default() }
 }
 

@@ -81,7 +81,7 @@ fn outline(tree: &SyntaxTree, text: &Text) -> Vec<String> {
             let from = super::repository::first_line_about(text, tree.language(), line);
             let about =
                 (from..line).map(|at| words_of(text.line(at))).find(|words| !words.is_empty());
-            let header = crate::text::short(source[scope.header.clone()].trim(), 90);
+            let header = crate::text::short(source[scope.header].trim(), 90);
             let about = about.map_or(String::new(), |about| format!(" — {about}"));
             format!("- line {}: `{header}`{about}", line + 1)
         })

@@ -120,7 +120,7 @@ impl Repository {
         let mut parts = Vec::new();
         let mentioned = files
             .into_iter()
-            .filter_map(|(path, lines)| Some(Named { path: self.resolve(&path)?, lines }));
+            .filter_map(|(path, lines)| Some(Named { path: self.inside(&path)?, lines }));
         for named in named.iter().cloned().chain(mentioned) {
             match self.read(&named) {
                 Ok((source, text)) => {
@@ -167,7 +167,16 @@ impl Repository {
         found
     }
 
-    /// The file that a path means: from here, or below one of the folders.
+    /// The file of one of the folders that a path means. What a text only mentions is not sought elsewhere on the disk.
+    pub fn inside(&self, path: &str) -> Option<PathBuf> {
+        let roots = self.memories.iter().map(|memory| memory.root());
+        roots.filter(|root| !root.as_os_str().is_empty()).find_map(|root| {
+            let file = std::fs::canonicalize(root.join(path)).ok().filter(|file| file.is_file())?;
+            file.starts_with(std::fs::canonicalize(root).ok()?).then_some(file)
+        })
+    }
+
+    /// The file that a path of the user means: from here, or below one of the folders.
     pub fn resolve(&self, path: &str) -> Option<PathBuf> {
         let below = self.memories.iter().map(|memory| memory.root().join(path));
         let mut places = std::iter::once(PathBuf::from(path)).chain(below);

@@ -98,7 +98,7 @@ fn dates_and_json_are_written_as_in_python() {
         "29 Feb 2024|Thursday February 24|12:34:56|%q%"
     );
     assert_eq!(strftime("%Y-%m-%d %a", UNIX_EPOCH), "1970-01-01 Thu");
-    let value = || Value::from(json!({ "a": [1, "<é>"], "b": null }));
+    let value = || json!({ "a": [1, "<é>"], "b": null });
     let json = |indent| {
         let value = minijinja::value::Value::from(Serde(value()));
         to_json(value, indent, Kwargs::from_iter([("ensure_ascii".to_string(), false.into())]))

@@ -107,6 +107,21 @@ fn secrets_are_no_sources() {
 }
 
 #[test]
+fn what_a_question_mentions_is_sought_in_the_repository_alone() {
+    let mut house = house();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let file = elsewhere.path().join("private.py");
+    std::fs::write(&file, "def of_nobody():\n    pass\n").unwrap();
+    let above = format!("../{}/private.py", elsewhere.path().file_name().unwrap().display());
+    for path in [file.to_str().unwrap(), &above] {
+        let reply = house.ask(&format!("What is in {path}?"), &[]);
+        assert!(reply.sources.is_empty() && !reply.text.contains("of_nobody"), "{reply:?}");
+    }
+    let named = Named { path: file, lines: None };
+    assert_eq!(house.ask("What is that?", &[named]).sources.len(), 1);
+}
+
+#[test]
 fn names_files_and_places_are_explained() {
     let house = house();
     let told = explain(&house.repository, "store.py:13").unwrap();

@@ -204,7 +204,10 @@ fn target(session: &Session, block: &Block) -> Result<(PathBuf, Option<(usize, u
     let in_use = session.named.last();
     match &block.path {
         Some(path) => {
-            let file = session.repository.resolve(path);
+            // A model may name what it likes.
+            let is_in_use = |file: &PathBuf| session.named.iter().any(|named| named.path == *file);
+            let file = session.repository.inside(path);
+            let file = file.or_else(|| session.repository.resolve(path).filter(is_in_use));
             let file = file
                 .with_context(|| format!("{path}: there is no such file to put the block into"))?;
             let lines = in_use.filter(|named| named.path == file).and_then(|named| named.lines);

@@ -122,8 +122,7 @@ pub(super) fn talk(session: &mut Session) -> Result<ExitCode> {
     session.terminal = Some(Terminal::open()?);
     let interrupts = Interrupts::listen();
     eprintln!("Questions about {}. /help says what there is, Ctrl-D ends.", session.about());
-    loop {
-        let Some(terminal) = &mut session.terminal else { break };
+    while let Some(terminal) = &mut session.terminal {
         let Some(said) = terminal.read()? else { break };
         let said = said.trim_end();
         if said.is_empty() {

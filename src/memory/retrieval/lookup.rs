@@ -3,16 +3,18 @@
 use rustc_hash::FxHashMap;
 
 use super::Retrieval;
-use super::file::{File, word};
+use super::file::{File, NO_CODE, word};
 use super::index::snippet;
 use super::query::{Kind, Snippet, Texts};
 
 /// Words of a question that are looked for.
 const MOST_WORDS: usize = 32;
 /// Share of what the known words of a question weigh that a window must have.
-const LEAST_SHARE: f64 = 0.4;
+const LEAST_SHARE: f64 = 0.45;
 /// What a word in a file's path counts beside one in its lines.
 const IN_PATH: f64 = 0.5;
+/// What prose counts beside code: it says of everything a little.
+const PROSE: f64 = 0.6;
 /// Longer windows are no lines that somebody wrote.
 const MOST_BYTES: usize = 4096;
 
@@ -57,7 +59,8 @@ impl Retrieval {
         }
         let weight = |mask: u32| -> f64 {
             let held = (0..words.len()).filter(|bit| mask >> bit & 1 == 1 && counts[*bit] > 0);
-            held.map(|bit| (1.0 + files.len() as f64 / f64::from(counts[bit])).ln()).sum()
+            // Squared, so that no crowd of common words takes the place of the rare one.
+            held.map(|bit| (1.0 + files.len() as f64 / f64::from(counts[bit])).ln().powi(2)).sum()
         };
         let total = weight(u32::MAX);
         let known = counts.iter().filter(|count| **count > 0).count();
@@ -74,7 +77,9 @@ impl Retrieval {
             });
             let first = windows.reduce(|a, b| if b.0 > a.0 { b } else { a });
             if let Some((worth, cell)) = first.filter(|(worth, _)| *worth >= LEAST_SHARE * total) {
-                best.push((worth, path, cell));
+                let language = self.file(path).and_then(|file| file.language);
+                let is_prose = language.is_none_or(|language| NO_CODE.contains(&language.name));
+                best.push((if is_prose { PROSE * worth } else { worth }, path, cell));
             }
         }
         best.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.len().cmp(&b.1.len())));
