@@ -19,6 +19,7 @@
 //! - [`library`]: a model in three lines, for other programs.
 //! - [`remote`]: a model on another machine, asked over HTTP.
 //! - [`suggest`]: what is offered: prompt, stop rules, fitting to the place, or a reason for silence.
+//! - [`chat`]: a question in words, its context from the repository, the answer of a model or of the repository itself.
 //! - [`store`]: the models of a workspace, and which of them is in use.
 //! - [`download`]: the only code that opens a connection: a model from a hub.
 //! - [`train`]: from folders to a model directory.
@@ -62,6 +63,8 @@ pub use library::Model;
 pub mod remote;
 
 pub mod suggest;
+
+pub mod chat;
 
 pub mod store;
 

@@ -59,9 +59,35 @@ pub(super) fn run(args: FixArgs, model: &ModelArgs) -> Result<ExitCode> {
         true => None,
         false => Some(model.load_for(&args.paths[0])?.completer()),
     };
+    let results = repaired(&args, &files, completer.as_mut())?;
+    report(&args, &results)
+}
+
+impl FixArgs {
+    /// One file, with all that the command takes if nothing else is said.
+    pub(super) fn of(path: PathBuf) -> FixArgs {
+        FixArgs {
+            paths: vec![path],
+            line: None,
+            check: None,
+            test: None,
+            apply: false,
+            time: 60.0,
+            no_model: false,
+            json: false,
+        }
+    }
+}
+
+/// What becomes of files, each told with whether it was found in a folder; nothing is written.
+pub(super) fn repaired(
+    args: &FixArgs,
+    files: &[(PathBuf, bool)],
+    mut completer: Option<&mut ModelCompleter>,
+) -> Result<Vec<(PathBuf, Outcome)>> {
     let mut projects: BTreeMap<PathBuf, Repaired> = BTreeMap::new();
     let (mut results, mut unread) = (Vec::new(), Vec::new());
-    for (path, from_folder) in &files {
+    for (path, from_folder) in files {
         let mut document = match read_file(path) {
             Ok(document) => document,
             // Of a folder, what cannot be read is passed over.
@@ -82,17 +108,17 @@ pub(super) fn run(args: FixArgs, model: &ModelArgs) -> Result<ExitCode> {
             let (check, test) = (program(&args.check), program(&args.test));
             projects
                 .insert(key.clone(), Repaired { project, check, test, broken: RefCell::default() });
-            if let (Some(root), Some(completer)) = (&root, &mut completer) {
+            if let (Some(root), Some(completer)) = (&root, completer.as_deref_mut()) {
                 remember(completer, root);
             }
         }
         let project = &projects[&key];
-        results.push((path.clone(), project.fix(&document, completer.as_mut(), &args)?));
+        results.push((path.clone(), project.fix(&document, completer.as_deref_mut(), args)?));
     }
     for message in unread {
         eprintln!("nestling: {message}");
     }
-    report(&args, &results)
+    Ok(results)
 }
 
 pub(super) fn remember(completer: &mut ModelCompleter, root: &Path) {
@@ -189,7 +215,8 @@ impl Repaired {
     }
 }
 
-fn report(args: &FixArgs, results: &[(PathBuf, Outcome)]) -> Result<ExitCode> {
+/// Says what became of files, and writes them if that is wanted.
+pub(super) fn report(args: &FixArgs, results: &[(PathBuf, Outcome)]) -> Result<ExitCode> {
     let mut applied = Vec::new();
     if args.apply {
         for (path, outcome) in results.iter().filter(|(_, o)| o.before != o.after) {

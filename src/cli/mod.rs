@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand, and the only printer to stdout.
 
+mod chat;
 mod commit;
 mod complete;
 mod doctor;
@@ -62,6 +63,8 @@ enum Command {
     Fix(fix::FixArgs),
     /// Make files faster: rewrites that are known to help, each with what was proven of it
     Optimize(optimize::OptimizeArgs),
+    /// Talk about a repository: questions, commands as /explain and /apply; sources are shown
+    Chat(chat::ChatArgs),
     /// Write documentation comments for functions that have none; differences on stdout, or --apply
     Document(document::DocumentArgs),
     /// Write a message for what is about to be committed
@@ -183,6 +186,7 @@ pub fn run() -> ExitCode {
         Command::Complete(own) => complete::run(own, &args.model),
         Command::Fix(own) => fix::run(own, &args.model),
         Command::Optimize(own) => optimize::run(own, &args.model),
+        Command::Chat(own) => chat::run(own, &args.model),
         Command::Document(own) => document::run(own, &args.model),
         Command::CommitMessage(own) => commit::run(own),
         Command::Trust(own) => trust::run(own),

@@ -72,6 +72,28 @@ pub(super) struct OptimizeArgs {
     json: bool,
 }
 
+impl OptimizeArgs {
+    /// One file, with all that is proven of it.
+    pub(super) fn of(path: PathBuf) -> OptimizeArgs {
+        OptimizeArgs {
+            paths: vec![path],
+            prove: true,
+            check: None,
+            test: None,
+            bench: None,
+            apply: false,
+            profile: None,
+            write: 0,
+            rule: Vec::new(),
+            top: 10,
+            time: 20.0,
+            rules: None,
+            html: None,
+            json: false,
+        }
+    }
+}
+
 /// A linter of a whole project takes no longer: it may have to build it.
 const LINTING: Duration = Duration::from_secs(600);
 

@@ -133,7 +133,8 @@ pub(super) fn unreachable_text(url: &str) -> String {
 }
 
 /// What a model directory needs, beside its weights.
-const SMALL: [&str; 3] = ["config.json", "tokenizer.json", "tokenizer_config.json"];
+const SMALL: [&str; 4] =
+    ["config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
 
 /// What to call the model, and the files of a repository that make it.
 fn chosen(

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::model::chat_template::ChatTemplate;
 use crate::model::config::ModelConfig;
 use crate::model::engine::{Engine, Precision};
 use crate::model::estimate;
@@ -102,6 +103,8 @@ pub struct Model {
     pub file_size: u64,
     /// The types in which the file holds each part's matrices.
     pub types: Vec<(Part, String)>,
+    /// How talks are put to it, if it was trained to talk; or why that cannot be read.
+    pub chat_template: Result<Option<ChatTemplate>, String>,
 }
 
 impl Model {
@@ -145,7 +148,8 @@ impl Model {
         for tokens in [&[0, 0][..], &[0]] {
             engine.forward(&mut cache, tokens, 1).map_err(|e| weights.error(e))?;
         }
-        Ok(Model { engine, tokenizer, name, file_size: weights.file_size, types })
+        let chat_template = weights.chat_template().map_err(|error| error.to_string());
+        Ok(Model { engine, tokenizer, name, file_size: weights.file_size, types, chat_template })
     }
 
     /// The shape of the network.

@@ -8,6 +8,7 @@ mod definitions;
 mod edits;
 mod file;
 mod index;
+mod lookup;
 mod query;
 mod shared;
 mod similar;

@@ -3,6 +3,7 @@
 
 mod attention;
 pub mod backprop;
+pub mod chat_template;
 pub mod config;
 pub mod engine;
 pub mod estimate;

@@ -265,7 +265,12 @@ fn metadata(weights: &Weights, name: &str, kind: FileType) -> Result<Vec<(String
         ("tokenizer.ggml.merges".into(), texts(vocabulary.merges)),
         ("tokenizer.ggml.add_bos_token".into(), Value::Bool(false)),
     ];
-    metadata.extend(special("eos_token_id", "<|end|>"));
+    let template = weights.chat_template()?.unwrap_or_default();
+    metadata.extend(special("eos_token_id", "<|end|>").or(special("eos_token_id", &template.eos)));
+    metadata.extend(special("bos_token_id", &template.bos));
+    if !template.source.is_empty() {
+        metadata.push(("tokenizer.chat_template".into(), text(&template.source)));
+    }
     metadata.extend(special("fim_pre_token_id", "<|prefix|>"));
     metadata.extend(special("fim_suf_token_id", "<|suffix|>"));
     metadata.extend(special("fim_mid_token_id", "<|middle|>"));

@@ -207,6 +207,19 @@ impl Weights {
         Ok(tokenizer)
     }
 
+    /// Where they were read.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The metadata, if they are a GGUF file.
+    pub(super) fn metadata(&self) -> Option<&Gguf> {
+        match &self.source {
+            Source::Gguf { header, .. } => Some(header),
+            Source::Safetensors { .. } => None,
+        }
+    }
+
     /// Every tensor is there with its shape.
     fn checked(self) -> Result<Weights> {
         for (name, mut wanted) in self.config.tensors() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::http::{CONNECT, IDLE, MOST_BYTES, WHOLE};
+use super::http::{CONNECT, Limits};
 use super::protocol::error_in;
 
 /// A failure, for the status and the log.
@@ -91,20 +91,20 @@ impl Failure {
     }
 
     /// No answer.
-    pub(super) fn of_error(error: &ureq::Error) -> Failure {
+    pub(super) fn of_error(error: &ureq::Error, limits: &Limits) -> Failure {
         use ureq::{Error, Timeout};
         let whole = error.to_string();
         Failure::new(match error {
             Error::Timeout(Timeout::Connect | Timeout::Resolve) => {
                 format!("cannot be reached within {} s: does it run, and is a proxy needed (HTTPS_PROXY)?", CONNECT.as_secs())
             }
-            Error::Timeout(Timeout::PerRead) => format!("said nothing for {} s", IDLE.as_secs()),
-            Error::Timeout(_) => format!("did not come to an end within {} s", WHOLE.as_secs()),
+            Error::Timeout(Timeout::PerRead) => format!("said nothing for {} s", limits.idle.as_secs()),
+            Error::Timeout(_) => format!("did not come to an end within {} s", limits.whole.as_secs()),
             Error::HostNotFound => "is not known: is the name right?".into(),
             Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 "refuses the connection: does the server run, and is the port right?".into()
             }
-            Error::BodyExceedsLimit(_) => format!("sends more than {} KB: no answer is that long", MOST_BYTES / 1000),
+            Error::BodyExceedsLimit(_) => format!("sends more than {} KB: no answer is that long", limits.most_bytes / 1000),
             Error::LargeResponseHeader(..) => "sends more headers than any server should".into(),
             Error::ConnectProxyFailed(_) | Error::InvalidProxyUrl => {
                 "cannot be reached through the proxy: is HTTPS_PROXY right, or should NO_PROXY name the host?".into()

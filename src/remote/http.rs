@@ -8,26 +8,48 @@ use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Proxy};
 
 use super::failure::{Asked, Failure};
-use super::protocol::{Protocol, is_cut};
+use super::protocol::{is_cut, text_at};
 
 /// To find the host and connect.
 pub(super) const CONNECT: Duration = Duration::from_secs(3);
-/// Without a byte.
-pub(super) const IDLE: Duration = Duration::from_secs(5);
-/// For an answer in all.
-pub(super) const WHOLE: Duration = Duration::from_secs(15);
-/// Of an answer, with everything around its text…
-pub(super) const MOST_BYTES: u64 = 512_000;
-/// …of its text, and of the body of a refusal.
-const MOST_TEXT: usize = 8_000;
+/// Of the body of a refusal.
 const MOST_REFUSAL: u64 = 4_000;
+
+/// What an answer may take.
+pub(super) struct Limits {
+    /// Without a byte.
+    pub(super) idle: Duration,
+    /// For an answer in all.
+    pub(super) whole: Duration,
+    /// Bytes of an answer, with everything around its text…
+    pub(super) most_bytes: u64,
+    /// …and of its text.
+    pub(super) most_text: usize,
+}
+
+/// Somebody types.
+pub(super) const COMPLETION: Limits = Limits {
+    idle: Duration::from_secs(5),
+    whole: Duration::from_secs(15),
+    most_bytes: 512_000,
+    most_text: 8_000,
+};
+
+/// Somebody reads along, and can stop it. A server without a GPU reads long questions for minutes.
+pub(super) const TALK: Limits = Limits {
+    idle: Duration::from_secs(300),
+    whole: Duration::from_secs(1800),
+    most_bytes: 64_000_000,
+    most_text: 400_000,
+};
+
 /// How often the lines so far are tried as a value.
 const MOST_TRIES: usize = 50;
 /// Lines of events that are not their data.
 const BESIDE: [&str; 4] = [":", "event:", "id:", "retry:"];
 
 /// What keeps connections, for servers on this machine or elsewhere.
-pub(super) fn agent(is_local: bool) -> Agent {
+pub(super) fn agent(is_local: bool, limits: &Limits) -> Agent {
     let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
     let config = Agent::config_builder()
         .tls_config(tls)
@@ -39,9 +61,9 @@ pub(super) fn agent(is_local: bool) -> Agent {
         .max_redirects_will_error(false)
         .timeout_resolve(Some(CONNECT))
         .timeout_connect(Some(CONNECT))
-        .timeout_per_read(Some(IDLE))
-        .timeout_per_write(Some(IDLE))
-        .timeout_global(Some(WHOLE))
+        .timeout_per_read(Some(limits.idle))
+        .timeout_per_write(Some(limits.idle))
+        .timeout_global(Some(limits.whole))
         .user_agent(concat!("nestling/", env!("CARGO_PKG_VERSION")))
         .build();
     Agent::new_with_config(config)
@@ -60,13 +82,14 @@ pub(super) fn send(
     key: Option<&str>,
     body: &Value,
     asked: &Asked<'_>,
+    limits: &Limits,
 ) -> Result<Body, Failure> {
     let mut request = agent.post(url).header("Content-Type", "application/json");
     if let Some(key) = key {
         request = request.header("Authorization", format!("Bearer {key}"));
     }
     let sent = request.send(body.to_string());
-    let response = sent.map_err(|error| Failure::of_error(&error))?;
+    let response = sent.map_err(|error| Failure::of_error(&error, limits))?;
     let status = response.status();
     let retry_after = response.headers().get("Retry-After").and_then(|value| value.to_str().ok());
     let retry_after = retry_after.map(str::to_string);
@@ -74,13 +97,14 @@ pub(super) fn send(
     if !status.is_success() {
         let mut beginning = Vec::new();
         // Whatever comes of it: the status says enough.
-        let _ = body.limit(MOST_BYTES).reader().take(MOST_REFUSAL).read_to_end(&mut beginning);
+        let _ =
+            body.limit(limits.most_bytes).reader().take(MOST_REFUSAL).read_to_end(&mut beginning);
         return Err(Failure::of_status(status.as_u16(), retry_after.as_deref(), &beginning, asked));
     }
-    Ok(BufReader::new(body.limit(MOST_BYTES).reader()))
+    Ok(BufReader::new(body.limit(limits.most_bytes).reader()))
 }
 
-/// Reads an answer to its end and tells `hear` each piece of its text, and whether the text was cut there because its
+/// Reads an answer, whose text stands at one of these `places`, to its end and tells `hear` each piece of its text, and whether the text was cut there because its
 /// tokens ran out; false from it is the end as well. Events, lines of JSON and a single value are told apart by what
 /// they are: servers are wrong about their content type.
 ///
@@ -88,7 +112,8 @@ pub(super) fn send(
 /// An answer that breaks off, or is none.
 pub(super) fn listen(
     body: &mut impl BufRead,
-    protocol: &Protocol,
+    places: &[&str],
+    limits: &Limits,
     hear: &mut dyn FnMut(&str, bool) -> bool,
 ) -> Result<(), Failure> {
     let (mut line, mut value) = (Vec::new(), String::new());
@@ -97,7 +122,7 @@ pub(super) fn listen(
     while !is_over {
         line.clear();
         let read = body.read_until(b'\n', &mut line);
-        is_over = read.map_err(|error| Failure::of_error(&ureq::Error::from(error)))? == 0;
+        is_over = read.map_err(|error| Failure::of_error(&ureq::Error::from(error), limits))? == 0;
         let whole = str::from_utf8(&line);
         let text = whole.map_err(|_| Failure::new("answers with what is no UTF-8"))?.trim();
         let event = text.strip_prefix("data:").map(str::trim);
@@ -124,10 +149,10 @@ pub(super) fn listen(
         if chunk.get("error").is_some_and(|error| !error.is_null()) {
             return Err(Failure::said(&chunk));
         }
-        let Some(text) = protocol.text(&chunk) else { continue };
+        let Some(text) = text_at(&chunk, places) else { continue };
         is_answer = true;
         length += text.len();
-        if !hear(text, is_cut(&chunk) || length > MOST_TEXT) || length > MOST_TEXT {
+        if !hear(text, is_cut(&chunk) || length > limits.most_text) || length > limits.most_text {
             break;
         }
     }
@@ -140,6 +165,7 @@ pub(super) fn listen(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::remote::protocol::Protocol;
 
     /// The text of an answer, with a mark where it was cut; or what is wrong.
     fn heard(protocol: &str, body: &[u8]) -> Result<String, String> {
@@ -149,8 +175,8 @@ mod tests {
             text += if is_cut { "…" } else { "" };
             true
         };
-        let protocol = Protocol::named(protocol).unwrap();
-        let end = listen(&mut &body[..], protocol, &mut hear);
+        let places = Protocol::named(protocol).unwrap().text;
+        let end = listen(&mut &body[..], places, &COMPLETION, &mut hear);
         end.map(|()| text).map_err(|failure| failure.reason)
     }
 
@@ -191,7 +217,7 @@ mod tests {
     fn more_text_than_anybody_wants_is_not_read() {
         let event = "data: {\"choices\":[{\"text\":\"0123456789\"}]}\n\n";
         let text = heard("openai", event.repeat(9_000).as_bytes()).unwrap();
-        assert!(text.len() < MOST_TEXT + 20 && text.ends_with('…'), "{}", text.len());
+        assert!(text.len() < COMPLETION.most_text + 20 && text.ends_with('…'), "{}", text.len());
         // Nor is a value that never ends tried again and again.
         let endless = format!("{{\"a\":\"{}", "\n}".repeat(100_000));
         assert!(heard("openai", endless.as_bytes()).unwrap_err().contains("no JSON"));

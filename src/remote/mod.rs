@@ -7,6 +7,7 @@
 mod failure;
 mod http;
 mod protocol;
+mod talk;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,10 +18,13 @@ use parking_lot::{Condvar, Mutex};
 use ureq::Agent;
 
 pub use crate::config::Remote;
+pub use protocol::Said;
+
 use crate::generation::CancelToken;
 use crate::tokenizer::Markers;
 
 use failure::{Asked, Failure};
+use http::{COMPLETION, Limits};
 use protocol::Protocol;
 
 /// What is to be completed.
@@ -160,7 +164,10 @@ impl RemoteModel {
             if state.failure.as_ref().is_some_and(|(_, until)| Instant::now() < *until) {
                 return None;
             }
-            state.agent.get_or_insert_with(|| http::agent(inner.remote.is_local())).clone()
+            state
+                .agent
+                .get_or_insert_with(|| http::agent(inner.remote.is_local(), &COMPLETION))
+                .clone()
         };
         let heard = Arc::new(Heard::default());
         let answer = Answer {
@@ -179,34 +186,63 @@ impl RemoteModel {
     }
 }
 
+/// A question as it goes over the wire, and where the text of its answer will stand.
+struct Sent<'a> {
+    path: &'a str,
+    body: serde_json::Value,
+    text: &'a [&'a str],
+    limits: &'a Limits,
+}
+
 impl Inner {
     fn converse(&self, agent: &Agent, question: &Question, heard: &Heard) {
         let start = Instant::now();
+        let Protocol { path, text, .. } = self.protocol;
+        let body = self.protocol.body(&self.remote, question);
+        match self.exchange(agent, Sent { path, body, text, limits: &COMPLETION }, heard) {
+            Some(Ok(())) => self.succeeded(start.elapsed()),
+            Some(Err(failure)) => self.failed(failure),
+            None => {}
+        }
+    }
+
+    /// Sends something and has the text of the answer heard; `None` if that was let go before its end.
+    fn exchange(
+        &self,
+        agent: &Agent,
+        sent: Sent<'_>,
+        heard: &Heard,
+    ) -> Option<Result<(), Failure>> {
         let Remote { url, key_variable, .. } = &self.remote;
-        let path = self.protocol.path;
+        let Sent { path, body, text, limits } = sent;
         // Many write the address of such a server with its version.
         let base =
             if path.starts_with("/v1/") { url.strip_suffix("/v1").unwrap_or(url) } else { url };
         let asked = Asked { path, variable: key_variable, has_key: self.key.is_some() };
-        let body = self.protocol.body(&self.remote, question);
-        let sent = http::send(agent, &format!("{base}{path}"), self.key.as_deref(), &body, &asked);
-        let (end, body) = match sent {
+        let url = format!("{base}{path}");
+        let answer = http::send(agent, &url, self.key.as_deref(), &body, &asked, limits);
+        let (end, body) = match answer {
             Ok(mut body) => {
                 let mut hear = |piece: &str, is_cut: bool| heard.add(piece, is_cut);
-                (http::listen(&mut body, self.protocol, &mut hear), Some(body))
+                (http::listen(&mut body, text, limits, &mut hear), Some(body))
             }
             Err(failure) => (Err(failure), None),
         };
         let stage = if end.is_ok() { Stage::Over } else { Stage::Failed };
-        if heard.end(stage) {
-            match end {
-                Ok(()) => self.succeeded(start.elapsed()),
-                Err(failure) => self.failed(failure),
-            }
-        }
+        let is_wanted = heard.end(stage);
         // What is read to its end keeps the connection for the next question.
         if let Some(mut body) = body.filter(|_| stage == Stage::Over) {
             let _ = std::io::copy(&mut body, &mut std::io::sink());
+        }
+        is_wanted.then_some(end)
+    }
+
+    /// A failure as the user hears of it.
+    fn told(&self, failure: &Failure) -> String {
+        let reason = format!("{} {}", self.remote.origin(), failure.reason);
+        match &self.key {
+            Some(key) => reason.replace(key.as_str(), "[key]"),
+            None => reason,
         }
     }
 
@@ -223,10 +259,7 @@ impl Inner {
     }
 
     fn failed(&self, failure: Failure) {
-        let mut reason = format!("{} {}", self.remote.origin(), failure.reason);
-        if let Some(key) = &self.key {
-            reason = reason.replace(key.as_str(), "[key]");
-        }
+        let reason = self.told(&failure);
         let mut state = self.state.lock();
         state.pause = (2 * state.pause).clamp(FIRST_PAUSE, LONGEST_PAUSE);
         let until = Instant::now() + failure.retry_after.unwrap_or(state.pause);
@@ -254,6 +287,8 @@ enum Stage {
 struct Heard {
     told: Mutex<(String, Stage)>,
     changed: Condvar,
+    /// Whether what was cut off is kept: prose is, a line of code is not.
+    keeps_all: bool,
 }
 
 impl Heard {
@@ -261,7 +296,7 @@ impl Heard {
     fn add(&self, piece: &str, is_cut: bool) -> bool {
         let (text, stage) = &mut *self.told.lock();
         text.push_str(piece);
-        if is_cut {
+        if is_cut && !self.keeps_all {
             // The line that was begun last is none.
             text.truncate(text.rfind('\n').unwrap_or(0));
         }

@@ -1,5 +1,6 @@
 //! The protocols as a table: where a question goes, what it says, and where the text stands in an answer.
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Question;
@@ -15,10 +16,52 @@ pub(super) struct Protocol {
     /// What is sent.
     body: fn(&Ask<'_>) -> Value,
     /// Where the text of a chunk stands, streamed or whole: the first place that holds a text.
-    text: &'static [&'static str],
+    pub(super) text: &'static [&'static str],
     /// Whether the answer is that of a talk, which may wrap the code and say again what is there.
     is_talk: bool,
+    /// How the same server is talked with.
+    pub(super) talk: &'static Talk,
 }
+
+/// One way to talk.
+pub(super) struct Talk {
+    /// Below the address of the server.
+    pub(super) path: &'static str,
+    /// What is sent: the model, what was said so far, and the tokens of the answer at most.
+    pub(super) body: fn(&str, &[Said], usize) -> Value,
+    /// Where the text of a chunk stands.
+    pub(super) text: &'static [&'static str],
+}
+
+/// Somebody's words in a talk.
+#[derive(Clone, Debug, Serialize)]
+pub struct Said {
+    /// `system`, `user` or `assistant`.
+    pub role: &'static str,
+    /// The words.
+    pub content: String,
+}
+
+/// What almost all servers speak.
+const OPENAI_TALK: Talk = Talk {
+    path: "/v1/chat/completions",
+    body: |model, said, max_tokens| {
+        let body = json!({ "messages": said, "max_tokens": max_tokens, "stream": true });
+        named(model, body)
+    },
+    text: OPENAI_TALKS,
+};
+
+const OLLAMA_TALK: Talk = Talk {
+    path: "/api/chat",
+    body: |model, said, max_tokens| {
+        let options = json!({ "num_predict": max_tokens });
+        named(model, json!({ "messages": said, "stream": true, "options": options }))
+    },
+    text: &["/message/content"],
+};
+
+const OPENAI_TALKS: &[&str] = &["/choices/0/delta/content", "/choices/0/message/content"];
 
 /// What a body is made of.
 struct Ask<'a> {
@@ -46,6 +89,7 @@ const TABLE: [Protocol; 5] = [
         },
         text: &["/choices/0/text"],
         is_talk: false,
+        talk: &OPENAI_TALK,
     },
     Protocol {
         name: "chat",
@@ -63,8 +107,9 @@ const TABLE: [Protocol; 5] = [
                 }),
             )
         },
-        text: &["/choices/0/delta/content", "/choices/0/message/content"],
+        text: OPENAI_TALKS,
         is_talk: true,
+        talk: &OPENAI_TALK,
     },
     Protocol {
         name: "llama.cpp",
@@ -80,6 +125,7 @@ const TABLE: [Protocol; 5] = [
         },
         text: &["/content"],
         is_talk: false,
+        talk: &OPENAI_TALK,
     },
     Protocol {
         name: "ollama",
@@ -97,6 +143,7 @@ const TABLE: [Protocol; 5] = [
         },
         text: &["/response"],
         is_talk: false,
+        talk: &OLLAMA_TALK,
     },
     Protocol {
         name: "tabby",
@@ -110,6 +157,7 @@ const TABLE: [Protocol; 5] = [
         },
         text: &["/choices/0/text"],
         is_talk: false,
+        talk: &OPENAI_TALK,
     },
 ];
 
@@ -146,11 +194,6 @@ impl Protocol {
         (self.body)(&Ask { model: &remote.model, markers, question })
     }
 
-    /// The text in one chunk of the answer; `None` if it has none, as the last one of some servers.
-    pub(super) fn text<'a>(&self, chunk: &'a Value) -> Option<&'a str> {
-        self.text.iter().find_map(|place| chunk.pointer(place)?.as_str())
-    }
-
     /// What is code in the text so far: of a talk, without a fence and without the beginning of the line if it is said
     /// again.
     pub(super) fn code<'a>(&self, text: &'a str, question: &Question) -> &'a str {
@@ -168,6 +211,11 @@ impl Protocol {
             _ => code,
         }
     }
+}
+
+/// The text in one chunk of an answer; `None` if it has none, as the last one of some servers.
+pub(super) fn text_at<'a>(chunk: &'a Value, places: &[&str]) -> Option<&'a str> {
+    places.iter().find_map(|place| chunk.pointer(place)?.as_str())
 }
 
 /// What the server says went wrong, if the value says so.
@@ -219,10 +267,15 @@ impl Ask<'_> {
     }
 }
 
-fn with_model(ask: &Ask<'_>, mut body: Value) -> Value {
-    if !ask.model.is_empty() {
-        body["model"] = ask.model.into();
+fn named(model: &str, mut body: Value) -> Value {
+    if !model.is_empty() {
+        body["model"] = model.into();
     }
+    body
+}
+
+fn with_model(ask: &Ask<'_>, body: Value) -> Value {
+    let mut body = named(ask.model, body);
     if body["suffix"].is_null()
         && let Some(body) = body.as_object_mut()
     {

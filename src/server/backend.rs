@@ -14,7 +14,9 @@ use super::actions::{self, ActionParams};
 use super::capabilities::{ClientTraits, is_workspace};
 use super::completion::{Answer, Ask, answer};
 use super::shared::Shared;
-use super::{ServeOptions, commands, finetune, from_proto, optimize, parent, to_proto, watch};
+use super::{
+    ServeOptions, chat, commands, finetune, from_proto, optimize, parent, to_proto, watch,
+};
 use crate::config::MAX_ITEMS;
 use crate::suggest::{Silence, Suggestion, Trigger};
 use crate::workspace::{Document, path_of_uri};
@@ -128,7 +130,7 @@ impl Backend {
         self.shared.catch_up(&uri);
     }
 
-    /// Two kinds of progress have a button to cancel them.
+    /// Some kinds of progress have a button to cancel them.
     async fn cancel_progress(&self, params: lsp::WorkDoneProgressCancelParams) {
         if params.token == lsp::ProgressToken::from(finetune::TOKEN) {
             self.shared.finetune_cancelled.notify_waiters();
@@ -136,6 +138,7 @@ impl Backend {
         if params.token == lsp::ProgressToken::from(optimize::TOKEN) {
             self.shared.state.lock().proof.cancel();
         }
+        chat::cancelled(&self.shared, &params.token);
     }
 
     async fn did_save(&self, params: lsp::DidSaveTextDocumentParams) {
@@ -258,7 +261,8 @@ impl Backend {
 
     async fn execute_command(&self, params: lsp::ExecuteCommandParams) -> Result<Value> {
         let arguments = params.arguments.unwrap_or_default();
-        commands::execute(&self.shared, &params.command, &arguments).await
+        let token = params.work_done_progress_params.work_done_token;
+        commands::execute(&self.shared, &params.command, &arguments, token).await
     }
 
     async fn status(&self) -> Result<Value> {

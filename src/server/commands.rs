@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use tower_lsp_server::gen_lsp_types::ProgressToken;
 use tower_lsp_server::jsonrpc::{Error, Result};
 
 use super::shared::Shared;
-use super::{explain, finetune, optimize};
+use super::{chat, explain, finetune, optimize};
 use crate::suggest::message::{SUBJECTS, message};
 use crate::workspace::{Repository, path_of_uri};
 
@@ -36,14 +37,18 @@ pub(super) const COMMIT_MESSAGE: &str = "nestling.commitMessage";
 /// [`super::explain`].
 pub(super) const EXPLAIN: &str = "nestling.explain";
 
+/// `nestling.chat`: answers a question about the workspace; see [`super::chat::chat`].
+pub(super) const CHAT: &str = "nestling.chat";
+
 /// All of them.
-pub(super) const ALL: [&str; 8] =
-    [ACCEPTED, STATUS, USE_MODEL, FINETUNE, CANCEL_FINETUNE, PROVE, COMMIT_MESSAGE, EXPLAIN];
+pub(super) const ALL: [&str; 9] =
+    [ACCEPTED, STATUS, USE_MODEL, FINETUNE, CANCEL_FINETUNE, PROVE, COMMIT_MESSAGE, EXPLAIN, CHAT];
 
 pub(super) async fn execute(
     shared: &Arc<Shared>,
     command: &str,
     arguments: &[Value],
+    work_done: Option<ProgressToken>,
 ) -> Result<Value> {
     let text = arguments.first().and_then(Value::as_str);
     match command {
@@ -61,6 +66,7 @@ pub(super) async fn execute(
         PROVE => optimize::prove(shared, arguments).await,
         EXPLAIN => explain::explain(shared, arguments).await,
         COMMIT_MESSAGE => commit_message(shared, text).await,
+        CHAT => chat::chat(shared, arguments, work_done).await,
         FINETUNE => finetune::start(shared, arguments),
         CANCEL_FINETUNE => {
             shared.finetune_cancelled.notify_waiters();

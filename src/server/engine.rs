@@ -12,9 +12,10 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
 use super::aside::Aside;
+use super::chat::ChatJob;
 use super::mailbox::{Job, QUIET, Work};
 use super::swap::{Common, News};
-use crate::memory::{Keeper, KeeperState};
+use crate::memory::{Keeper, KeeperState, Memory};
 use crate::remote::RemoteModel;
 use crate::store::{Choice, DEFAULT, Installed, Store};
 use crate::suggest::{Completer, Completion, Silence, Sources};
@@ -172,6 +173,21 @@ impl EngineThread {
         self.common.mailbox.aside(job);
     }
 
+    /// Hands over a question, which waits until nothing else is to be done.
+    pub(super) fn chat(&self, job: ChatJob) {
+        self.common.mailbox.chat(job);
+    }
+
+    /// Has the answer that is being made looked at: whether it is still wanted.
+    pub(super) fn pause_chat(&self) {
+        self.common.mailbox.pause_chat();
+    }
+
+    /// What is known of the folders.
+    pub(super) fn memories(&self) -> Vec<Arc<Memory>> {
+        self.common.keepers.lock().iter().map(|keeper| keeper.memory().clone()).collect()
+    }
+
     /// Takes back the waiting job of a document, if there is one.
     pub(super) fn withdraw(&self, uri: &str) {
         self.common.mailbox.withdraw(uri);
@@ -307,6 +323,11 @@ impl Engine {
                 }
             }
             Work::Aside(job) => (job.run)(Some(completer.as_mut()), &job.cancel),
+            Work::Chat(job, pause) => {
+                if let Some(job) = job.go_on(completer.as_mut(), &pause) {
+                    self.common.mailbox.chat(job);
+                }
+            }
             Work::Forget(uri) => completer.forget(&uri),
             Work::Answer(_) | Work::Idle => {}
         }

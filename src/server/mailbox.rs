@@ -10,6 +10,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
 use super::aside::Aside;
+use super::chat::ChatJob;
 use super::swap::Swap;
 use crate::generation::CancelToken;
 use crate::suggest::{Completion, CompletionRequest, Progress, Sources};
@@ -32,6 +33,8 @@ pub(super) enum Work {
     Answer(Job),
     /// Do something beside completions.
     Aside(Box<Aside>),
+    /// Go on with an answer, until the token is set.
+    Chat(Box<ChatJob>, CancelToken),
     /// Free what is kept for a document that was closed.
     Forget(String),
     /// Go on with another model, which is loaded.
@@ -53,6 +56,8 @@ struct State {
     waiting: Vec<Job>,
     /// The newest is last.
     asides: Vec<Aside>,
+    /// The oldest is first: what was begun goes on.
+    chats: Vec<ChatJob>,
     /// Documents that were closed.
     gone: Vec<String>,
     /// Only the last of each counts.
@@ -63,7 +68,17 @@ struct State {
     running: Option<CancelToken>,
     /// Of the work beside completions that it has taken: it gives way to what is typed.
     beside: Option<CancelToken>,
+    /// Of the answer that it has taken: it gives way to everything.
+    chatting: Option<CancelToken>,
     is_closed: bool,
+}
+
+impl State {
+    fn pause_chat(&mut self) {
+        if let Some(chatting) = self.chatting.take() {
+            chatting.cancel();
+        }
+    }
 }
 
 /// Jobs on their way to the engine. Everything here returns at once but `take` and `sleep`.
@@ -85,7 +100,18 @@ impl Mailbox {
         if let Some(beside) = state.beside.take() {
             beside.cancel();
         }
+        state.pause_chat();
         self.changed.notify_one();
+    }
+
+    /// Puts a question in, or one back whose answer is not done. In front of others, it keeps its turn.
+    pub(super) fn chat(&self, job: ChatJob) {
+        self.change(|state| state.chats.insert(0, job));
+    }
+
+    /// Has the engine look whether the answer that it makes is still wanted.
+    pub(super) fn pause_chat(&self) {
+        self.state.lock().pause_chat();
     }
 
     /// Puts something in that gives way to completions. What waits for an older text of the document is dropped, and its
@@ -97,6 +123,7 @@ impl Mailbox {
         }
         state.asides.retain(|waiting| waiting.uri != job.uri || waiting.revision == job.revision);
         state.asides.push(job);
+        state.pause_chat();
         self.changed.notify_one();
     }
 
@@ -113,6 +140,7 @@ impl Mailbox {
             return;
         }
         state.gone.push(uri.to_string());
+        state.pause_chat();
         self.changed.notify_one();
     }
 
@@ -135,6 +163,7 @@ impl Mailbox {
         let mut state = self.state.lock();
         if !state.is_closed {
             change(&mut state);
+            state.pause_chat();
             self.changed.notify_one();
         }
     }
@@ -144,6 +173,7 @@ impl Mailbox {
         let mut state = self.state.lock();
         state.waiting.clear();
         state.asides.clear();
+        state.chats.clear();
     }
 
     /// Waits for something to do; `None` once the mailbox is closed. Documents are forgotten before a
@@ -160,6 +190,8 @@ impl Mailbox {
                 return Some(Work::Forget(uri));
             }
             if let Some(swap) = state.swap.take() {
+                // What is written so far is in the tokens of the other model.
+                state.chats.clear();
                 return Some(Work::Swap(swap));
             }
             if let Some(sources) = state.sources.take() {
@@ -176,6 +208,12 @@ impl Mailbox {
             // An index is opened for it, which takes longer than a key.
             if let Some(folders) = state.folders.take() {
                 return Some(Work::Folders(folders));
+            }
+            if !state.chats.is_empty() {
+                let job = Box::new(state.chats.remove(0));
+                let pause = CancelToken::new();
+                state.chatting = Some(pause.clone());
+                return Some(Work::Chat(job, pause));
             }
             match due {
                 None => self.changed.wait(&mut state),
@@ -211,6 +249,8 @@ impl Mailbox {
         state.is_closed = true;
         state.waiting.clear();
         state.asides.clear();
+        state.chats.clear();
+        state.pause_chat();
         if let Some(beside) = state.beside.take() {
             beside.cancel();
         }

@@ -11,6 +11,7 @@ mod actions;
 mod aside;
 mod backend;
 mod capabilities;
+mod chat;
 mod commands;
 mod completion;
 mod debounce;

@@ -16,6 +16,7 @@ use tower_lsp_server::gen_lsp_types as lsp;
 
 use super::ServeOptions;
 use super::capabilities::ClientTraits;
+use super::chat;
 use super::engine::{EngineThread, ModelState};
 use super::flights::Flights;
 use super::optimize;
@@ -55,6 +56,8 @@ pub(super) struct State {
     pub(super) habit: f32,
     /// Ends the proof that is under way.
     pub(super) proof: CancelToken,
+    /// The answer to a question that is being made.
+    pub(super) chat: chat::Current,
     /// Why the remote model of the settings is not asked.
     pub(super) remote_refusal: Option<String>,
 }

@@ -35,6 +35,12 @@ pub(super) fn range(
     }
 }
 
+/// Whole lines, from 0.
+pub(super) fn lines(lines: std::ops::Range<usize>) -> lsp::Range {
+    let start = |line: usize| lsp::Position { line: line as u32, character: 0 };
+    lsp::Range { start: start(lines.start), end: start(lines.end) }
+}
+
 /// Ghost text. The filter text is the whole new text: editors compare it with what stands in the
 /// range before the cursor.
 pub(super) fn inline_completion_item(

@@ -63,6 +63,11 @@ impl Store {
         folder.map(Store::at)
     }
 
+    /// The file in which the questions of talks are kept.
+    pub fn chat_history(&self) -> PathBuf {
+        self.folder.join("chat_history")
+    }
+
     /// Whether the user has said that code may be sent to a server: its scheme, host and port.
     pub fn allows_remote(&self, origin: &str) -> bool {
         let noted = fs::read_to_string(self.folder.join(REMOTES_FILE)).unwrap_or_default();

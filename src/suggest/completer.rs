@@ -287,6 +287,10 @@ impl Completer for ModelCompleter {
         Some((first, pieces))
     }
 
+    fn generator(&mut self) -> Option<&mut Generator> {
+        Some(&mut self.generator)
+    }
+
     fn name(&self) -> String {
         self.generator.model().name.clone()
     }

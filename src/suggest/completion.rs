@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::explain::Explained;
 use super::repair::{Ask, Proposal, proposals};
-use crate::generation::CancelToken;
+use crate::generation::{CancelToken, Generator};
 use crate::memory::Memory;
 use crate::remote::RemoteModel;
 use crate::text::TextEdit;
@@ -229,6 +229,11 @@ pub trait Completer: Send {
         _request: &CompletionRequest,
         _cancel: &CancelToken,
     ) -> Option<(Suggestion, Vec<Explained>)> {
+        None
+    }
+
+    /// The model with its caches, for work of another kind; `None` without one.
+    fn generator(&mut self) -> Option<&mut Generator> {
         None
     }
 

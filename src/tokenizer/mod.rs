@@ -2,10 +2,11 @@
 //! SentencePiece.
 //!
 //! Special-token strings in user text are never encoded as special tokens: text goes through the
-//! bare BPE model, and only [`fim`] layouts place special ids.
+//! bare BPE model, and only [`fim`] layouts and the templates of talks place special ids.
 
 mod fim;
 mod gguf;
+mod marks;
 mod sentencepiece;
 mod train;
 
@@ -32,6 +33,7 @@ pub struct Tokenizer {
     layout: Option<FimLayout>,
     /// What a SentencePiece vocabulary finds before it merges; `None` for byte-level ones.
     whole: Option<sentencepiece::Whole>,
+    marks: marks::Marks,
 }
 
 impl Tokenizer {
@@ -61,7 +63,7 @@ impl Tokenizer {
             tokenizers::ModelWrapper::BPE(bpe) => bpe.byte_fallback,
             _ => false,
         };
-        let mut whole = Vec::new();
+        let (mut whole, mut marks) = (Vec::new(), Vec::new());
         for (text, id) in inner.get_vocab(true) {
             let Some(slot) = bytes.get_mut(id as usize) else {
                 bail!("token id {id} lies outside a vocabulary of {size}; ids must be dense");
@@ -75,7 +77,10 @@ impl Tokenizer {
                     *slot = sentencepiece::bytes_of(&text).into();
                     whole.push((id, slot.to_vec()));
                 }
-                Some(_) => *slot = text.into_bytes().into(),
+                Some(_) => {
+                    marks.push((text.clone(), id));
+                    *slot = text.into_bytes().into();
+                }
                 None if is_sentencepiece && FimLayout::is_marker(&text) => {
                     special.insert(text, id);
                 }
@@ -95,8 +100,10 @@ impl Tokenizer {
             (0..size as TokenId).filter(|&id| !bytes[id as usize].is_empty()).collect();
         by_bytes.sort_by(|&a, &b| bytes[a as usize].cmp(&bytes[b as usize]));
         let layout = FimLayout::detect(&special);
+        marks.extend(special.iter().map(|(text, &id)| (text.clone(), id)));
+        let marks = marks::Marks::new(marks)?;
         let whole = is_sentencepiece.then(|| sentencepiece::Whole::new(whole)).transpose()?;
-        Ok(Tokenizer { inner, bytes, special, by_bytes, layout, whole })
+        Ok(Tokenizer { inner, bytes, special, by_bytes, layout, whole, marks })
     }
 
     /// Entries of the vocabulary, special tokens included.

@@ -137,6 +137,13 @@ impl Documents {
         self.open.get(uri).map(|open| &open.document)
     }
 
+    /// All open documents, most recently touched first.
+    pub fn all(&self) -> Vec<Arc<Document>> {
+        let mut all: Vec<&Open> = self.open.values().collect();
+        all.sort_by_key(|open| std::cmp::Reverse(open.touched));
+        all.into_iter().map(|open| open.document.clone()).collect()
+    }
+
     /// How many documents are open.
     pub fn len(&self) -> usize {
         self.open.len()

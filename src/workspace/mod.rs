@@ -15,4 +15,4 @@ pub use file::{FileError, MAX_FILE_BYTES, read_file, read_unparsed};
 pub use git::{FileChange, Repository};
 pub use recent::RecentEdit;
 pub use secrets::{holds_secret, is_secret_file};
-pub use uri::path_of_uri;
+pub use uri::{path_of_uri, uri_of_path};

@@ -1,7 +1,7 @@
 //! From a `file:` URI to a path.
 //! Editors escape differently (`%20`, `c%3A`), so the bytes are decoded before they are judged.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The path that a `file:` URI names; `None` for every other scheme and for a broken escape.
 ///
@@ -14,6 +14,23 @@ pub fn path_of_uri(uri: &str) -> Option<PathBuf> {
     let has_drive = bytes.len() > 2 && bytes[1].is_ascii_alphabetic() && bytes[2] == b':';
     let path = if cfg!(windows) && has_drive { &path[1..] } else { &path };
     Some(PathBuf::from(path))
+}
+
+/// The `file:` URI of a path.
+pub fn uri_of_path(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let text =
+        if cfg!(windows) { format!("/{}", text.replace('\\', "/")) } else { text.into_owned() };
+    let mut uri = String::from("file://");
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'.' | b'_' | b'~' => {
+                uri.push(byte as char)
+            }
+            _ => uri += &format!("%{byte:02X}"),
+        }
+    }
+    uri
 }
 
 /// Undoes percent-encoding; `None` when an escape is incomplete or the bytes are not UTF-8.
@@ -40,6 +57,7 @@ mod tests {
     fn escapes_are_decoded() {
         let path = path_of_uri("file:///home/a%20b/caf%C3%A9.rs");
         assert_eq!(path, Some(PathBuf::from("/home/a b/café.rs")));
+        assert_eq!(uri_of_path(&path.unwrap()), "file:///home/a%20b/caf%C3%A9.rs");
     }
 
     #[test]

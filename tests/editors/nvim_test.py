@@ -216,7 +216,7 @@ def plugin_says_why_it_is_silent():
 
 def plugin_switches_off_and_on():
     with scripted().attached() as editor:
-        same(editor.lua("return vim.fn.getcompletion('Nestling ', 'cmdline')"), ["cancel", "disable", "enable", "finetune", "fix", "log", "message", "optimize", "stats", "status", "why"])
+        same(editor.lua("return vim.fn.getcompletion('Nestling ', 'cmdline')"), ["cancel", "chat", "disable", "enable", "finetune", "fix", "log", "message", "optimize", "stats", "status", "why"])
         editor.rpc.command("Nestling disable")
         until(lambda: editor.lua(f"return {CLIENT} == nil"), "the server stops")
         same(editor.lua("return { vim.fn.maparg('<Tab>', 'i', false, true).buffer, require('nestling').status() }"), [0, ""])
@@ -671,6 +671,24 @@ def program_writes_a_commit_message():
         # As git opens it.
         editor.rpc.command(f"new {folder}/.git/COMMIT_EDITMSG | Nestling message")
         until(lambda: editor.lines()[0] == "pantry: Add is_open to shopping", "the message in the buffer", 10)
+
+
+def program_answers_a_question():
+    with program(PYTHON) as editor:
+        ready(editor)
+        editor.rpc.command("1,20Nestling chat What does `available` do?")
+        until(lambda: any(line.startswith("Sources:") for line in editor.lines()), "an answer with its sources", 30)
+        lines = editor.lines()
+        same(lines[0], "# What does `available` do?")
+        assert "```python" in lines and any("def available" in line for line in lines), lines
+        same(editor.rpc.current.buffer.options["filetype"], "markdown")
+        # The place opens with gF, in the line that it names.
+        row = next(at for at, line in enumerate(lines) if line.startswith("- ") and ":" in line)
+        path, line = lines[row].split()[1].rsplit(":", 1)
+        editor.rpc.current.window.cursor = (row + 1, 2)
+        editor.rpc.command("normal! gF")
+        assert editor.rpc.current.buffer.name.endswith(path.split("/")[-1]), path
+        same(editor.rpc.current.window.cursor[0], int(line))
 
 
 def program_proves_a_rewrite():

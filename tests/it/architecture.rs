@@ -23,12 +23,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("library", &["generation"]),
     ("remote", &["generation"]),
     ("suggest", &["remote", "check", "sandbox", "statistics"]),
+    ("chat", &["suggest"]),
     ("store", &["files"]),
     ("download", &[]),
     ("train", &["suggest", "store"]),
     ("eval", &["train"]),
     ("finetune", &["eval"]),
-    ("server", &["finetune"]),
+    ("server", &["finetune", "chat"]),
     ("cli", &["server", "library", "download"]),
 ];
 

@@ -2,6 +2,7 @@
 //! Tests of a single module live beside its code.
 
 mod architecture;
+mod chat;
 mod cli;
 mod document;
 mod download;

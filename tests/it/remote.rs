@@ -17,7 +17,7 @@ use crate::house::House;
 use crate::program::Run;
 use crate::session::Session;
 
-const KEY: &str = "sk-test-7f3a9c51d0e24b86";
+pub(crate) const KEY: &str = "sk-test-7f3a9c51d0e24b86";
 const VARIABLE: &str = "KEY_OF_THE_TEST";
 /// All that could tell the key. What a tokenizer does to each character would take the time of the answers.
 const LOG: &str = "trace,tokenizers=off";
@@ -25,10 +25,10 @@ const LOG: &str = "trace,tokenizers=off";
 const PROMPT: Duration = Duration::from_millis(2500);
 
 /// A server that does the same to every request.
-struct Server {
-    url: String,
+pub(crate) struct Server {
+    pub(crate) url: String,
     /// The head and body of each request.
-    requests: Receiver<String>,
+    pub(crate) requests: Receiver<String>,
     /// Connections that the other side has closed in the middle of an answer.
     closed: Arc<AtomicUsize>,
 }
@@ -52,7 +52,7 @@ impl Server {
     }
 
     /// Answers with these head and body, and closes.
-    fn answering(answer: impl Into<Vec<u8>>) -> Server {
+    pub(crate) fn answering(answer: impl Into<Vec<u8>>) -> Server {
         let answer = answer.into();
         Server::new(move |stream| _ = stream.write_all(&answer))
     }
@@ -92,12 +92,12 @@ fn serve(
     }
 }
 
-fn response(status: &str, headers: &str, body: &str) -> Vec<u8> {
+pub(crate) fn response(status: &str, headers: &str, body: &str) -> Vec<u8> {
     format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len()).into()
 }
 
 /// Never finishes what it begins with.
-fn stalling(beginning: &'static str) -> Server {
+pub(crate) fn stalling(beginning: &'static str) -> Server {
     Server::new(move |stream| {
         let _ = stream.write_all(beginning.as_bytes());
         let _ = stream.read(&mut [0; 9]);

@@ -6,10 +6,11 @@ end
 vim.g.loaded_nestling = true
 
 vim.api.nvim_create_user_command('Nestling', function(call)
-  require('nestling.command').run(call.fargs)
+  require('nestling.command').run(call.fargs, call.range > 0 and { call.line1, call.line2 } or nil)
 end, {
   nargs = '*',
-  desc = 'nestling: status, repairs, fine-tuning, statistics',
+  range = true,
+  desc = 'nestling: questions, status, repairs, fine-tuning, statistics',
   complete = function(lead, line)
     return require('nestling.command').complete(lead, line)
   end,

@@ -1,6 +1,7 @@
 // The commands of the palette. Each says in one message what went wrong, if something did.
 
 import * as vscode from 'vscode';
+import { ask, provideAnswers } from './ask';
 import type { Server } from './client';
 import { languageName, isLanguageOn } from './documents';
 import { commitMessage, explain } from './writing';
@@ -45,6 +46,7 @@ export function register({ extension, output, server, snooze, status }: Parts): 
       }
     },
     wake: () => snoozeTo(undefined),
+    ask: () => ask(server),
     previewRepairs: () => preview(server, REPAIRS, 'nothing to repair in this line'),
     previewRewrites: () => preview(server, REWRITES, 'nothing to make faster in this line'),
     proveRewrite: () => prove(server, 'nothing to make faster in this line'),
@@ -68,7 +70,7 @@ export function register({ extension, output, server, snooze, status }: Parts): 
       }
     }),
   );
-  return [...registered, provide(), { dispose: () => clearTimeout(wake) }];
+  return [...registered, provide(), provideAnswers(), { dispose: () => clearTimeout(wake) }];
 }
 
 async function toggleLanguage(): Promise<void> {

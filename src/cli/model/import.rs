@@ -20,10 +20,11 @@ use crate::store::{Installed, Workspace, check_name};
 const ADAPTER: &str = "adapter_config.json";
 
 /// What is copied of every kind of model, if it is there.
-const SMALL: [&str; 7] = [
+const SMALL: [&str; 8] = [
     "config.json",
     "tokenizer.json",
     "tokenizer_config.json",
+    "chat_template.jinja",
     ADAPTER,
     "gate.json",
     "confidence.json",

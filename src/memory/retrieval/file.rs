@@ -14,7 +14,7 @@ const TYPE_LINES: usize = 12;
 /// Lines of a function's header at most.
 const HEADER_LINES: usize = 8;
 /// Keys and headings are no definitions.
-const NO_CODE: [&str; 3] = ["json", "toml", "markdown"];
+pub(super) const NO_CODE: [&str; 3] = ["json", "toml", "markdown"];
 /// What adds to a type defines no name.
 const EXTENSIONS: [&str; 2] = ["impl", "unsafe impl"];
 

@@ -66,6 +66,16 @@ impl Retrieval {
         self.files.remove(path).is_some()
     }
 
+    /// The files with what is known of them, in the order of their paths.
+    pub(super) fn files(&self) -> impl Iterator<Item = (&str, &File)> {
+        self.files.iter().map(|(path, file)| (&**path, &**file))
+    }
+
+    /// What is known of a file.
+    pub(super) fn file(&self, path: &str) -> Option<&File> {
+        self.files.get(path).map(|file| &**file)
+    }
+
     /// How many files are known.
     pub fn len(&self) -> usize {
         self.files.len()

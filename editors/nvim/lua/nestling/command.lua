@@ -83,7 +83,12 @@ local commands = {
     execute('nestling.finetune')
   end,
   cancel = function()
-    execute('nestling.cancelFinetune')
+    if not require('nestling.chat').stop() then
+      execute('nestling.cancelFinetune')
+    end
+  end,
+  chat = function(question, lines)
+    require('nestling.chat').ask(question, lines)
   end,
   message = function()
     local buffer = vim.api.nvim_get_current_buf()
@@ -151,8 +156,12 @@ local commands = {
 }
 
 ---@param args string[]
-function M.run(args)
+---@param lines? integer[] the first and the last of a range
+function M.run(args, lines)
   local command = commands[args[1] or 'status']
+  if args[1] == 'chat' then
+    return command(table.concat(args, ' ', 2), lines)
+  end
   if not command or #args > 1 then
     return vim.notify('nestling: :Nestling ' .. table.concat(M.complete('', ''), '|'), vim.log.levels.ERROR)
   end
