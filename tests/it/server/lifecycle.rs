@@ -36,7 +36,8 @@ async fn the_handshake_says_what_we_can_do() {
         "nestling.useModel",
         "nestling.finetune",
         "nestling.cancelFinetune",
-        "nestling.prove"
+        "nestling.prove",
+        "nestling.chat"
     ]);
     assert_eq!(capabilities["executeCommandProvider"]["commands"], commands);
 }
