@@ -50,6 +50,9 @@ pub(super) enum Work {
 /// How long nothing was wanted before the engine does what can wait.
 pub(super) const QUIET: Duration = Duration::from_secs(2);
 
+/// How long folders wait for a moment in which nothing is to be completed.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 #[derive(Default)]
 struct State {
     /// The newest is last.
@@ -63,7 +66,7 @@ struct State {
     /// Only the last of each counts.
     swap: Option<Box<Swap>>,
     sources: Option<Sources>,
-    folders: Option<Vec<PathBuf>>,
+    folders: Option<(Vec<PathBuf>, Instant)>,
     /// Of the job that the engine has taken.
     running: Option<CancelToken>,
     /// Of the work beside completions that it has taken: it gives way to what is typed.
@@ -156,7 +159,7 @@ impl Mailbox {
 
     /// Says which folders are to be remembered, when no job waits.
     pub(super) fn folders(&self, folders: Vec<PathBuf>) {
-        self.change(|state| state.folders = Some(folders));
+        self.change(|state| state.folders = Some((folders, Instant::now())));
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
@@ -197,6 +200,13 @@ impl Mailbox {
             if let Some(sources) = state.sources.take() {
                 return Some(Work::Draw(sources));
             }
+            // Where somebody types without a pause, there is never none.
+            let waited = state.folders.as_ref().map(|(_, since)| since.elapsed());
+            if waited.is_some_and(|waited| waited > PATIENCE)
+                && let Some((folders, _)) = state.folders.take()
+            {
+                return Some(Work::Folders(folders));
+            }
             if let Some(job) = state.waiting.pop() {
                 state.running = Some(job.cancel.clone());
                 return Some(Work::Answer(job));
@@ -206,7 +216,7 @@ impl Mailbox {
                 return Some(Work::Aside(Box::new(job)));
             }
             // An index is opened for it, which takes longer than a key.
-            if let Some(folders) = state.folders.take() {
+            if let Some((folders, _)) = state.folders.take() {
                 return Some(Work::Folders(folders));
             }
             if !state.chats.is_empty() {

@@ -470,9 +470,10 @@ function fold(text, pressed, changes) {
       text += shown;
       accepted++;
     } else if (ctrl && key === 'ArrowRight') {
-      // It put a part of what was shown at the end of what was there.
-      const part = changes.find((change) => change.rangeOffset === text.length && change.text && shown.startsWith(change.text));
-      text += part?.text ?? '(nothing was put in)';
+      // It put a part of what was shown at the end of what was there, perhaps together with keys that were typed into it.
+      const made = changes.map(({ rangeOffset, rangeLength, text: put }) => text.slice(0, rangeOffset) + put + text.slice(rangeOffset + rangeLength));
+      const isPart = (now) => now.length > text.length && now.startsWith(text) && shown.startsWith(now.slice(text.length));
+      text = made.find(isPart) ?? `${text}(nothing was put in)`;
       accepted++;
     } else {
       text += key;
