@@ -8,7 +8,7 @@ use super::repository::{Definition, MOST_DEFINITIONS, Repository, Source};
 use super::terms::place;
 use crate::generation::CancelToken;
 use crate::memory::retrieval::identifiers;
-use crate::suggest::{Completer, CompletionRequest, Progress, Silence, Trigger};
+use crate::suggest::{Completer, CompletionRequest, Progress, Silence};
 use crate::syntax::{Language, ScopeKind, SyntaxTree};
 use crate::text::{Text, apply};
 use crate::workspace::{Document, Snapshot};
@@ -271,15 +271,7 @@ impl Code {
             if self.rounds > 0 && is_whole {
                 break;
             }
-            let request = CompletionRequest {
-                snapshot: Snapshot::alone(document),
-                offset: text.len(),
-                trigger: Trigger::Invoked,
-                items: 1,
-                selected: None,
-                precision: None,
-                habit: 0.0,
-            };
+            let request = CompletionRequest::invoked(Snapshot::alone(document), text.len());
             let completion = completer.complete(&request, &Progress::new(), cancel);
             if completion.silence == Some(Silence::Cancelled) || cancel.is_cancelled() {
                 return false;

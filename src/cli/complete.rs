@@ -10,7 +10,7 @@ use serde_json::json;
 use super::remote::RemoteArgs;
 use super::{ModelArgs, print, print_json, wrong_use};
 use crate::generation::CancelToken;
-use crate::suggest::{Completer, CompletionRequest, Progress, Sources, Trigger, explanation};
+use crate::suggest::{Completer, CompletionRequest, Progress, Sources, explanation};
 use crate::text::{Position, PositionEncoding, Text};
 use crate::workspace::{Snapshot, read_file};
 
@@ -57,17 +57,8 @@ pub(super) fn run(args: CompleteArgs, model: &ModelArgs) -> Result<ExitCode> {
         Err(reason) => return Ok(wrong_use(format!("{}: {reason}", args.place))),
     };
     let request = CompletionRequest {
-        snapshot: Snapshot {
-            document: document.into(),
-            others: Vec::new(),
-            recent_edits: Vec::new(),
-        },
-        offset,
-        trigger: Trigger::Invoked,
         items: args.count.into(),
-        selected: None,
-        precision: None,
-        habit: 0.0,
+        ..CompletionRequest::invoked(Snapshot::alone(document), offset)
     };
     let root = repository(Path::new(path));
     let mut completer = model.load_for(root.as_deref().unwrap_or(Path::new(path)))?.completer();

@@ -10,7 +10,7 @@ use tower_lsp_server::jsonrpc::{Error, Result};
 use super::commands::EXPLAIN;
 use super::shared::Shared;
 use super::{aside, from_proto};
-use crate::suggest::{CompletionRequest, Trigger, explanation};
+use crate::suggest::{CompletionRequest, explanation};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -35,15 +35,7 @@ pub(super) async fn explain(shared: &Arc<Shared>, arguments: &[Value]) -> Result
     };
     let document = snapshot.document.clone();
     let offset = document.text.offset(from_proto::position(place.position), encoding);
-    let request = CompletionRequest {
-        snapshot,
-        offset,
-        trigger: Trigger::Invoked,
-        items: 1,
-        selected: None,
-        precision: None,
-        habit: 0.0,
-    };
+    let request = CompletionRequest::invoked(snapshot, offset);
     let explained = aside::ask(shared, &document, move |completer, cancel| {
         completer.and_then(|completer| completer.explained(&request, cancel))
     });

@@ -46,6 +46,21 @@ pub struct CompletionRequest {
     pub habit: f32,
 }
 
+impl CompletionRequest {
+    /// One suggestion, asked for by somebody who waits for it.
+    pub fn invoked(snapshot: Snapshot, offset: usize) -> CompletionRequest {
+        CompletionRequest {
+            snapshot,
+            offset,
+            trigger: Trigger::Invoked,
+            items: 1,
+            selected: None,
+            precision: None,
+            habit: 0.0,
+        }
+    }
+}
+
 /// One edit that is offered.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Suggestion {

@@ -370,11 +370,11 @@ fn all_told(session: &mut Session, token: &str, text: &str) -> String {
     told(session, token)
 }
 
-/// The answer to the request 900, once it has come.
+/// The answer to the request 9_000_000, once it has come.
 fn ended(session: &Session) -> Option<Value> {
     let mut messages =
         session.transcript.iter().map(|text| serde_json::from_str::<Value>(text).expect("JSON"));
-    Some(messages.find(|message| message["id"] == 900)?["result"].take())
+    Some(messages.find(|message| message["id"] == 9_000_000)?["result"].take())
 }
 
 #[test]
@@ -444,7 +444,8 @@ fn an_editor_talks_with_the_remote_model_of_its_settings_and_may_stop() {
     let params = json!({ "command": "nestling.chat", "arguments": [
         { "messages": [{ "role": "user", "content": "Why?" }], "partialResultToken": "p" }
     ], "workDoneToken": "w" });
-    session.send(json!({ "id": 900, "method": "workspace/executeCommand", "params": params }));
+    session
+        .send(json!({ "id": 9_000_000, "method": "workspace/executeCommand", "params": params }));
     while told(&session, "p") != "Well, " {
         session.receive();
     }
@@ -484,7 +485,8 @@ fn an_answer_of_the_model_gives_way_to_what_is_typed() {
         .send(json!({ "method": "textDocument/didOpen", "params": { "textDocument": document } }));
     let question = json!({ "messages": [{ "role": "user", "content": "def area(" }], "partialResultToken": "t" });
     let params = json!({ "command": "nestling.chat", "arguments": [question] });
-    session.send(json!({ "id": 900, "method": "workspace/executeCommand", "params": params }));
+    session
+        .send(json!({ "id": 9_000_000, "method": "workspace/executeCommand", "params": params }));
     while told(&session, "t").is_empty() && ended(&session).is_none() {
         session.receive();
     }

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use tempfile::tempdir;
 
-use crate::program::{nestling, run};
+use crate::program::{Run, nestling};
 
 const CODE: &str = "class Session:\n    def get(self, url, **kwargs):\n        \"\"\"Sends a request for a page.\n\n        :param url: The address of the page, with its scheme.\n        :param kwargs: Whatever the transport takes.\n        \"\"\"\n        return self.request('GET', url, **kwargs)\n\n    def head(self, url, **kwargs):\n        \"\"\"Sends a request for the head of a page.\n\n        :param url: The address of the page, with its scheme.\n        :param kwargs: Whatever the transport takes.\n        \"\"\"\n        return self.request('HEAD', url, **kwargs)\n\n    def put(self, url, data, **kwargs):\n        return self.request('PUT', url, data=data, **kwargs)\n";
 
-fn document(path: &Path, more: &[&str]) -> crate::program::Run {
-    run(&[&["document", path.to_str().expect("UTF-8")], more].concat())
+fn document(path: &Path, more: &[&str]) -> Run {
+    Run::of(nestling().arg("document").arg(path).args(more))
 }
 
 #[test]
@@ -36,7 +36,8 @@ fn every_parameter_is_named_and_the_file_says_how() {
         "nothing is written without --apply"
     );
 
-    document(&path, &["--line", "18", "--apply"]).done();
+    let written = document(&path, &["--line", "18", "--apply"]);
+    assert_eq!((written.code, written.stdout.as_str()), (Some(0), ""), "{written:?}");
     let now = std::fs::read_to_string(&path).expect("a file");
     assert_eq!(now.replace(comment, ""), CODE, "only the comment was put in");
     let mut python = std::process::Command::new("python3");

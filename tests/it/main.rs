@@ -19,6 +19,7 @@ mod optimize;
 mod parity;
 mod preparation;
 mod program;
+mod prose;
 mod quantize;
 mod remote;
 mod server;

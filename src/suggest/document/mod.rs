@@ -13,7 +13,7 @@ pub use signature::Signature;
 use style::Slot;
 pub use style::Style;
 
-use super::{Completer, CompletionRequest, Progress, Suggestion, Trigger};
+use super::{Completer, CompletionRequest, Progress, Suggestion};
 use crate::generation::CancelToken;
 use crate::syntax::SyntaxTree;
 use crate::text::{Text, TextEdit, apply};
@@ -129,15 +129,8 @@ fn completed(
     document.tree = document.language.and_then(|language| SyntaxTree::parse(language, &text));
     document.text = Text::new(text);
     let offset = at + before.len() + space.len();
-    let request = CompletionRequest {
-        snapshot: Snapshot { document: document.into(), ..snapshot.clone() },
-        offset,
-        trigger: Trigger::Invoked,
-        items: 1,
-        selected: None,
-        precision: None,
-        habit: 0.0,
-    };
+    let snapshot = Snapshot { document: document.into(), ..snapshot.clone() };
+    let request = CompletionRequest::invoked(snapshot, offset);
     let completion = completer.complete(&request, &Progress::new(), cancel);
     tracing::debug!("{before:?}: {:?}, {:?}", completion.suggestions, completion.silence);
     let Suggestion { edit, probability } = completion.suggestions.into_iter().next()?;

@@ -242,8 +242,8 @@ fn is_said(source: &str, at: usize) -> bool {
     let before = source[..at].trim_end_matches(['\n', '\r']);
     let gap = source[before.len()..at].matches('\n').count();
     let line = before[line_start(before, before.len())..].trim();
-    gap == 1 && ["//", "/*", "*", "#["].iter().any(|mark| line.starts_with(mark) && *mark != "#[")
-        || gap == 1 && line.ends_with("*/")
+    let is_comment = ["//", "/*", "*"].iter().any(|mark| line.starts_with(mark));
+    gap == 1 && (is_comment || line.ends_with("*/"))
 }
 
 /// The declarator of that kind within others, which only say how it is pointed to.

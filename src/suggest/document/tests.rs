@@ -1,3 +1,5 @@
+//! Comments that the names alone make, in every convention, and what is never taken.
+
 use super::*;
 use crate::syntax::Language;
 

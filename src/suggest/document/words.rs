@@ -91,7 +91,7 @@ fn is_one_of(list: &[&str], word: &str) -> bool {
 /// A verb as "it …s".
 fn third(verb: &str) -> String {
     let ends = |ending: &&str| verb.ends_with(*ending);
-    if verb.ends_with('y') && !["ay", "ey", "oy", "uy"].iter().any(|ending| ends(ending)) {
+    if verb.ends_with('y') && !["ay", "ey", "oy", "uy"].iter().any(ends) {
         return format!("{}ies", &verb[..verb.len() - 1]);
     }
     match ["s", "x", "z", "ch", "sh", "o"].iter().any(ends) {

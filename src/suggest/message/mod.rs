@@ -43,7 +43,7 @@ pub fn message(changes: &[FileChange], subjects: &[String], branch: Option<&str>
 
 /// `ABC-123` at the head of a text or of a part of a branch's name.
 fn ticket(text: &str) -> Option<String> {
-    let parts = text.split(|c: char| c == '/' || c == ' ' || c == '[' || c == ']' || c == ':');
+    let parts = text.split(['/', ' ', '[', ']', ':']);
     let is_ticket = |part: &&str| {
         part.split_once('-').is_some_and(|(project, number)| {
             let number: String = number.chars().take_while(char::is_ascii_digit).collect();

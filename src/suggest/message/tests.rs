@@ -1,3 +1,5 @@
+//! Messages for all kinds of changes, in all manners.
+
 use super::*;
 
 fn change(path: &str, before: Option<&str>, after: Option<&str>) -> FileChange {

@@ -466,14 +466,14 @@ function fold(text, pressed, changes) {
     if (key === 'Control' || key === 'Escape' || key === 'swallowed') {
       continue;
     }
-    if (key === 'Tab') {
-      text += shown;
-      accepted++;
-    } else if (ctrl && key === 'ArrowRight') {
-      // It put a part of what was shown at the end of what was there, perhaps together with keys that were typed into it.
-      const made = changes.map(({ rangeOffset, rangeLength, text: put }) => text.slice(0, rangeOffset) + put + text.slice(rangeOffset + rangeLength));
-      const isPart = (now) => now.length > text.length && now.startsWith(text) && shown.startsWith(now.slice(text.length));
-      text = made.find(isPart) ?? `${text}(nothing was put in)`;
+    if (key === 'Tab' || (ctrl && key === 'ArrowRight')) {
+      // It put what was shown, or a part of it, at the end of what was there; where the page lags behind the keys, without
+      // those that were typed into it.
+      const ends = changes.filter((change) => change.rangeOffset + change.rangeLength === text.length);
+      const put = ends.map((change) => text.slice(0, change.rangeOffset) + change.text).filter((now) => now.length > text.length && now.startsWith(text));
+      const typed = [0, 1, 2, 3].filter((count) => text.endsWith(shown.slice(0, count))).map((count) => shown.slice(count));
+      const isOne = (part) => typed.some((rest) => (key === 'Tab' ? rest === part : rest.startsWith(part)));
+      text = put.find((now) => isOne(now.slice(text.length))) ?? `${text}(nothing was put in)`;
       accepted++;
     } else {
       text += key;

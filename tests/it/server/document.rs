@@ -27,10 +27,15 @@ async fn a_comment_is_offered_on_the_head_and_written_when_it_is_chosen() {
         });
         client.call("textDocument/codeAction", params).await["result"].clone()
     };
+    // The parser may not have caught up yet.
+    let mut entries = menu(5).await;
+    while entries == json!([]) {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        entries = menu(5).await;
+    }
+    assert_eq!(entries[0]["title"], "nestling: document `isOpen`", "{entries}");
     assert_eq!(menu(1).await, json!([]), "it has a comment");
     assert_eq!(menu(6).await, json!([]), "the body is no head");
-    let entries = menu(5).await;
-    assert_eq!(entries[0]["title"], "nestling: document `isOpen`", "{entries}");
     let resolved = client.call("codeAction/resolve", entries[0].clone()).await;
     let edit = &resolved["result"]["edit"]["documentChanges"][0]["edits"][0];
     assert_eq!(

@@ -37,6 +37,8 @@ async fn the_handshake_says_what_we_can_do() {
         "nestling.finetune",
         "nestling.cancelFinetune",
         "nestling.prove",
+        "nestling.commitMessage",
+        "nestling.explain",
         "nestling.chat"
     ]);
     assert_eq!(capabilities["executeCommandProvider"]["commands"], commands);

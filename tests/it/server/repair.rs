@@ -126,7 +126,7 @@ async fn what_another_server_reports_is_repaired_and_checked_on_a_copy() {
 #[tokio::test]
 async fn nothing_is_offered_where_nothing_is_wrong_or_where_it_is_switched_off() {
     let mut client = start().await;
-    let place = client.open("fn f() {|}\n").await;
+    let place = client.open("/// Nothing.\nfn f() {|}\n").await;
     assert!(menu(&mut client, URI, &place, json!([])).await.is_empty());
     let off = json!({ "settings": { "nestling": { "languages": { "rust": false } } } });
     client.notify("workspace/didChangeConfiguration", off).await;
