@@ -22,6 +22,7 @@ import ctypes
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -35,6 +36,7 @@ sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != HERE]
 CACHE = HERE / ".cache"
 NESTLING, PLAIN, FLASH = "nestling", "llama.cpp", "llama.cpp flash"
 METRICS = ("prefill_tok_s", "decode_tok_s")
+MEGABYTE = 1e6
 BUSY_LIMIT = 0.1  # processors that others may use before a run counts as disturbed
 IDS_BELOW = 256  # every vocabulary has at least the byte tokens
 
@@ -230,6 +232,12 @@ def main():
 
     summary = summarize(samples)
     print_table(samples, summary)
+    memory = {}
+    if arguments.nestling:
+        # Its children are nestling alone; kilobytes on Linux.
+        memory = {"peak": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / MEGABYTE,
+                  "file": arguments.gguf.stat().st_size / MEGABYTE}  # fmt: skip
+        print(f"memory of nestling {memory['peak']:.0f} MB at most; the file has {memory['file']:.0f} MB")
     result = {
         "model": arguments.gguf.name,
         "threads": arguments.threads,
@@ -238,6 +246,7 @@ def main():
         "decode_tokens": arguments.decode_tokens,
         "machine": platform.machine(),
         "peer": description,
+        "memory_mb": memory,
         **summary,
         "samples": samples,
     }

@@ -1,28 +1,36 @@
-"""Writes the model file that the engine benchmark runs: random weights, real shapes.
+"""Writes the model files that the engine benchmark runs: random weights, real shapes.
 
-A qwen3 decoder of 54M parameters (d=512, 16 layers, 8 heads on 4 KV heads of 64,
-ffn 1536, 8192 tied tokens), every matrix Q8_0, every norm F32. Speed does not depend
-on what the weights say, so nothing is downloaded and the same seed gives the same bytes.
+Every matrix is Q8_0, every vector F32; `SHAPES` has what there is: a qwen3 decoder of 54M parameters,
+and qwen2 as its smallest coder has it, 0.5B. Speed does not depend on what the weights say, so nothing
+is downloaded and the same seed gives the same bytes.
 
     python3 -m venv tests/bench/.cache/venv && tests/bench/.cache/venv/bin/pip install gguf numpy
-    tests/bench/.cache/venv/bin/python tests/bench/make_gguf.py
+    tests/bench/.cache/venv/bin/python tests/bench/make_gguf.py [--shape qwen2-0.5b]
 
-The file goes to tests/bench/.cache/qwen3-54m-q8_0.gguf unless --out says otherwise.
+The file goes to tests/bench/.cache/SHAPE-q8_0.gguf unless --out says otherwise.
 """
 
 import argparse
 from pathlib import Path
+from types import SimpleNamespace
 
 import gguf
 import numpy as np
 
-LAYERS, WIDTH, HEADS, KV_HEADS, HEAD, FFN = 16, 512, 8, 4, 64, 1536
-VOCAB, CONTEXT = 8192, 2048
+SHAPES = {
+    "qwen3-54m": SimpleNamespace(
+        family="qwen3", layers=16, width=512, heads=8, kv_heads=4, head=64, ffn=1536, vocab=8192, rope=1e4
+    ),
+    "qwen2-0.5b": SimpleNamespace(
+        family="qwen2", layers=24, width=896, heads=14, kv_heads=2, head=64, ffn=4864, vocab=151_936, rope=1e6
+    ),
+}  # fmt: skip
+CONTEXT = 2048
 SPECIAL = [
     "<|endoftext|>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>",
     "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>",
 ]
-DEFAULT_OUT = Path(__file__).resolve().parent / ".cache" / "qwen3-54m-q8_0.gguf"
+CACHE = Path(__file__).resolve().parent / ".cache"
 
 
 def byte_symbols():
@@ -38,7 +46,7 @@ def byte_symbols():
     return symbols
 
 
-def vocabulary():
+def vocabulary(size):
     """Tokens, their types and merges: bytes, all pairs of small letters, specials, unused slots."""
     letters = "abcdefghijklmnopqrstuvwxyz"
     merges = [f"{a} {b}" for a in letters for b in letters]
@@ -48,29 +56,29 @@ def vocabulary():
     first_special = len(tokens)
     tokens += SPECIAL
     types += [gguf.TokenType.CONTROL] * len(SPECIAL)
-    unused = VOCAB - len(tokens)
+    unused = size - len(tokens)
     tokens += [f"<|unused_{index}|>" for index in range(unused)]
     types += [gguf.TokenType.UNUSED] * unused
     return tokens, types, merges, first_special
 
 
-def write_metadata(writer):
-    writer.add_name("bench-54m")
+def write_metadata(writer, name, shape):
+    writer.add_name(name)
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    writer.add_block_count(LAYERS)
+    writer.add_block_count(shape.layers)
     writer.add_context_length(CONTEXT)
-    writer.add_embedding_length(WIDTH)
-    writer.add_feed_forward_length(FFN)
-    writer.add_head_count(HEADS)
-    writer.add_head_count_kv(KV_HEADS)
-    writer.add_key_length(HEAD)
-    writer.add_value_length(HEAD)
+    writer.add_embedding_length(shape.width)
+    writer.add_feed_forward_length(shape.ffn)
+    writer.add_head_count(shape.heads)
+    writer.add_head_count_kv(shape.kv_heads)
+    writer.add_key_length(shape.head)
+    writer.add_value_length(shape.head)
     writer.add_layer_norm_rms_eps(1e-6)
-    writer.add_rope_freq_base(10_000.0)
-    writer.add_vocab_size(VOCAB)
+    writer.add_rope_freq_base(shape.rope)
+    writer.add_vocab_size(shape.vocab)
 
-    tokens, types, merges, special = vocabulary()
+    tokens, types, merges, special = vocabulary(shape.vocab)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen2")
     writer.add_token_list(tokens)
@@ -82,7 +90,7 @@ def write_metadata(writer):
     writer.add_add_bos_token(False)
 
 
-def write_tensors(writer, seed):
+def write_tensors(writer, shape, seed):
     """Adds all tensors and returns how many parameters they hold."""
     rng = np.random.default_rng(seed)
     total = 0
@@ -94,45 +102,50 @@ def write_tensors(writer, seed):
         kind = gguf.GGMLQuantizationType.Q8_0
         writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
 
-    def norm(name, size):
+    def vector(name, size, low=0.5, high=1.5):
         nonlocal total
         total += size
-        writer.add_tensor(name, rng.uniform(0.5, 1.5, size).astype(np.float32))
+        writer.add_tensor(name, rng.uniform(low, high, size).astype(np.float32))
 
-    matrix("token_embd.weight", VOCAB, WIDTH)
-    for layer in range(LAYERS):
+    width, heads, kv_heads = shape.width, shape.heads * shape.head, shape.kv_heads * shape.head
+    matrix("token_embd.weight", shape.vocab, width)
+    for layer in range(shape.layers):
         block = f"blk.{layer}."
-        norm(block + "attn_norm.weight", WIDTH)
-        matrix(block + "attn_q.weight", HEADS * HEAD, WIDTH)
-        matrix(block + "attn_k.weight", KV_HEADS * HEAD, WIDTH)
-        matrix(block + "attn_v.weight", KV_HEADS * HEAD, WIDTH)
-        norm(block + "attn_q_norm.weight", HEAD)
-        norm(block + "attn_k_norm.weight", HEAD)
-        matrix(block + "attn_output.weight", WIDTH, HEADS * HEAD)
-        norm(block + "ffn_norm.weight", WIDTH)
-        matrix(block + "ffn_gate.weight", FFN, WIDTH)
-        matrix(block + "ffn_up.weight", FFN, WIDTH)
-        matrix(block + "ffn_down.weight", WIDTH, FFN)
-    norm("output_norm.weight", WIDTH)
+        vector(block + "attn_norm.weight", width)
+        for part, rows in (("q", heads), ("k", kv_heads), ("v", kv_heads)):
+            matrix(f"{block}attn_{part}.weight", rows, width)
+            if shape.family == "qwen2":
+                vector(f"{block}attn_{part}.bias", rows, -0.1, 0.1)
+        if shape.family == "qwen3":
+            vector(block + "attn_q_norm.weight", shape.head)
+            vector(block + "attn_k_norm.weight", shape.head)
+        matrix(block + "attn_output.weight", width, heads)
+        vector(block + "ffn_norm.weight", width)
+        matrix(block + "ffn_gate.weight", shape.ffn, width)
+        matrix(block + "ffn_up.weight", shape.ffn, width)
+        matrix(block + "ffn_down.weight", width, shape.ffn)
+    vector("output_norm.weight", width)
     return total
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=DEFAULT_OUT)
+    parser.add_argument("--shape", choices=SHAPES, default="qwen3-54m")
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
 
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    writer = gguf.GGUFWriter(arguments.out, "qwen3")
-    write_metadata(writer)
-    parameters = write_tensors(writer, arguments.seed)
+    shape = SHAPES[arguments.shape]
+    out = arguments.out or CACHE / f"{arguments.shape}-q8_0.gguf"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    writer = gguf.GGUFWriter(out, shape.family)
+    write_metadata(writer, arguments.shape, shape)
+    parameters = write_tensors(writer, shape, arguments.seed)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    size = arguments.out.stat().st_size
-    print(f"{arguments.out}: {parameters / 1e6:.1f}M parameters, {size / 1e6:.1f} MB")
+    print(f"{out}: {parameters / 1e6:.1f}M parameters, {out.stat().st_size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":
