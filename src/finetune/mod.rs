@@ -237,10 +237,13 @@ pub fn finetune(
     judge.limit(plan.runs, plan.places);
     let base_events = judge.events(&original)?;
     let base_nats = gate.nats_refitted(&base_events);
-    watch.note(format!(
-        "{} candidates of {} steps at first, then the best one for {}",
-        plan.candidates, plan.steps, plan.long
-    ));
+    watch.note(match plan.candidates {
+        1 => format!("time for one candidate, trained for {} steps", plan.long),
+        candidates => format!(
+            "{candidates} candidates of {} steps at first, then the best one for {}",
+            plan.steps, plan.long
+        ),
+    });
     state.plan = Some(plan.clone());
     state.save(&file)?;
     let methods = &methods[..methods.len().min(plan.candidates)];
@@ -260,11 +263,13 @@ pub fn finetune(
         &plan,
         watch,
     )?;
-    watch.note(format!(
-        "best candidate: {}, {:.3} nats per token of newer lines against {base_nats:.3} untouched",
-        winner.name(),
-        winner.nats()
-    ));
+    if winner.nats().is_finite() {
+        watch.note(format!(
+            "best candidate: {}, {:.3} nats per token of newer lines against {base_nats:.3} untouched",
+            winner.name(),
+            winner.nats()
+        ));
+    }
     let long = match state.long.clone() {
         Some(long) => long,
         None => {

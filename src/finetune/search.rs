@@ -42,6 +42,8 @@ pub(super) const DECAY: f64 = 0.3;
 const LONG: u64 = 16;
 /// Steps of a first trial at least: fewer would not tell candidates apart.
 const LEAST_STEPS: u64 = 4;
+/// The same where there is one candidate, which is not tried but trained.
+const LEAST_ALONE: u64 = 1;
 /// How strong the candidates of the last round are tried.
 const LAST_STRENGTHS: [f32; 2] = [0.5, 1.0];
 /// Times that the long run sees a repository at most.
@@ -296,8 +298,15 @@ impl Bench<'_> {
         let mut least = f64::INFINITY;
         // All candidates; one rate of each method; one of all.
         for candidates in [methods.len() * FACTORS.len(), methods.len(), 1] {
-            let (second, third) = halves(candidates);
-            let judged = candidates + second + 2 * third + 5;
+            let rounds = rounds(candidates);
+            let is_last = |round: usize| round + 1 == rounds.len();
+            let models = |(round, &(keep, _)): (usize, &(usize, u64))| match is_last(round) {
+                true => LAST_STRENGTHS.len() * keep,
+                false => keep,
+            };
+            // The untouched model is judged, and the winner at each strength.
+            let judged = rounds.iter().enumerate().map(models).sum::<usize>() + 5;
+            let least_steps = if candidates == 1 { LEAST_ALONE } else { LEAST_STEPS };
             let runs = fitting(0.15, judged as f64 * run, RUNS);
             let tests = methods.len().min(candidates) as u64 * RANGE_STEPS;
             // Some things are small and many: a twentieth is left for them.
@@ -308,12 +317,12 @@ impl Bench<'_> {
                 + 15.0 * general
                 + tests as f64 * step;
             let steps = ((budget - fixed) / (cost(candidates) as f64 * step)) as u64;
-            if fixed < budget && steps >= LEAST_STEPS {
+            if fixed < budget && steps >= least_steps {
                 let long = (steps * LONG).min(longest);
-                let steps = (long / LONG).max(LEAST_STEPS);
+                let steps = (long / LONG).max(least_steps);
                 return Ok(Plan { candidates, steps, long, runs, places });
             }
-            least = least.min(fixed + (cost(candidates) * LEAST_STEPS) as f64 * step);
+            least = least.min(fixed + (cost(candidates) * least_steps) as f64 * step);
         }
         bail!(
             "the budget is too small for this model on this machine, where a step takes {step:.1} s: give it at least \
@@ -323,15 +332,24 @@ impl Bench<'_> {
     }
 }
 
-/// First trials' worth of steps that so many candidates cost, with both long runs.
+/// First trials' worth of steps that so many candidates cost, with both long runs. A round goes on where the one before
+/// ended.
 fn cost(candidates: usize) -> u64 {
-    let (second, third) = halves(candidates);
-    (candidates + second + 2 * third) as u64 + 2 * LONG
+    let mut before = 0;
+    let steps = rounds(candidates).into_iter().map(|(keep, factor)| {
+        let further = factor - std::mem::replace(&mut before, factor);
+        keep as u64 * further
+    });
+    steps.sum::<u64>() + 2 * LONG
 }
 
-/// Candidates of the second and of the third round.
-fn halves(candidates: usize) -> (usize, usize) {
-    (candidates.div_ceil(2), candidates.div_ceil(4))
+/// Candidates of each round, and how many times the steps of a first trial they have had after it. One alone has
+/// nobody to be compared with.
+fn rounds(candidates: usize) -> Vec<(usize, u64)> {
+    match candidates {
+        1 => Vec::new(),
+        _ => vec![(candidates, 1), (candidates.div_ceil(2), 2), (candidates.div_ceil(4), 4)],
+    }
 }
 
 /// A method with the rate that was found for it, and the curve of the test: (rate, smoothed loss).
@@ -403,9 +421,8 @@ pub(super) fn halving(
         state.trials = trials.take(plan.candidates).collect();
         state.save(file)?;
     }
-    let (second, third) = halves(plan.candidates);
-    let rounds = [(plan.candidates, 1), (second, 2), (third, 4)];
-    for (round, (keep, factor)) in rounds.into_iter().enumerate() {
+    let rounds = rounds(plan.candidates);
+    for (round, &(keep, factor)) in rounds.iter().enumerate() {
         let mut order: Vec<usize> = (0..state.trials.len()).collect();
         // Those that reached the last round, best first; later starts find the same order.
         order.retain(|&i| state.trials[i].scores.len() >= round);
@@ -469,8 +486,10 @@ mod tests {
 
     #[test]
     fn each_round_keeps_half_and_a_search_of_one_keeps_it() {
-        assert_eq!(halves(9), (5, 3));
-        assert_eq!(halves(3), (2, 1));
-        assert_eq!(halves(1), (1, 1));
+        assert_eq!(rounds(9), [(9, 1), (5, 2), (3, 4)]);
+        assert_eq!(rounds(3), [(3, 1), (2, 2), (1, 4)]);
+        assert!(rounds(1).is_empty());
+        // Each goes on from where it was: 9 + 5 + 2·3 first trials, and two long runs.
+        assert_eq!((cost(9), cost(1)), (20 + 2 * LONG, 2 * LONG));
     }
 }

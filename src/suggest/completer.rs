@@ -10,7 +10,7 @@ use crate::memory::{Focus, FocusCache, Gate, Memory, Mixing, fingerprint};
 use crate::model::kv_cache::KvCache;
 use crate::remote::RemoteModel;
 use crate::text::TextEdit;
-use crate::workspace::Document;
+use crate::workspace::{Document, Snapshot};
 
 use super::candidate::{Scale, Stop, probability, suggestion};
 use super::confidence::{Beginning, Confidence, beginnings};
@@ -320,6 +320,15 @@ impl ModelCompleter {
         let known = known.or(self.memories.last()).filter(|_| self.options.memory);
         let memory = known.map(|known| &*known.memory);
         work(&mut Weigher { model, kv, memory, cache: &mut self.focus, name })
+    }
+
+    /// Lines of the repository that resemble a place or define what it uses, the best last.
+    pub(super) fn nearby(&self, snapshot: &Snapshot, offset: usize) -> Vec<String> {
+        let path = snapshot.document.path.as_deref().unwrap_or(Path::new(""));
+        let known = self.memories.iter().find(|known| path.starts_with(known.memory.root()));
+        let known = known.or(self.memories.last()).filter(|_| self.options.retrieval);
+        let site = retrieved::Site { snapshot, text: snapshot.document.text.as_str(), offset };
+        known.map(|known| known.retrieved.around(&site)).unwrap_or_default()
     }
 
     /// The lines around a place as the model corrects them, seeing them; `None` for families that never learnt it, or

@@ -126,6 +126,12 @@ impl Retrieved {
         kept.map(|kept| kept.texts.clone()).unwrap_or_default()
     }
 
+    /// What is retrieved for a place, as texts, whatever was chosen before.
+    pub(super) fn around(&self, site: &Site<'_>) -> Vec<String> {
+        let snippets = retrieve(&self.index.snapshot(), &*self.texts, site);
+        texts_of(&snippets).into_iter().map(|(_, text)| text).collect()
+    }
+
     /// Forgets a document that was closed.
     pub(super) fn forget(&mut self, uri: &str) {
         self.kept.retain(|kept| kept.uri != uri);

@@ -174,5 +174,5 @@ fn a_model_that_does_not_fit_is_refused_before_it_is_read() {
     }
     let mut command = nestling();
     let run = Run::of(command.args(["generate", "fn", "--model"]).arg(&path));
-    run.refused(3, &["giant.gguf", "GB of memory", "are free", "Q4_K_M"]);
+    run.refused(3, &["giant.gguf", "GB of memory", "are free", "billion parameters fit"]);
 }

@@ -3,6 +3,7 @@
 mod fix;
 pub mod mistakes;
 pub mod mutations;
+mod nearest;
 mod propose;
 pub mod syntax;
 mod weigh;

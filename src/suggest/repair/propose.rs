@@ -1,4 +1,5 @@
-//! What could repair a place, from all sources: the compiler's own suggestions, the parser, mutations, the model.
+//! What could repair a place, from all sources: the compiler's own suggestions, the parser, mutations, lines of the
+//! repository that read almost the same, the model.
 //! Model and memory weigh them all; nothing here is proven yet.
 
 use std::collections::HashSet;
@@ -6,7 +7,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::mutations::{self, mutations};
-use super::syntax_repairs;
+use super::{nearest, syntax_repairs};
 use crate::check::Diagnostic;
 use crate::generation::CancelToken;
 use crate::suggest::{Completer, CompletionRequest, ModelCompleter, Progress, Trigger};
@@ -24,6 +25,8 @@ pub enum Origin {
     Syntax,
     /// It undoes a kind of mistake.
     Mutation,
+    /// Another line of the repository has it so.
+    Repository,
     /// The model wrote it.
     Model,
 }
@@ -175,7 +178,10 @@ fn mutated(
     let start = Instant::now();
     let text = &ask.snapshot.document.text;
     let undefined = ask.diagnostic.and_then(|d| quoted(&d.message));
-    let all = mutations(tree, text, ask.within.clone(), undefined);
+    let near = completer.as_ref().map(|completer| completer.nearby(ask.snapshot, ask.within.start));
+    let near = near.unwrap_or_default();
+    let mut all = nearest::nearest(text, &ask.within, near.iter().map(String::as_str));
+    all.extend(mutations(tree, text, ask.within.clone(), undefined));
     let errors = tree.error_count(0..text.len());
     let fits = |mutation: &mutations::Mutation| {
         let in_time = start.elapsed() < limit / 2;
@@ -207,7 +213,10 @@ fn mutated(
     let proposal = |(mutation, errors): (mutations::Mutation, usize)| Proposal {
         title: title(text, &mutation.edit, mutation.rule),
         edits: vec![mutation.edit],
-        origin: Origin::Mutation,
+        origin: match mutation.rule {
+            nearest::RULE => Origin::Repository,
+            _ => Origin::Mutation,
+        },
         worth: mutation.worth,
         errors,
     };
