@@ -60,6 +60,20 @@ fn what_the_compiler_finds_is_repaired_and_checked() {
 }
 
 #[test]
+fn an_argument_that_is_missing_is_taken_from_where_the_same_is_called_elsewhere() {
+    let source = "struct shelf;\nint put(struct shelf *s, const char *name, int count);\n\n\
+                  void morning(struct shelf *s) {\n    put(s, \"loaf\", 12);\n}\n\n\
+                  void evening(struct shelf *s) {\n    put(s, \"bun\");\n}\n";
+    let (_folder, path) = file("shelf.c", source);
+    let json = fix(&path, &["--json"]).json();
+    let fixed = &json["files"][0]["fixed"][0];
+    assert_eq!(fixed["evidence"]["proof"], "checks", "{json}");
+    assert_eq!(fixed["origin"], "repository", "{json}");
+    let diff = json["files"][0]["diff"].as_str().unwrap_or_default();
+    assert!(diff.contains("+    put(s, \"bun\", 12);"), "{json}");
+}
+
+#[test]
 fn rust_alone_is_checked_by_its_compiler_with_its_own_suggestions() {
     let (_folder, path) =
         file("lib.rs", "pub fn f() -> u8 {\n    let x = 1;\n    x += 1;\n    x\n}\n");

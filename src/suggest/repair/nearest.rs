@@ -137,10 +137,14 @@ fn differences(line: Line<'_>, example: Line<'_>) -> Vec<(Range<usize>, String)>
     let edit = |old: &Range<usize>, new: &Range<usize>, text: String| {
         let own_end = line.1.last().map_or(0, |token| token.end);
         if old.is_empty() {
-            // Behind the token before it, with the example's space; what follows keeps its own.
-            let at = old.start.checked_sub(1).map_or(0, |before| line.1[before].end);
-            let behind = if at == 0 { space_before(new.end) } else { "" };
-            return (at..at, [space_before(new.start), &text, behind].concat());
+            // With the example's space on both sides.
+            let from = old.start.checked_sub(1).map_or(0, |before| line.1[before].end);
+            let next = line.1.get(old.start).map(|token| token.start);
+            let behind = if next.is_some() { space_before(new.end) } else { "" };
+            return (
+                from..next.unwrap_or(own_end),
+                [space_before(new.start), &text, behind].concat(),
+            );
         }
         let start = match new.is_empty() {
             // What goes takes the space before it along.
