@@ -20,5 +20,6 @@ pub mod quantize;
 pub mod rope;
 pub mod safetensors;
 pub(crate) mod simd;
+pub mod split;
 pub mod transformer;
 pub mod weights;

@@ -25,7 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("suggest", &["remote", "check", "sandbox", "statistics"]),
     ("chat", &["suggest"]),
     ("store", &["files"]),
-    ("download", &[]),
+    ("download", &["model"]),
     ("train", &["suggest", "store"]),
     ("eval", &["train"]),
     ("finetune", &["eval"]),

@@ -24,5 +24,6 @@ mod quantize;
 mod remote;
 mod server;
 mod session;
+mod split;
 mod store;
 mod training;
