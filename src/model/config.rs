@@ -5,7 +5,9 @@ mod json;
 
 use serde::{Deserialize, Serialize};
 
-pub(super) use self::gguf::{config as gguf_config, vocabulary as gguf_vocabulary};
+pub(super) use self::gguf::{
+    ACTIVATION, ROPE, config as gguf_config, vocabulary as gguf_vocabulary,
+};
 use super::family::{Activation, Family, NormKind, POSITIONS};
 
 /// Sizes and constants of one decoder. Field names follow Hugging Face's `config.json`.

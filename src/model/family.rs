@@ -43,6 +43,28 @@ pub enum Activation {
     GeluTanh,
 }
 
+impl Activation {
+    /// All of them, each as files call it.
+    pub(super) const NAMES: [(&str, Activation); 6] = [
+        ("silu", Activation::Silu),
+        ("swish", Activation::Silu),
+        ("gelu", Activation::Gelu),
+        ("gelu_pytorch_tanh", Activation::GeluTanh),
+        ("gelu_new", Activation::GeluTanh),
+        ("gelu_fast", Activation::GeluTanh),
+    ];
+
+    /// The one of that name.
+    pub(super) fn named(name: &str) -> Option<Activation> {
+        Activation::NAMES.iter().find(|row| row.0 == name).map(|row| row.1)
+    }
+
+    /// Its first name.
+    pub(super) fn name(self) -> &'static str {
+        Activation::NAMES.iter().find(|row| row.1 == self).map_or("silu", |row| row.0)
+    }
+}
+
 /// What all models of a family have in common.
 #[derive(Debug)]
 pub struct Traits {
@@ -69,6 +91,10 @@ pub struct Traits {
     pub qk_norm: bool,
     /// Whether GGUF files keep the two halves of each query and key head as pairs of rows.
     pub paired: bool,
+    /// Whether GGUF files have q, k and v as one matrix.
+    pub fused: bool,
+    /// Whether GGUF files may have biases on o and in the feed-forward layer.
+    pub gguf_biases: bool,
     /// Whether the embedding table is the output layer where a file does not say.
     pub tied: bool,
     /// Whether the passes for training know it.
@@ -88,6 +114,8 @@ const LLAMA: Traits = Traits {
     biased: false,
     qk_norm: false,
     paired: true,
+    fused: false,
+    gguf_biases: true,
     tied: false,
     trainable: true,
 };
@@ -102,6 +130,7 @@ const FAMILIES: [Traits; 7] = [
         class: "Qwen2ForCausalLM",
         qkv_bias: true,
         paired: false,
+        gguf_biases: false,
         ..LLAMA
     },
     Traits {
@@ -111,6 +140,7 @@ const FAMILIES: [Traits; 7] = [
         class: "Qwen3ForCausalLM",
         qk_norm: true,
         paired: false,
+        gguf_biases: false,
         ..LLAMA
     },
     // Llama with four multipliers.
@@ -148,6 +178,7 @@ const FAMILIES: [Traits; 7] = [
         rotary: false,
         biased: true,
         paired: false,
+        fused: true,
         tied: true,
         trainable: false,
         ..LLAMA
@@ -161,6 +192,7 @@ const FAMILIES: [Traits; 7] = [
         norm: NormKind::RmsLessOne,
         activation: Activation::GeluTanh,
         paired: false,
+        gguf_biases: false,
         tied: true,
         trainable: false,
         ..LLAMA

@@ -12,8 +12,11 @@ rounding, and they must be the two likeliest there. After it, the comparison goe
 16 bits, so its f32 has ties, too. With Transformers, f32 on both sides, nothing may differ.
 """
 
+import array
 import json
 import os
+import random
+import struct
 import subprocess
 import sys
 import tempfile
@@ -26,6 +29,7 @@ ROOT = HERE.parent.parent
 CACHE = HERE / ".cache"
 NESTLING = os.environ.get("NESTLING_BIN", str(ROOT / "target/release/nestling"))
 TINY, BASE = ROOT / "models/tiny", ROOT / "models/base/model.gguf"
+FAMILIES = ROOT / "tests/data/parity"
 TIE = 0.15  # logits; seen: up to 0.06 where tokens differ
 TOKENS = 24
 PROMPTS = [
@@ -52,9 +56,10 @@ def tokens_of(model, *options):
 class LlamaCpp:
     """One model in llama.cpp."""
 
-    def __init__(self, file):
+    def __init__(self, file, ignore_end=False):
         import xllamacpp
 
+        self.ignore_end = ignore_end
         params = xllamacpp.CommonParams()
         params.model.path = str(file)
         params.n_ctx, params.n_parallel, params.n_gpu_layers = 512, 1, 0
@@ -66,7 +71,7 @@ class LlamaCpp:
         """The ids of the likeliest tokens after the prompt: ids, or a text that it tokenizes itself."""
         answer = self.server.handle_completions({
             "prompt": prompt, "max_tokens": count, "temperature": 0, "top_k": 1, "logprobs": 1,
-            "cache_prompt": False,
+            "cache_prompt": False, "ignore_eos": self.ignore_end,
         })
         assert "choices" in answer, answer
         content = (answer["choices"][0]["logprobs"] or {}).get("content") or []
@@ -80,9 +85,9 @@ def without_rounding(file, prompt, tokens):
     return exact["margins"][-1], {exact["tokens"][-1], exact["runners_up"][-1]}
 
 
-def compare_llama_cpp(file):
+def compare_llama_cpp(file, ignore_end=False):
     """Every step of every prompt; returns (steps, steps that differ)."""
-    peer, steps, differ = LlamaCpp(file), 0, 0
+    peer, steps, differ = LlamaCpp(file, ignore_end), 0, 0
     for prompt, ours in zip(PROMPTS, tokens_of(file)):
         at = 0
         while at < len(ours["tokens"]):
@@ -107,11 +112,11 @@ def compare_llama_cpp(file):
     return steps, differ
 
 
-def check_llama_cpp(source, *options):
+def check_llama_cpp(source, *options, ignore_end=False):
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.gguf"
         nestling("quantize", source, "--out", file, *options)
-        steps, differ = compare_llama_cpp(file)
+        steps, differ = compare_llama_cpp(file, ignore_end)
     assert steps >= len(PROMPTS) * TOKENS / 3, f"only {steps} steps"
     assert differ <= steps * 0.05, f"{differ} of {steps} steps differ"
     return f"{steps} steps, {differ} ties"
@@ -141,6 +146,52 @@ def llama_cpp_reads_q4_k_and_q6_k():
 
 def llama_cpp_reads_q4_k_where_rows_do_not_fit():
     return check_llama_cpp(TINY, "--type", "q4_k")
+
+
+def llama_cpp_reads_every_family():
+    """Random models of a vocabulary without an end: llama.cpp takes some letter for it."""
+    files = sorted(FAMILIES.glob("*/model.gguf"))
+    assert len(files) >= 6, files
+    told = [f"{file.parent.name}: {check_llama_cpp(file, '--type', 'f32', ignore_end=True)}" for file in files]
+    return ", ".join(told)
+
+
+def random_gemma(folder):
+    """A model directory with random weights and the SentencePiece vocabulary of the tests."""
+    vocabulary = ROOT / "tests/data/sentencepiece/tokenizer.json"
+    tokens = len(json.loads(vocabulary.read_text())["model"]["vocab"]) + 4  # The last rows have no token.
+    hidden, heads, head_dim, ffn, layers = 64, 4, 16, 128, 2
+    config = {
+        "model_type": "gemma", "vocab_size": tokens, "hidden_size": hidden, "intermediate_size": ffn,
+        "num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": 1, "head_dim": head_dim,
+        "max_position_embeddings": 512, "rms_norm_eps": 1e-6, "hidden_act": "gelu_pytorch_tanh",
+    }
+    shapes = {"model.embed_tokens.weight": [tokens, hidden], "model.norm.weight": [hidden]}
+    for layer in range(layers):
+        parts = {
+            "input_layernorm": [hidden], "post_attention_layernorm": [hidden],
+            "self_attn.q_proj": [heads * head_dim, hidden], "self_attn.k_proj": [head_dim, hidden],
+            "self_attn.v_proj": [head_dim, hidden], "self_attn.o_proj": [hidden, heads * head_dim],
+            "mlp.gate_proj": [ffn, hidden], "mlp.up_proj": [ffn, hidden], "mlp.down_proj": [hidden, ffn],
+        }
+        shapes |= {f"model.layers.{layer}.{name}.weight": shape for name, shape in parts.items()}
+    draw, head, data = random.Random(1), {}, b""
+    for name, shape in shapes.items():
+        count = shape[0] * (shape[1] if len(shape) > 1 else 1)
+        values = array.array("f", (draw.gauss(0, 0.2) for _ in range(count))).tobytes()
+        head[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + len(values)]}
+        data += values
+    text = json.dumps(head).encode()
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "tokenizer.json").write_bytes(vocabulary.read_bytes())
+    (folder / "tokenizer_config.json").write_text(json.dumps({"bos_token": "<bos>", "eos_token": "<eos>"}))
+
+
+def llama_cpp_reads_a_vocabulary_of_sentencepiece():
+    with tempfile.TemporaryDirectory() as folder:
+        random_gemma(Path(folder))
+        return check_llama_cpp(Path(folder), "--type", "f32", ignore_end=True)
 
 
 def ask_transformers(model, ours, **more):

@@ -3,14 +3,16 @@
 use std::collections::HashSet;
 
 use super::{Details, ModelConfig};
-use crate::model::family::{Family, NormKind, in_gguf};
+use crate::model::family::{Activation, Family, NormKind, in_gguf};
 use crate::model::gguf::{Gguf, GgufError, TensorInfo, Value};
 use crate::tokenizer::GgufVocabulary;
 
 type Result<T> = std::result::Result<T, GgufError>;
 
 /// Divisors of the rotary frequencies, where positions are stretched by more than one factor.
-const ROPE: &str = "rope_freqs.weight";
+pub(in crate::model) const ROPE: &str = "rope_freqs.weight";
+/// The key of the function in the feed-forward layer. llama.cpp reads it for few architectures.
+pub(in crate::model) const ACTIVATION: &str = "hidden_activation";
 
 /// The shape of the network in a file. `values` reads a vector of 32-bit floats.
 ///
@@ -70,7 +72,7 @@ pub(in crate::model) fn config(
             && (has("blk.0.attn_q.bias") || has("blk.0.attn_qkv.bias")),
         output_bias: has("blk.0.attn_output.bias"),
         mlp_bias: has("blk.0.ffn_up.bias"),
-        activation: traits.activation,
+        activation: activation(header, architecture)?.unwrap_or(traits.activation),
         embedding_multiplier: match model_type {
             Family::Gemma => (hidden as f32).sqrt(),
             _ => multiplier("embedding_scale").unwrap_or(1.0),
@@ -105,6 +107,16 @@ pub(in crate::model) fn config(
              get a model without it"
         ))),
         None => Ok(config),
+    }
+}
+
+/// The function of the feed-forward layer where a file names another than the family's usual one, as ours do.
+fn activation(header: &Gguf, architecture: &str) -> Result<Option<Activation>> {
+    let key = format!("{architecture}.{ACTIVATION}");
+    let Some(Value::Text(name)) = header.metadata.get(&key) else { return Ok(None) };
+    match Activation::named(name) {
+        Some(activation) => Ok(Some(activation)),
+        None => Err(GgufError::Unsupported(format!("{key} \"{name}\" cannot be run"))),
     }
 }
 

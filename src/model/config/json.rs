@@ -122,17 +122,12 @@ fn activation(name: Option<&str>, family: Family) -> Result<Activation, ConfigEr
     let usual = family.traits().activation;
     Ok(match name {
         None => usual,
-        Some("silu" | "swish") => Activation::Silu,
         // The first gemma models say "gelu" and were trained with the approximation.
         Some("gelu") if family == Family::Gemma => usual,
-        Some("gelu") => Activation::Gelu,
-        Some("gelu_pytorch_tanh" | "gelu_new" | "gelu_fast") => Activation::GeluTanh,
-        Some(other) => {
-            let known = "silu, gelu, gelu_pytorch_tanh";
-            return Err(ConfigError(format!(
-                "hidden_act \"{other}\" cannot be run; supported: {known}"
-            )));
-        }
+        Some(name) => Activation::named(name).ok_or_else(|| {
+            let known = Activation::NAMES.map(|row| row.0).join(", ");
+            ConfigError(format!("hidden_act \"{name}\" cannot be run; supported: {known}"))
+        })?,
     })
 }
 
