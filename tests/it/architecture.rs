@@ -21,7 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("memory", &["workspace", "tokenizer", "files"]),
     ("generation", &["memory", "model"]),
     ("library", &["generation"]),
-    ("remote", &["generation"]),
+    ("remote", &["generation", "check"]),
     ("suggest", &["remote", "check", "sandbox", "statistics"]),
     ("chat", &["suggest"]),
     ("store", &["files"]),

@@ -12,6 +12,7 @@ mod finetune;
 mod fix;
 mod formats;
 mod house;
+mod keyring;
 mod lora;
 mod memory;
 mod offline;
