@@ -351,9 +351,10 @@ impl Weights {
             return (Cow::Borrowed(data), shape);
         }
         let row_bytes = data.len() / shape[0];
-        shape[0] = match name.contains(".q_proj.") {
-            true => self.config.query_size(),
-            false => self.config.kv_size(),
+        shape[0] = match name.rsplit('.').nth(1) {
+            Some("q_proj") => self.config.query_size(),
+            Some("gate_proj" | "up_proj") => self.config.intermediate_size,
+            _ => self.config.kv_size(),
         };
         let mut out = Vec::with_capacity(shape[0] * row_bytes);
         for row in 0..shape[0] {

@@ -15,10 +15,13 @@ use super::{Tokenizer, sentencepiece};
 
 /// How text is cut before it is merged, by `tokenizer.ggml.pre`: patterns one after the other, and whether
 /// that of GPT-2's byte-level splitter follows.
-const PATTERNS: [(&str, &[&str], bool); 9] = [
+const PATTERNS: [(&str, &[&str], bool); 12] = [
     ("qwen2", &[super::train::PATTERN], false),
+    ("stablelm2", &[super::train::PATTERN], false),
     ("gpt-2", &[], true),
     ("default", &[], true),
+    ("mpt", &[], true),
+    ("olmo", &[], true),
     ("smollm", &[DIGIT], true),
     ("starcoder", &[DIGIT], true),
     ("refact", &[DIGIT], true),

@@ -37,10 +37,9 @@ pub(in crate::model) fn config(
     let heads = size("attention.head_count")?;
     let hidden = size("embedding_length")?;
     let head_dim = size("attention.key_length").unwrap_or(hidden / heads.max(1));
-    if let Ok(rotated) = size("rope.dimension_count")
-        && traits.rotary
-        && rotated != head_dim
-    {
+    let rotated = size("rope.dimension_count").ok().filter(|n| traits.rotary && *n != head_dim);
+    // llama.cpp pairs the rows of a whole head.
+    if let Some(rotated) = rotated.filter(|_| traits.paired) {
         return Err(GgufError::Unsupported(format!(
             "{rotated} of {head_dim} features of a head are rotated, which cannot be run; \
              supported: all of them"
@@ -50,7 +49,7 @@ pub(in crate::model) fn config(
         (Some(info), None) => values(info).ok_or_else(|| {
             GgufError::Unsupported(format!("tensor {ROPE} is {:?}; supported: F32", info.dtype))
         })?,
-        (None, Some(factor)) => vec![factor as f32; head_dim / 2],
+        (None, Some(factor)) => vec![factor as f32; rotated.unwrap_or(head_dim) / 2],
         (None, None) => Vec::new(),
         (Some(_), Some(_)) => {
             let text = "positions are scaled twice, by a factor and by a tensor";
@@ -80,8 +79,15 @@ pub(in crate::model) fn config(
         attention_multiplier: multiplier("attention.scale"),
         residual_multiplier: multiplier("residual_scale").unwrap_or(1.0),
         logits_scaling: multiplier("logit_scale").unwrap_or(1.0),
+        rotary_dim: rotated,
         rope_divisors,
     };
+    if !has("blk.0.ffn_norm.weight") {
+        return Err(GgufError::Unsupported(format!(
+            "attention and feed-forward layers side by side, as this {architecture} has them, cannot be run; \
+             supported: one behind the other"
+        )));
+    }
     let window = size("attention.sliding_window").ok().filter(|window| *window > 0);
     let config = ModelConfig {
         model_type,

@@ -94,7 +94,7 @@ fn shape(config: &ModelConfig) -> Vec<(&'static str, Value)> {
     entries.push((epsilon, Value::Float(config.rms_norm_eps)));
     if traits.rotary {
         entries.push(("rope.freq_base", Value::Float(config.rope_theta)));
-        entries.push(("rope.dimension_count", integer(config.head_dim)));
+        entries.push(("rope.dimension_count", integer(config.rotary_dim())));
     }
     if let Some(factor) = details.rope_divisors.first()
         && super::rope_tensor(config).is_none()
@@ -109,6 +109,9 @@ fn shape(config: &ModelConfig) -> Vec<(&'static str, Value)> {
             ("residual_scale", float(details.residual_multiplier)),
             ("logit_scale", float(details.logits_scaling)),
         ]);
+    }
+    if config.model_type == Family::StableLm {
+        entries.push(("use_parallel_residual", Value::Bool(false)));
     }
     // llama.cpp computes with the family's usual one; for those of the supported families that is close.
     if details.activation != traits.activation {
