@@ -282,6 +282,12 @@ impl Engine {
     fn embed(&self, tokens: &[TokenId], start: usize) -> Result<Vec<f32>> {
         let width = self.config.hidden_size;
         let mut x: Vec<f32> = match &self.embed_tokens {
+            #[cfg(target_arch = "x86_64")]
+            Matrix::Packed(table) => {
+                let mut x = Vec::with_capacity(tokens.len() * width);
+                tokens.iter().for_each(|&token| table.row(token as usize, &mut x));
+                x
+            }
             Matrix::Quantized(table) => {
                 let ids = Tensor::from_slice(tokens, tokens.len(), &Device::Cpu)?;
                 Activations(table.embedding(&ids)?).read(<[f32]>::to_vec)

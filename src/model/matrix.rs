@@ -1,11 +1,13 @@
-//! One matrix of the network at work: in a block type with candle's fast kernels, or in f32 with our own
-//! loops; and the parallel regions that all loops of the engine run in.
+//! One matrix of the network at work: in Q8_0 with our own kernels where there are some for the machine, in any block
+//! type with candle's, or in f32; and the parallel regions that all loops of the engine run in.
 
 use candle_core::quantized::QTensor;
 use candle_core::utils::barrier_pool;
 use candle_core::{Device, Storage, Tensor};
 
 use super::engine::{EngineError, Precision};
+#[cfg(target_arch = "x86_64")]
+use super::q8_0::{self, PackedQ8};
 use super::quantize::{FileType, Plan};
 use super::simd::{self, vectorize};
 use super::weights::{LoadError, Weights};
@@ -14,8 +16,13 @@ type Result<T> = std::result::Result<T, EngineError>;
 
 /// One matrix (out, in).
 pub(super) enum Matrix {
+    #[cfg(target_arch = "x86_64")]
+    Packed(PackedQ8),
     Quantized(QTensor),
-    Float { weight: Vec<f32>, inputs: usize },
+    Float {
+        weight: Vec<f32>,
+        inputs: usize,
+    },
 }
 
 impl Matrix {
@@ -27,7 +34,7 @@ impl Matrix {
         if precision == Precision::Quantized
             && let Some(quantized) = weights.quantized(name)?
         {
-            return Ok(Matrix::Quantized(quantized));
+            return Ok(Matrix::of(quantized));
         }
         let inputs = weights.dense(name)?.dims().last().copied().unwrap_or(0);
         Ok(Matrix::Float { weight: weights.vector(name)?, inputs })
@@ -45,11 +52,30 @@ impl Matrix {
             return Ok(Matrix::Float { weight: weights.vector(name)?, inputs });
         }
         let quantized = plan.quantize(name, &dense);
-        quantized.map(Matrix::Quantized).map_err(|e| weights.error(format!("{name}: {e}")))
+        quantized.map(Matrix::of).map_err(|e| weights.error(format!("{name}: {e}")))
+    }
+
+    /// Whether Q8_0 is computed by our own kernels here, which keep one copy of it.
+    pub(super) fn has_own_kernels() -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return q8_0::is_possible();
+        #[cfg(not(target_arch = "x86_64"))]
+        return false;
+    }
+
+    /// Of a matrix in a block type.
+    pub(super) fn of(quantized: QTensor) -> Matrix {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(packed) = PackedQ8::pack(&quantized) {
+            return Matrix::Packed(packed);
+        }
+        Matrix::Quantized(quantized)
     }
 
     pub(super) fn outputs(&self) -> usize {
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Matrix::Packed(packed) => packed.outputs(),
             Matrix::Quantized(q) => q.shape().dims()[0],
             Matrix::Float { weight, inputs } => weight.len() / inputs,
         }
@@ -58,6 +84,11 @@ impl Matrix {
     /// y (rows, out) = x (rows, in) · Wᵀ.
     pub(super) fn forward(&self, x: &Activations) -> Result<Activations> {
         Ok(match self {
+            #[cfg(target_arch = "x86_64")]
+            Matrix::Packed(packed) => {
+                let [y] = x.read(|x| q8_0::multiply([packed], x));
+                Activations::new(y, packed.outputs())?
+            }
             Matrix::Quantized(q) => Activations(x.0.apply_op1_no_bwd(q)?),
             Matrix::Float { weight, inputs } => {
                 let rows = x.0.elem_count() / inputs;
@@ -74,25 +105,38 @@ pub(super) fn forward_together<const N: usize>(
     matrices: [&Matrix; N],
     x: &Activations,
 ) -> Result<[Activations; N]> {
-    let quantized: Vec<&QTensor> = matrices
-        .iter()
-        .filter_map(|m| match m {
-            Matrix::Quantized(q) => Some(q),
-            Matrix::Float { .. } => None,
-        })
-        .collect();
-    if quantized.len() == N
-        && let Some(out) = QTensor::gemv_fused_shared_lhs(&quantized, &x.0)?
+    #[cfg(target_arch = "x86_64")]
+    if let Some(packed) = all(matrices, |m| match m {
+        Matrix::Packed(packed) => Some(packed),
+        _ => None,
+    }) {
+        let y = x.read(|x| q8_0::multiply(packed, x)).into_iter().zip(packed);
+        return collect(y.map(|(y, packed)| Activations::new(y, packed.outputs())));
+    }
+    if let Some(quantized) = all(matrices, |m| match m {
+        Matrix::Quantized(q) => Some(q),
+        _ => None,
+    }) && let Some(out) = QTensor::gemv_fused_shared_lhs(&quantized, &x.0)?
     {
-        let mut out = out.into_iter().map(Activations);
-        return Ok(std::array::from_fn(|_| out.next().expect("one output to each matrix")));
+        return collect(out.into_iter().map(|out| Ok(Activations(out))));
     }
-    let mut out = Vec::with_capacity(N);
-    for matrix in matrices {
-        out.push(matrix.forward(x)?);
-    }
-    let mut out = out.into_iter();
-    Ok(std::array::from_fn(|_| out.next().expect("one output to each matrix")))
+    collect(matrices.into_iter().map(|matrix| matrix.forward(x)))
+}
+
+/// What `of` finds in each, if it finds something in all.
+fn all<'a, T, const N: usize>(
+    matrices: [&'a Matrix; N],
+    of: impl Fn(&'a Matrix) -> Option<&'a T>,
+) -> Option<[&'a T; N]> {
+    let found: Vec<&T> = matrices.into_iter().filter_map(of).collect();
+    found.try_into().ok()
+}
+
+fn collect<const N: usize>(
+    outputs: impl Iterator<Item = Result<Activations>>,
+) -> Result<[Activations; N]> {
+    let mut outputs = outputs.collect::<Result<Vec<_>>>()?.into_iter();
+    Ok(std::array::from_fn(|_| outputs.next().expect("one output to each matrix")))
 }
 
 /// A candle tensor (rows, features), f32, contiguous, used as a slice between two kernels.

@@ -16,6 +16,8 @@ mod matrix;
 pub mod ops;
 pub mod parameters;
 pub mod peft;
+#[cfg(target_arch = "x86_64")]
+mod q8_0;
 pub mod quantize;
 pub mod rope;
 pub mod safetensors;

@@ -55,6 +55,16 @@ impl Bytes {
             Err(e) => Err(LoadError::new(path, e)),
         }
     }
+
+    /// These bytes were copied: the system may have the memory back. They are read from the file again if need be.
+    fn release(&self, range: &std::ops::Range<usize>) {
+        #[cfg(unix)]
+        if let Bytes::Mapped(map) = self {
+            let advice = memmap2::UncheckedAdvice::DontNeed;
+            // SAFETY: nothing is written to the map, so its pages come back from the file as they were.
+            let _ = unsafe { map.unchecked_advise_range(advice, range.start, range.len()) };
+        }
+    }
 }
 
 impl std::ops::Deref for Bytes {
@@ -470,11 +480,11 @@ impl Weights {
     }
 
     fn stored(&self, name: &str) -> Result<QTensor> {
-        let Source::Gguf { header, .. } = &self.source else {
+        let Source::Gguf { files, header } = &self.source else {
             return Err(LoadError::new(&self.path, "no GGUF file"));
         };
         let place = self.place(name);
-        let dtype = header.tensors[&place.tensor].dtype;
+        let info = &header.tensors[&place.tensor];
         let (data, shape) = self.rows(name, &place);
         // The kernels want whole words; the bytes of a file or of the program need not start at one.
         let data = match data {
@@ -483,9 +493,11 @@ impl Weights {
             }
             data => data,
         };
-        QStorage::from_data(data, &Device::Cpu, dtype)
+        let tensor = QStorage::from_data(data, &Device::Cpu, info.dtype)
             .and_then(|storage| QTensor::new(storage, shape))
-            .map_err(|e| LoadError::new(&self.path, format!("{name}: {e}")))
+            .map_err(|e| LoadError::new(&self.path, format!("{name}: {e}")));
+        files[info.file].release(&info.range);
+        tensor
     }
 }
 
