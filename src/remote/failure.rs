@@ -56,8 +56,8 @@ impl Failure {
                 )
             }
             401 | 403 => format!(
-                "wants a key ({status}): put it into the keyring by `nestling remote login {origin}`, or into the \
-                 environment variable {variable}, which the program sees when the editor is started anew"
+                "wants a key ({status}): put it into the environment variable {variable}, which the program sees when \
+                 the editor is started anew, or into the keyring by `nestling remote login {origin}`"
             ),
             300..=399 => {
                 format!("sends elsewhere ({status}): write the address of the server itself")

@@ -187,6 +187,18 @@ fn what_gguf_has_no_words_for_is_refused() {
     }
 }
 
+#[test]
+fn layers_side_by_side_are_refused() {
+    let mut bytes = std::fs::read(folder("stablelm").join("model.gguf")).unwrap();
+    let name = b"blk.0.ffn_norm.weight";
+    let at = bytes.windows(name.len()).position(|window| window == name).unwrap();
+    bytes[at + 7] = b'_';
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), bytes).unwrap();
+    let error = Weights::open(file.path()).err().unwrap().to_string();
+    assert!(error.contains("stablelm") && error.contains("side by side"), "{error}");
+}
+
 /// Rounded to 8 bits, logits move a little and the network is the same one: a part that is left out moves
 /// them by as much as they are.
 #[test]
