@@ -1,6 +1,6 @@
 //! Runs a command with a limit on time and output; it and all that it started are gone afterwards.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -62,6 +62,21 @@ impl Program {
         limit: Duration,
         is_wanted: &dyn Fn() -> bool,
     ) -> std::io::Result<Finished> {
+        self.run_with_input(folder, variables, "", limit, is_wanted)
+    }
+
+    /// The same with a text to read, which must be short enough for a pipe to hold.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn run_with_input(
+        &self,
+        folder: &Path,
+        variables: &[(&str, &Path)],
+        input: &str,
+        limit: Duration,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> std::io::Result<Finished> {
         let mut command = match self {
             Program::Direct(words) => {
                 let mut command = Command::new(words.first().map_or("", String::as_str));
@@ -79,12 +94,17 @@ impl Program {
                 command
             }
         };
-        command.current_dir(folder).stdin(Stdio::null());
+        let stdin = if input.is_empty() { Stdio::null() } else { Stdio::piped() };
+        command.current_dir(folder).stdin(stdin);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command.envs(variables.iter().copied());
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = command.spawn()?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // Who reads nothing says so by how it ends.
+            let _ = stdin.write_all(input.as_bytes());
+        }
         let stdout = child.stdout.take().map(reader);
         let stderr = child.stderr.take().map(reader);
         let (start, mut pause) = (Instant::now(), Duration::from_millis(1));

@@ -69,6 +69,9 @@ enum Command {
     Document(document::DocumentArgs),
     /// Write a message for what is about to be committed
     CommitMessage(commit::CommitArgs),
+    /// The key of a server in the keyring of the system
+    #[command(subcommand)]
+    Remote(remote::RemoteCommand),
     /// Allow checkers to run code of a workspace, on a copy of it
     Trust(trust::TrustArgs),
     /// Continue a text
@@ -189,6 +192,7 @@ pub fn run() -> ExitCode {
         Command::Chat(own) => chat::run(own, &args.model),
         Command::Document(own) => document::run(own, &args.model),
         Command::CommitMessage(own) => commit::run(own),
+        Command::Remote(own) => remote::run(own),
         Command::Trust(own) => trust::run(own),
         Command::Generate(own) => generate::run(own, &args.model),
         Command::Model(own) => model::run(own, &args.model),

@@ -10,7 +10,7 @@ pub const PROTOCOLS: [&str; 5] = ["openai", "chat", "llama.cpp", "ollama", "tabb
 /// The environment variable that holds the key if no other is named.
 pub const KEY_VARIABLE: &str = "NESTLING_REMOTE_KEY";
 
-/// A server that completes code, without its key: that is only ever in the environment.
+/// A server that completes code, without its key: that is only ever in the environment or the keyring.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remote {
     /// `http://` or `https://`, a host, perhaps a port and a path; without a slash at the end.
@@ -35,7 +35,10 @@ impl Remote {
         let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
         let rest = rest.ok_or("must begin with http:// or https://")?.trim_end_matches('/');
         if url.contains('@') {
-            return Err("must not hold a name or password; put the key into the environment".into());
+            return Err(
+                "must not hold a name or password; put the key into the environment or the keyring"
+                    .into(),
+            );
         }
         if url.contains(['?', '#']) {
             return Err("must end with its path, without ? or #".into());

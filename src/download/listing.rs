@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::{Client, RemoteFile, megabytes, refusal};
+use crate::model::split::{SplitName, title};
 
 /// The files that make a model.
 #[derive(Debug)]
@@ -88,15 +89,28 @@ impl Client {
         }
     }
 
-    /// A file at an address of its own. Hubs say its checksum before they lead elsewhere.
+    /// A file at an address of its own, with the other parts beside it if it is one.
     fn one_file(&self, url: &str) -> Result<Listing> {
         let path = url.split(['?', '#']).next().unwrap_or(url);
         let name = path.rsplit('/').next().unwrap_or_default();
-        let Some(title) = name.strip_suffix(".gguf").filter(|title| !title.is_empty()) else {
+        if !name.ends_with(".gguf") || title(name).is_empty() {
             bail!(
                 "{url} is no address of a GGUF file; give one, or the ORG/NAME of a model with several files"
             );
-        };
+        }
+        let (before, after) = (&path[..path.len() - name.len()], &url[path.len()..]);
+        let names = SplitName::parse(name).map(|part| part.all().collect());
+        let names: Vec<String> = names.unwrap_or_else(|| vec![name.into()]);
+        let files = names.iter().map(|name| self.file_at(&format!("{before}{name}{after}"), name));
+        let files = files.collect::<Result<_>>()?;
+        let known = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
+        let key: String = path.chars().map(known).collect();
+        let key = key[key.len().saturating_sub(120)..].to_string();
+        Ok(Listing { name: title(name).into(), key, files })
+    }
+
+    /// What is known of a file before it is here. Hubs say its checksum before they lead elsewhere.
+    fn file_at(&self, url: &str, name: &str) -> Result<RemoteFile> {
         let request = self.agent.head(url).config().max_redirects(0);
         let response = request.max_redirects_will_error(false).build().call();
         let response = response.with_context(|| unreachable_text(url))?;
@@ -113,16 +127,12 @@ impl Client {
         let is_sum = |sum: &String| sum.len() == 64 && sum.chars().all(|c| c.is_ascii_hexdigit());
         let is_here = response.status() == 200;
         let size = header("x-linked-size").or(header("content-length").filter(|_| is_here));
-        let file = RemoteFile {
+        Ok(RemoteFile {
             name: name.into(),
             url: url.into(),
             size: size.and_then(|size| size.parse().ok()),
             sha256: header("x-linked-etag").filter(is_sum),
-        };
-        let known = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
-        let key: String = path.chars().map(known).collect();
-        let key = key[key.len().saturating_sub(120)..].to_string();
-        Ok(Listing { name: title.into(), key, files: vec![file] })
+        })
     }
 }
 
@@ -143,14 +153,19 @@ fn chosen(
     file: Option<&str>,
     all: Vec<RemoteFile>,
 ) -> Result<(String, Vec<RemoteFile>)> {
-    let ggufs: Vec<&RemoteFile> = all.iter().filter(|f| f.name.ends_with(".gguf")).collect();
-    let stem = |path: &str| {
-        let last = path.rsplit('/').next().unwrap_or(path);
-        last.strip_suffix(".gguf").unwrap_or(last).to_string()
-    };
+    // Of a model in parts, the first.
+    let begins = |name: &str| SplitName::parse(name).is_none_or(|part| part.number == 1);
+    let is_gguf = |file: &&RemoteFile| file.name.ends_with(".gguf") && begins(&file.name);
+    let ggufs: Vec<&RemoteFile> = all.iter().filter(is_gguf).collect();
+    let last = |path: &str| path.rsplit('/').next().unwrap_or(path).to_string();
     let one = |found: &RemoteFile| {
-        let last = found.name.rsplit('/').next().unwrap_or(&found.name).to_string();
-        (stem(&found.name), vec![RemoteFile { name: last, ..found.clone() }])
+        let parts = SplitName::parse(&found.name).map(|part| part.all().collect());
+        let parts: Vec<String> = parts.unwrap_or_else(|| vec![found.name.clone()]);
+        let files = parts.iter().map(|part| match all.iter().find(|file| file.name == *part) {
+            Some(file) => Ok(RemoteFile { name: last(part), ..file.clone() }),
+            None => bail!("{what}: {part} is missing there, which is a part of the model"),
+        });
+        Ok((title(&last(&found.name)).to_string(), files.collect::<Result<Vec<_>>>()?))
     };
     let list = || {
         let each = ggufs.iter().take(12).map(|file| match file.size {
@@ -160,8 +175,8 @@ fn chosen(
         each.collect::<Vec<_>>().join(", ")
     };
     if let Some(file) = file {
-        return match ggufs.iter().find(|found| found.name == file) {
-            Some(found) => Ok(one(found)),
+        return match all.iter().find(|found| found.name == file && file.ends_with(".gguf")) {
+            Some(found) => one(found),
             None if ggufs.is_empty() => bail!("{what}: there is no GGUF file; give ORG/NAME alone"),
             None => bail!("{what}: there is no such GGUF file; there are: {}", list()),
         };
@@ -178,7 +193,7 @@ fn chosen(
         return Ok((name.to_string(), small.chain(weights).cloned().collect()));
     }
     match ggufs[..] {
-        [found] => Ok(one(found)),
+        [found] => one(found),
         [] => bail!(
             "{what} holds neither *.safetensors with config.json and tokenizer.json nor a GGUF file; models in \
              other formats have to be converted first"
@@ -223,6 +238,11 @@ mod tests {
         check(&both, None, Ok(("n", &wanted)));
         check(&both, Some("x.gguf"), Ok(("x", &["x.gguf"])));
         check(&["q4/a.gguf"], None, Ok(("a", &["a.gguf"])));
+        let parts = ["q/a-00001-of-00002.gguf", "q/a-00002-of-00002.gguf"];
+        let wanted = ["a-00001-of-00002.gguf", "a-00002-of-00002.gguf"];
+        check(&parts, None, Ok(("a", &wanted)));
+        check(&[&parts[..], &["b.gguf"]].concat(), Some(parts[1]), Ok(("a", &wanted)));
+        check(&parts[..1], None, Err("q/a-00002-of-00002.gguf is missing there"));
         check(&["a.gguf", "b.gguf"], None, Err("a.gguf (5.0 MB), b.gguf (5.0 MB)"));
         check(&["a.gguf", "b.gguf"], Some("c.gguf"), Err("there are: a.gguf"));
         check(&["config.json", "pytorch_model.bin"], None, Err("converted"));

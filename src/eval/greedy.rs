@@ -16,6 +16,8 @@ pub struct Greedy {
     pub runners_up: Vec<TokenId>,
     /// By how much the logit of the first exceeds that of the second.
     pub margins: Vec<f32>,
+    /// By how much the logit of the first exceeds that of the token with which the text went on.
+    pub lags: Vec<f32>,
 }
 
 /// Continues `prompt`, whose special tokens are plain text, until a special token or `most` tokens. Where there
@@ -42,6 +44,8 @@ pub fn greedy(
         result.tokens.push(first as TokenId);
         result.runners_up.push(second as TokenId);
         result.margins.push(logits[first] - logits[second]);
+        let lag = logits.get(taken as usize).map_or(f32::INFINITY, |logit| logits[first] - logit);
+        result.lags.push(lag);
         next = if model.tokenizer.is_special(taken) { Vec::new() } else { vec![taken] };
     }
     Ok(result)
@@ -75,6 +79,7 @@ mod tests {
         assert_eq!(super::greedy(&model, prompt, 12, &greedy.tokens[..5]).unwrap(), greedy);
         let other = super::greedy(&model, prompt, 2, &[greedy.runners_up[0]]).unwrap();
         assert_eq!(other.tokens[0], greedy.tokens[0]);
+        assert_eq!((greedy.lags[0], other.lags[0]), (0.0, greedy.margins[0]));
         let text = [&greedy.prompt[..], &[greedy.runners_up[0]]].concat();
         let logits = model.engine.forward(&mut model.engine.new_cache(), &text, 1).unwrap();
         let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));

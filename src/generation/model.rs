@@ -10,6 +10,7 @@ use crate::model::estimate;
 use crate::model::groups::{Part, types_by_part};
 use crate::model::peft::{self, Adapter, AdapterInfo};
 use crate::model::quantize::Plan;
+use crate::model::split::SplitName;
 use crate::model::weights::{LoadError, Weights};
 use crate::tokenizer::Tokenizer;
 
@@ -160,5 +161,6 @@ impl Model {
 
 fn name_of(path: &Path) -> String {
     let stem = if path.is_dir() { path.file_name() } else { path.file_stem() };
-    stem.unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+    let part = SplitName::of(path).map(|part| part.stem.to_string());
+    part.unwrap_or_else(|| stem.unwrap_or(path.as_os_str()).to_string_lossy().into_owned())
 }

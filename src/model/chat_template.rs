@@ -43,6 +43,15 @@ impl Weights {
     }
 }
 
+/// The texts that begin and end a document, as the files in a model directory name them; empty where they do not.
+///
+/// # Errors
+/// A file that should hold them cannot be read.
+pub(super) fn bos_and_eos(folder: &Path) -> Result<[String; 2], LoadError> {
+    let config = config(&folder.join(CONFIG))?;
+    Ok(["bos_token", "eos_token"].map(|name| token(&config, name)))
+}
+
 fn in_gguf(metadata: &Gguf, path: &Path) -> Option<ChatTemplate> {
     let token = |name: &str| {
         let id = metadata.size(&format!("tokenizer.ggml.{name}_token_id")).ok()?;
@@ -64,28 +73,31 @@ fn in_gguf(metadata: &Gguf, path: &Path) -> Option<ChatTemplate> {
 
 fn beside(folder: &Path) -> Result<Option<ChatTemplate>, LoadError> {
     let config_file = folder.join(CONFIG);
-    let config = match read(&config_file)? {
-        Some(json) => serde_json::from_str(&json)
-            .map_err(|e| LoadError::new(&config_file, format!("no JSON: {e}; copy it again")))?,
-        None => Value::Null,
-    };
+    let config = config(&config_file)?;
     let file = folder.join(FILE);
     let (place, source) = match read(&file)? {
         Some(source) => (file, Some(source)),
         None => (config_file, chosen(&config["chat_template"])),
     };
-    // A token is its text, or an object with that.
-    let token = |name: &str| {
-        let value = &config[name];
-        let text = value.as_str().or_else(|| value["content"].as_str());
-        text.unwrap_or_default().to_string()
-    };
     Ok(source.map(|source| ChatTemplate {
         place: place.display().to_string(),
         source,
-        bos: token("bos_token"),
-        eos: token("eos_token"),
+        bos: token(&config, "bos_token"),
+        eos: token(&config, "eos_token"),
     }))
+}
+
+fn config(file: &Path) -> Result<Value, LoadError> {
+    let Some(json) = read(file)? else { return Ok(Value::Null) };
+    let config = serde_json::from_str(&json);
+    config.map_err(|e| LoadError::new(file, format!("no JSON: {e}; copy it again")))
+}
+
+/// A token is its text, or an object with that.
+fn token(config: &Value, name: &str) -> String {
+    let value = &config[name];
+    let text = value.as_str().or_else(|| value["content"].as_str());
+    text.unwrap_or_default().to_string()
 }
 
 /// The template, or of a list of named ones the one for plain talks, else the first.

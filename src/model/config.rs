@@ -5,7 +5,9 @@ mod json;
 
 use serde::{Deserialize, Serialize};
 
-pub(super) use self::gguf::{config as gguf_config, vocabulary as gguf_vocabulary};
+pub(super) use self::gguf::{
+    ACTIVATION, ROPE, config as gguf_config, vocabulary as gguf_vocabulary,
+};
 use super::family::{Activation, Family, NormKind, POSITIONS};
 
 /// Sizes and constants of one decoder. Field names follow Hugging Face's `config.json`.
@@ -60,7 +62,9 @@ pub struct Details {
     pub residual_multiplier: f32,
     /// What logits are divided by.
     pub logits_scaling: f32,
-    /// What the rotary frequencies are divided by, head_dim/2 values; none if empty. Every way of stretching
+    /// How many features of a head are rotated by their position, the first ones; all if nothing is said.
+    pub rotary_dim: Option<usize>,
+    /// What the rotary frequencies are divided by, rotary_dim/2 values; none if empty. Every way of stretching
     /// positions that is known here comes down to these.
     pub rope_divisors: Vec<f32>,
 }
@@ -76,6 +80,7 @@ impl Default for Details {
             attention_multiplier: None,
             residual_multiplier: 1.0,
             logits_scaling: 1.0,
+            rotary_dim: None,
             rope_divisors: Vec::new(),
         }
     }
@@ -141,7 +146,13 @@ impl ModelConfig {
                 return Err(ConfigError(format!("{name} is {factor}; it must be more than 0")));
             }
         }
-        let (pairs, divisors) = (self.head_dim / 2, details.rope_divisors.len());
+        let rotated = self.rotary_dim();
+        if rotated == 0 || rotated > self.head_dim || !rotated.is_multiple_of(2) {
+            let text =
+                format!("{rotated} of {} features of a head cannot be rotated", self.head_dim);
+            return Err(ConfigError(text));
+        }
+        let (pairs, divisors) = (rotated / 2, details.rope_divisors.len());
         if divisors != 0 && divisors != pairs {
             return Err(ConfigError(format!(
                 "{divisors} factors of rope_scaling for {pairs} pairs"
@@ -179,6 +190,11 @@ impl ModelConfig {
     pub fn attention_scale(&self) -> f32 {
         let plain = 1.0 / (self.head_dim as f32).sqrt();
         self.details.attention_multiplier.unwrap_or(plain)
+    }
+
+    /// Features of a head that are rotated by their position.
+    pub fn rotary_dim(&self) -> usize {
+        self.details.rotary_dim.unwrap_or(self.head_dim)
     }
 
     /// Query features: heads × head_dim.

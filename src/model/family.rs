@@ -17,6 +17,9 @@ pub enum Family {
     Starcoder2,
     GptBigcode,
     Gemma,
+    #[serde(rename = "stablelm")]
+    StableLm,
+    Phi3,
 }
 
 /// How a vector is normalized.
@@ -41,6 +44,28 @@ pub enum Activation {
     Gelu,
     /// The same with Φ approximated by a hyperbolic tangent.
     GeluTanh,
+}
+
+impl Activation {
+    /// All of them, each as files call it.
+    pub(super) const NAMES: [(&str, Activation); 6] = [
+        ("silu", Activation::Silu),
+        ("swish", Activation::Silu),
+        ("gelu", Activation::Gelu),
+        ("gelu_pytorch_tanh", Activation::GeluTanh),
+        ("gelu_new", Activation::GeluTanh),
+        ("gelu_fast", Activation::GeluTanh),
+    ];
+
+    /// The one of that name.
+    pub(super) fn named(name: &str) -> Option<Activation> {
+        Activation::NAMES.iter().find(|row| row.0 == name).map(|row| row.1)
+    }
+
+    /// Its first name.
+    pub(super) fn name(self) -> &'static str {
+        Activation::NAMES.iter().find(|row| row.1 == self).map_or("silu", |row| row.0)
+    }
 }
 
 /// What all models of a family have in common.
@@ -69,6 +94,10 @@ pub struct Traits {
     pub qk_norm: bool,
     /// Whether GGUF files keep the two halves of each query and key head as pairs of rows.
     pub paired: bool,
+    /// Whether GGUF files have q, k and v as one matrix, and gate and up where both are.
+    pub fused: bool,
+    /// Whether GGUF files may have biases on o and in the feed-forward layer.
+    pub gguf_biases: bool,
     /// Whether the embedding table is the output layer where a file does not say.
     pub tied: bool,
     /// Whether the passes for training know it.
@@ -88,11 +117,13 @@ const LLAMA: Traits = Traits {
     biased: false,
     qk_norm: false,
     paired: true,
+    fused: false,
+    gguf_biases: true,
     tied: false,
     trainable: true,
 };
 
-const FAMILIES: [Traits; 7] = [
+const FAMILIES: [Traits; 9] = [
     // Code Llama, deepseek-coder, granite-code.
     LLAMA,
     Traits {
@@ -102,6 +133,7 @@ const FAMILIES: [Traits; 7] = [
         class: "Qwen2ForCausalLM",
         qkv_bias: true,
         paired: false,
+        gguf_biases: false,
         ..LLAMA
     },
     Traits {
@@ -111,6 +143,7 @@ const FAMILIES: [Traits; 7] = [
         class: "Qwen3ForCausalLM",
         qk_norm: true,
         paired: false,
+        gguf_biases: false,
         ..LLAMA
     },
     // Llama with four multipliers.
@@ -148,6 +181,7 @@ const FAMILIES: [Traits; 7] = [
         rotary: false,
         biased: true,
         paired: false,
+        fused: true,
         tied: true,
         trainable: false,
         ..LLAMA
@@ -161,7 +195,31 @@ const FAMILIES: [Traits; 7] = [
         norm: NormKind::RmsLessOne,
         activation: Activation::GeluTanh,
         paired: false,
+        gguf_biases: false,
         tied: true,
+        trainable: false,
+        ..LLAMA
+    },
+    // Stable Code.
+    Traits {
+        family: Family::StableLm,
+        name: "stablelm",
+        architecture: "stablelm",
+        class: "StableLmForCausalLM",
+        norm: NormKind::Layer,
+        paired: false,
+        gguf_biases: false,
+        trainable: false,
+        ..LLAMA
+    },
+    Traits {
+        family: Family::Phi3,
+        name: "phi3",
+        architecture: "phi3",
+        class: "Phi3ForCausalLM",
+        paired: false,
+        fused: true,
+        gguf_biases: false,
         trainable: false,
         ..LLAMA
     },
@@ -249,20 +307,33 @@ impl Rows {
     }
 }
 
-/// The network's names of a layer's parts, what gpt_bigcode and starcoder2 call them in safetensors, and
-/// llama.cpp in GGUF; `_` where a family has them as the network has.
-const LAYER_PARTS: [(&str, &str, &str, &str); 11] = [
-    ("input_layernorm", "ln_1", "_", "attn_norm"),
-    ("self_attn.q_proj", "attn.c_attn", "_", "attn_q"),
-    ("self_attn.k_proj", "attn.c_attn", "_", "attn_k"),
-    ("self_attn.v_proj", "attn.c_attn", "_", "attn_v"),
-    ("self_attn.q_norm", "_", "_", "attn_q_norm"),
-    ("self_attn.k_norm", "_", "_", "attn_k_norm"),
-    ("self_attn.o_proj", "attn.c_proj", "_", "attn_output"),
-    ("post_attention_layernorm", "ln_2", "_", "ffn_norm"),
-    ("mlp.gate_proj", "_", "_", "ffn_gate"),
-    ("mlp.up_proj", "mlp.c_fc", "mlp.c_fc", "ffn_up"),
-    ("mlp.down_proj", "mlp.c_proj", "mlp.c_proj", "ffn_down"),
+/// The network's name of a layer's part, and what it is called elsewhere; `_` where a family has it as the network
+/// has.
+struct LayerPart {
+    own: &'static str,
+    gpt_bigcode: &'static str,
+    starcoder2: &'static str,
+    phi3: &'static str,
+    gguf: &'static str,
+}
+
+const fn part(names: [&'static str; 5]) -> LayerPart {
+    let [own, gpt_bigcode, starcoder2, phi3, gguf] = names;
+    LayerPart { own, gpt_bigcode, starcoder2, phi3, gguf }
+}
+
+const LAYER_PARTS: [LayerPart; 11] = [
+    part(["input_layernorm", "ln_1", "_", "_", "attn_norm"]),
+    part(["self_attn.q_proj", "attn.c_attn", "_", "self_attn.qkv_proj", "attn_q"]),
+    part(["self_attn.k_proj", "attn.c_attn", "_", "self_attn.qkv_proj", "attn_k"]),
+    part(["self_attn.v_proj", "attn.c_attn", "_", "self_attn.qkv_proj", "attn_v"]),
+    part(["self_attn.q_norm", "_", "_", "_", "attn_q_norm"]),
+    part(["self_attn.k_norm", "_", "_", "_", "attn_k_norm"]),
+    part(["self_attn.o_proj", "attn.c_proj", "_", "_", "attn_output"]),
+    part(["post_attention_layernorm", "ln_2", "_", "_", "ffn_norm"]),
+    part(["mlp.gate_proj", "_", "_", "mlp.gate_up_proj", "ffn_gate"]),
+    part(["mlp.up_proj", "mlp.c_fc", "mlp.c_fc", "mlp.gate_up_proj", "ffn_up"]),
+    part(["mlp.down_proj", "mlp.c_proj", "mlp.c_proj", "_", "ffn_down"]),
 ];
 
 /// The same for what is there once.
@@ -288,6 +359,17 @@ fn third(part: &str) -> Option<usize> {
     ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"].iter().position(|p| *p == part)
 }
 
+/// Which half of a matrix that holds gate and up.
+fn half(part: &str) -> Option<usize> {
+    ["mlp.gate_proj", "mlp.up_proj"].iter().position(|p| *p == part)
+}
+
+/// The rows of gate or up in a matrix that holds both.
+fn one_of_two(config: &ModelConfig, which: usize) -> Rows {
+    let rows = config.intermediate_size;
+    Rows::Part { first: which * rows, stored: 2 * rows }
+}
+
 /// The rows of q, k or v in a matrix that holds all three.
 fn fused(config: &ModelConfig, which: usize, by_heads: bool) -> Rows {
     let (q, kv) = (config.query_size(), config.kv_size());
@@ -309,20 +391,24 @@ pub(super) fn in_safetensors(config: &ModelConfig, name: &str) -> Place {
             .find_map(|(own, bigcode, _)| Some(format!("{bigcode}{}", name.strip_prefix(own)?)));
         return as_is(renamed.unwrap_or_else(|| name.to_string()));
     };
-    let row = LAYER_PARTS.iter().find(|(own, ..)| *own == part);
-    let theirs = row.map_or("_", |(_, bigcode, starcoder2, _)| match config.model_type {
-        Family::GptBigcode => bigcode,
-        Family::Starcoder2 => starcoder2,
+    let row = LAYER_PARTS.iter().find(|row| row.own == part);
+    let theirs = row.map_or("_", |row| match config.model_type {
+        Family::GptBigcode => row.gpt_bigcode,
+        Family::Starcoder2 => row.starcoder2,
+        Family::Phi3 => row.phi3,
         _ => "_",
     });
     if theirs == "_" {
         return as_is(name.to_string());
     }
     let head = if is_bigcode { "transformer.h" } else { "model.layers" };
-    // A single key/value head lies behind the queries; else each head has its own three.
-    let rows = third(part)
-        .filter(|_| is_bigcode)
-        .map_or(Rows::All, |which| fused(config, which, config.num_key_value_heads > 1));
+    // Of gpt_bigcode, a single key/value head lies behind the queries; else each head has its own three.
+    let by_heads = is_bigcode && config.num_key_value_heads > 1;
+    let rows = match (third(part), half(part)) {
+        (Some(which), _) if config.model_type.traits().fused => fused(config, which, by_heads),
+        (_, Some(which)) if config.model_type == Family::Phi3 => one_of_two(config, which),
+        _ => Rows::All,
+    };
     Place { tensor: format!("{head}.{layer}.{theirs}.{kind}"), rows }
 }
 
@@ -332,6 +418,10 @@ pub(super) fn in_gguf(config: &ModelConfig, name: &str, has: impl Fn(&str) -> bo
     let Some((layer, part, kind)) = layer_part(name) else {
         return Place { tensor, rows: Rows::All };
     };
+    if let Some(which) = half(part).filter(|_| config.model_type == Family::Phi3) {
+        let tensor = format!("blk.{layer}.ffn_up.{kind}");
+        return Place { tensor, rows: one_of_two(config, which) };
+    }
     let Some(which) = third(part) else { return Place { tensor, rows: Rows::All } };
     let together = format!("blk.{layer}.attn_qkv.{kind}");
     if has(&together) {
@@ -347,8 +437,8 @@ pub fn gguf_name(name: &str) -> String {
     let renamed = match layer_part(name) {
         Some((layer, part, kind)) => LAYER_PARTS
             .iter()
-            .find(|(own, ..)| *own == part)
-            .map(|(.., theirs)| format!("blk.{layer}.{theirs}.{kind}")),
+            .find(|row| row.own == part)
+            .map(|row| format!("blk.{layer}.{}.{kind}", row.gguf)),
         None => PARTS
             .iter()
             .find_map(|(own, _, theirs)| Some(format!("{theirs}{}", name.strip_prefix(own)?))),

@@ -49,7 +49,9 @@ pub struct TensorInfo {
     pub dtype: GgmlDType,
     /// Shape, outermost first.
     pub shape: Vec<usize>,
-    /// Bytes in the file.
+    /// Which of the model's files holds it; 0 unless it comes in parts.
+    pub file: usize,
+    /// Bytes in that file.
     pub range: Range<usize>,
 }
 
@@ -314,7 +316,7 @@ fn tensor_info(
     let begin = usize::try_from(offset).ok().and_then(|o| start.checked_add(o));
     let range = begin.and_then(|b| Some(b..b.checked_add(bytes)?)).filter(|r| r.end <= file);
     match range {
-        Some(range) => Ok(TensorInfo { dtype, shape, range }),
+        Some(range) => Ok(TensorInfo { dtype, shape, file: 0, range }),
         None => error(format!("truncated: tensor {name} ({bytes} bytes) reaches past the end")),
     }
 }

@@ -22,5 +22,6 @@ pub mod quantize;
 pub mod rope;
 pub mod safetensors;
 pub(crate) mod simd;
+pub mod split;
 pub mod transformer;
 pub mod weights;

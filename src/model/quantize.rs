@@ -5,18 +5,20 @@
 //! that the squared error of a row is least where its inputs are large: each weight's error counts by the
 //! mean square of its input ([`Moments`]), llama.cpp's idea of an importance matrix.
 
+mod metadata;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
 use anyhow::Result;
-use candle_core::Tensor;
 use candle_core::quantized::{GgmlDType, QTensor};
+use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
-use super::config::ModelConfig;
-use super::family::gguf_name;
-use super::gguf::{self, Value};
+use super::config::{ModelConfig, ROPE};
+use super::family::{Place, Rows, in_gguf};
+use super::gguf;
 use super::groups::{Group, Part, types_by_part};
 use super::weights::Weights;
 use crate::files;
@@ -124,10 +126,10 @@ impl Plan {
 
     /// Bytes of all tensors' data in a file, which is padded.
     pub fn tensor_bytes(&self, config: &ModelConfig) -> u64 {
-        let padded = |(name, shape): (String, Vec<usize>)| {
-            self.bytes(&name, &shape).next_multiple_of(gguf::ALIGNMENT as u64)
-        };
-        config.tensors().into_iter().map(padded).sum()
+        let bytes = |part: &InFile| self.bytes(&part.name, &part.shape);
+        let sizes = layout(config).into_iter().map(|(_, parts)| parts.iter().map(bytes).sum());
+        let rope = rope_tensor(config).map(|tensor| tensor.3.len() as u64);
+        sizes.chain(rope).map(|size: u64| size.next_multiple_of(gguf::ALIGNMENT as u64)).sum()
     }
 
     /// Matrices that do not get the type wanted for them, with the type they get.
@@ -180,19 +182,23 @@ pub fn write_gguf(weights: &Weights, name: &str, kind: FileType, out: &Path) -> 
 /// Quantizes every matrix and writes the file whole or not at all.
 ///
 /// # Errors
-/// A family whose files other engines expect in another row order; a folder that cannot be written.
+/// A model that GGUF has no words for; a folder that cannot be written.
 pub fn write_plan(weights: &Weights, name: &str, plan: &Plan, out: &Path) -> Result<()> {
     let config = &weights.config;
-    let metadata = metadata(weights, name, plan.main_kind(config))?;
-    let tensors = config
-        .tensors()
+    let metadata = metadata::of(weights, name, plan.main_kind(config))?;
+    let mut tensors = layout(config)
         .into_par_iter()
-        .map(|(name, shape)| {
-            let kind = plan.stored(&name, &shape);
-            let quantized = plan.quantize(&name, &weights.dense(&name)?)?;
-            Ok((gguf_name(&name), shape, kind.dtype(), quantized.data()?.into_owned()))
+        .map(|tensor| {
+            let mut data = Vec::new();
+            for part in &tensor.1 {
+                let dense = part.in_order(weights.dense(&part.name)?)?;
+                data.extend_from_slice(&plan.quantize(&part.name, &dense)?.data()?);
+            }
+            let (name, shape, dtype, _) = described(plan, tensor);
+            Ok((name, shape, dtype, data))
         })
         .collect::<Result<Vec<_>>>()?;
+    tensors.extend(rope_tensor(config));
     files::replace(out, |file| {
         gguf::write(file, &metadata, &tensors)?;
         file.flush()?;
@@ -203,76 +209,64 @@ pub fn write_plan(weights: &Weights, name: &str, plan: &Plan, out: &Path) -> Res
 /// The size in bytes of the file that [`write_plan`] would write.
 pub fn file_size(weights: &Weights, name: &str, plan: &Plan) -> Result<u64> {
     let config = &weights.config;
-    let metadata = metadata(weights, name, plan.main_kind(config))?;
-    let described = |(name, shape): (String, Vec<usize>)| {
-        let dtype = plan.stored(&name, &shape).dtype();
-        (gguf_name(&name), shape, dtype, Vec::new())
-    };
+    let metadata = metadata::of(weights, name, plan.main_kind(config))?;
+    let tensors = layout(config).into_iter().map(|tensor| described(plan, tensor));
+    let rope = rope_tensor(config).map(|(name, shape, dtype, _)| (name, shape, dtype, Vec::new()));
     // Offsets have a fixed width: the head is as long without the data.
     let mut head = Vec::new();
-    gguf::write(
-        &mut head,
-        &metadata,
-        &config.tensors().into_iter().map(described).collect::<Vec<_>>(),
-    )?;
+    gguf::write(&mut head, &metadata, &tensors.chain(rope).collect::<Vec<_>>())?;
     Ok(head.len() as u64 + plan.tensor_bytes(config))
 }
 
-fn metadata(weights: &Weights, name: &str, kind: FileType) -> Result<Vec<(String, Value)>> {
-    let config = &weights.config;
-    let traits = config.model_type.traits();
-    if !traits.trainable || traits.paired || config.trainable().is_err() {
-        let name = traits.name;
-        anyhow::bail!("writing a {name} model is not supported; supported: plain qwen2, qwen3");
+/// A tensor as it is written: name, shape, type, bytes.
+type Written = (String, Vec<usize>, GgmlDType, Vec<u8>);
+
+/// A tensor of the network within one of a file.
+struct InFile {
+    name: String,
+    shape: Vec<usize>,
+    rows: Rows,
+}
+
+impl InFile {
+    /// Its values with their rows in the file's order.
+    fn in_order(&self, dense: Tensor) -> candle_core::Result<Tensor> {
+        if !matches!(self.rows, Rows::Paired { .. }) {
+            return Ok(dense);
+        }
+        let mut order = vec![0; self.shape[0]];
+        (0..self.shape[0]).for_each(|row| order[self.rows.source(row)] = row as u32);
+        dense.index_select(&Tensor::new(order, &Device::Cpu)?, 0)
     }
-    let tokenizer = weights.tokenizer()?;
-    let mut vocabulary = tokenizer.to_gguf()?;
-    // Rows of the embedding table without a token are padding.
-    for id in vocabulary.tokens.len()..config.vocab_size {
-        vocabulary.tokens.push(format!("[PAD{id}]"));
-        vocabulary.types.push(5);
+}
+
+/// The tensors of a file, each with those of the network that lie in it one behind the other.
+fn layout(config: &ModelConfig) -> Vec<(String, Vec<InFile>)> {
+    let is_fused = config.model_type.traits().fused;
+    let mut list: Vec<(String, Vec<InFile>)> = Vec::new();
+    for (name, shape) in config.tensors() {
+        let Place { tensor, rows } = in_gguf(config, &name, |_| is_fused);
+        let part = InFile { name, shape, rows };
+        match list.last_mut() {
+            Some((last, parts)) if *last == tensor => parts.push(part),
+            _ => list.push((tensor, vec![part])),
+        }
     }
-    let integer = |n: usize| Value::Integer(n as i64);
-    let text = |s: &str| Value::Text(s.to_string());
-    let texts = |list: Vec<String>| Value::List(list.into_iter().map(Value::Text).collect());
-    let own = |key: &str| format!("{}.{key}", config.model_type.name());
-    let special = |key: &str, token: &str| {
-        let id = tokenizer.special(token)?;
-        Some((format!("tokenizer.ggml.{key}"), integer(id as usize)))
-    };
-    let mut metadata = vec![
-        ("general.architecture".into(), text(config.model_type.name())),
-        ("general.name".into(), text(name)),
-        ("general.file_type".into(), Value::Integer(kind.number())),
-        ("general.quantization_version".into(), Value::Integer(2)),
-        (own("context_length"), integer(config.max_position_embeddings)),
-        (own("embedding_length"), integer(config.hidden_size)),
-        (own("block_count"), integer(config.num_hidden_layers)),
-        (own("feed_forward_length"), integer(config.intermediate_size)),
-        (own("attention.head_count"), integer(config.num_attention_heads)),
-        (own("attention.head_count_kv"), integer(config.num_key_value_heads)),
-        (own("attention.key_length"), integer(config.head_dim)),
-        (own("attention.value_length"), integer(config.head_dim)),
-        (own("rope.freq_base"), Value::Float(config.rope_theta)),
-        (own("attention.layer_norm_rms_epsilon"), Value::Float(config.rms_norm_eps)),
-        ("tokenizer.ggml.model".into(), text("gpt2")),
-        ("tokenizer.ggml.pre".into(), text(&vocabulary.pre)),
-        ("tokenizer.ggml.tokens".into(), texts(vocabulary.tokens)),
-        (
-            "tokenizer.ggml.token_type".into(),
-            Value::List(vocabulary.types.into_iter().map(|t| Value::Integer(t as i64)).collect()),
-        ),
-        ("tokenizer.ggml.merges".into(), texts(vocabulary.merges)),
-        ("tokenizer.ggml.add_bos_token".into(), Value::Bool(false)),
-    ];
-    let template = weights.chat_template()?.unwrap_or_default();
-    metadata.extend(special("eos_token_id", "<|end|>").or(special("eos_token_id", &template.eos)));
-    metadata.extend(special("bos_token_id", &template.bos));
-    if !template.source.is_empty() {
-        metadata.push(("tokenizer.chat_template".into(), text(&template.source)));
-    }
-    metadata.extend(special("fim_pre_token_id", "<|prefix|>"));
-    metadata.extend(special("fim_suf_token_id", "<|suffix|>"));
-    metadata.extend(special("fim_mid_token_id", "<|middle|>"));
-    Ok(metadata)
+    list
+}
+
+/// Name, shape and type of a tensor of a file, without its bytes.
+fn described(plan: &Plan, (name, parts): (String, Vec<InFile>)) -> Written {
+    let mut shape = parts[0].shape.clone();
+    shape[0] = parts.iter().map(|part| part.shape[0]).sum();
+    // Matrices that lie in one are of one group, so they have one type.
+    (name, shape, plan.stored(&parts[0].name, &parts[0].shape).dtype(), Vec::new())
+}
+
+/// The divisors of the rotary frequencies, where they are not one factor that the metadata hold.
+fn rope_tensor(config: &ModelConfig) -> Option<Written> {
+    let divisors = &config.details.rope_divisors;
+    let is_one = divisors.windows(2).all(|pair| pair[0] == pair[1]);
+    let bytes = || bytemuck::cast_slice(divisors).to_vec();
+    (!is_one).then(|| (ROPE.into(), vec![divisors.len()], GgmlDType::F32, bytes()))
 }

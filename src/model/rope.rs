@@ -2,7 +2,7 @@
 
 use super::config::ModelConfig;
 
-/// Rows of cos(p·θᵢ) and sin(p·θᵢ) for positions p and pairs i, with θᵢ = base^(−2i/head_dim),
+/// Rows of cos(p·θᵢ) and sin(p·θᵢ) for positions p and pairs i, with θᵢ = base^(−2i/rotary_dim),
 /// divided by what the model stretches positions by.
 #[derive(Debug)]
 pub struct RopeTable {
@@ -17,12 +17,12 @@ impl RopeTable {
 
     /// The table of that model for positions 0…`positions`−1.
     pub fn new(config: &ModelConfig, positions: usize) -> RopeTable {
-        let (head_dim, base) = (config.head_dim, config.rope_theta);
+        let (rotary_dim, base) = (config.rotary_dim(), config.rope_theta);
         let divisors = &config.details.rope_divisors;
-        let pairs = head_dim / 2;
+        let pairs = rotary_dim / 2;
         let angle = |p: usize, i: usize| {
             // The reference implementations compute the frequency in f32.
-            let frequency = 1.0 / (base as f32).powf(2.0 * i as f32 / head_dim as f32);
+            let frequency = 1.0 / (base as f32).powf(2.0 * i as f32 / rotary_dim as f32);
             (p as f32 * (frequency / divisors.get(i).unwrap_or(&1.0))) as f64
         };
         let each = |f: fn(f64) -> f64| {
@@ -38,7 +38,7 @@ impl RopeTable {
         self.cos.len() / self.pairs.max(1)
     }
 
-    /// (cosines, sines) of one position, head_dim/2 values each.
+    /// (cosines, sines) of one position, rotary_dim/2 values each.
     pub fn row(&self, position: usize) -> (&[f32], &[f32]) {
         let range = position * self.pairs..(position + 1) * self.pairs;
         (&self.cos[range.clone()], &self.sin[range])

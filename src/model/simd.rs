@@ -198,7 +198,8 @@ pub(crate) fn rms_norm_in_place(x: &mut [f32], weight: &[f32], epsilon: f32) {
 }
 
 /// Rotates one head by its position: pairs (i, i + d/2), the convention of the llama family in
-/// Hugging Face checkpoints. `cos` and `sin` hold d/2 values each.
+/// Hugging Face checkpoints. `cos` and `sin` hold d/2 values each, or fewer where only the first features are
+/// rotated: n values then stand for the pairs (i, i + n).
 #[inline(always)]
 pub(crate) fn rotate(head: &mut [f32], cos: &[f32], sin: &[f32]) {
     let (low, high) = head.split_at_mut(cos.len());

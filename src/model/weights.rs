@@ -14,6 +14,7 @@ use super::family::{NormKind, Place, Rows, in_gguf, in_safetensors};
 use super::gguf::{Gguf, GgufError, TensorInfo};
 use super::peft::Adapter;
 use super::safetensors::OwnedTensor;
+use super::split;
 use crate::tokenizer::Tokenizer;
 
 /// Why a model cannot be loaded. The text names the path, what is wrong and what to do.
@@ -31,7 +32,7 @@ impl LoadError {
     }
 
     /// An error about a file or directory that is not whole.
-    fn broken(path: &Path, reason: impl std::fmt::Display) -> LoadError {
+    pub(super) fn broken(path: &Path, reason: impl std::fmt::Display) -> LoadError {
         LoadError::new(path, format!("{reason}; download or copy it again"))
     }
 }
@@ -77,7 +78,7 @@ impl std::ops::Deref for Bytes {
 }
 
 enum Source {
-    Gguf { bytes: Bytes, header: Gguf },
+    Gguf { files: Vec<Bytes>, header: Gguf },
     Safetensors { files: Vec<Bytes>, tensors: HashMap<String, SafeTensor> },
 }
 
@@ -104,7 +105,10 @@ pub struct Weights {
 
 impl Weights {
     /// Opens a GGUF file or a directory with config.json, tokenizer.json and *.safetensors. The kind is
-    /// told by content, not by name.
+    /// told by content, not by name. Any part of a model in several GGUF files stands for all of them.
+    ///
+    /// # Errors
+    /// No such model, one of its files is missing or broken, or it cannot be run here.
     pub fn open(path: &Path) -> Result<Weights> {
         let metadata = std::fs::metadata(path).map_err(|e| {
             let reason = match e.kind() {
@@ -114,12 +118,10 @@ impl Weights {
             LoadError::new(path, format!("{reason}; give a GGUF file or a model directory"))
         })?;
         if metadata.is_dir() {
-            let gguf = path.join("model.gguf");
             let has_config = path.join("config.json").exists();
-            return if !has_config && gguf.exists() {
-                Weights::gguf(Bytes::map(&gguf)?, &gguf)
-            } else {
-                Weights::directory(path)
+            return match split::in_folder(path).filter(|_| !has_config) {
+                Some(gguf) => Weights::gguf(Bytes::map(&gguf)?, &gguf),
+                None => Weights::directory(path),
             };
         }
         if metadata.len() == 0 {
@@ -142,15 +144,20 @@ impl Weights {
     fn gguf(bytes: Bytes, path: &Path) -> Result<Weights> {
         let at = |e: GgufError| gguf_error(path, e);
         let header = Gguf::parse(&bytes).map_err(at)?;
+        let parts = split::parts(path, &header)?;
+        let (files, header) = match parts.is_empty() {
+            true => (vec![bytes], header),
+            false => joined(&parts)?,
+        };
         let values = |info: &TensorInfo| {
-            let data = bytes[info.range.clone()].as_chunks::<4>().0;
+            let data = files[info.file][info.range.clone()].as_chunks::<4>().0;
             let values = data.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
             (info.dtype == GgmlDType::F32).then_some(values)
         };
         let config = gguf_config(&header, values).map_err(at)?;
-        let file_size = bytes.len() as u64;
+        let file_size = files.iter().map(|f| f.len() as u64).sum();
         let path = path.to_path_buf();
-        let source = Source::Gguf { bytes, header };
+        let source = Source::Gguf { files, header };
         Weights { config, file_size, path, source, adapter: None, replaced: HashMap::new() }
             .checked()
     }
@@ -335,7 +342,10 @@ impl Weights {
     /// The bytes of a tensor of the file.
     fn file_bytes(&self, tensor: &str) -> &[u8] {
         match &self.source {
-            Source::Gguf { bytes, header } => &bytes[header.tensors[tensor].range.clone()],
+            Source::Gguf { files, header } => {
+                let info = &header.tensors[tensor];
+                &files[info.file][info.range.clone()]
+            }
             Source::Safetensors { files, tensors } => {
                 let tensor = &tensors[tensor];
                 &files[tensor.file][tensor.range.clone()]
@@ -351,9 +361,10 @@ impl Weights {
             return (Cow::Borrowed(data), shape);
         }
         let row_bytes = data.len() / shape[0];
-        shape[0] = match name.contains(".q_proj.") {
-            true => self.config.query_size(),
-            false => self.config.kv_size(),
+        shape[0] = match name.rsplit('.').nth(1) {
+            Some("q_proj") => self.config.query_size(),
+            Some("gate_proj" | "up_proj") => self.config.intermediate_size,
+            _ => self.config.kv_size(),
         };
         let mut out = Vec::with_capacity(shape[0] * row_bytes);
         for row in 0..shape[0] {
@@ -469,11 +480,11 @@ impl Weights {
     }
 
     fn stored(&self, name: &str) -> Result<QTensor> {
-        let Source::Gguf { bytes, header } = &self.source else {
+        let Source::Gguf { files, header } = &self.source else {
             return Err(LoadError::new(&self.path, "no GGUF file"));
         };
         let place = self.place(name);
-        let dtype = header.tensors[&place.tensor].dtype;
+        let info = &header.tensors[&place.tensor];
         let (data, shape) = self.rows(name, &place);
         // The kernels want whole words; the bytes of a file or of the program need not start at one.
         let data = match data {
@@ -482,12 +493,27 @@ impl Weights {
             }
             data => data,
         };
-        let tensor = QStorage::from_data(data, &Device::Cpu, dtype)
+        let tensor = QStorage::from_data(data, &Device::Cpu, info.dtype)
             .and_then(|storage| QTensor::new(storage, shape))
             .map_err(|e| LoadError::new(&self.path, format!("{name}: {e}")));
-        bytes.release(&header.tensors[&place.tensor].range);
+        files[info.file].release(&info.range);
         tensor
     }
+}
+
+/// The files of a model in parts, and their headers as one.
+fn joined(parts: &[PathBuf]) -> Result<(Vec<Bytes>, Gguf)> {
+    let (mut files, mut headers) = (Vec::new(), Vec::new());
+    for (at, path) in parts.iter().enumerate() {
+        if !path.exists() {
+            let text = format!("part {} of {} is missing", at + 1, parts.len());
+            return Err(LoadError::broken(path, text));
+        }
+        let bytes = Bytes::map(path)?;
+        headers.push(Gguf::parse(&bytes).map_err(|e| gguf_error(path, e))?);
+        files.push(bytes);
+    }
+    Ok((files, split::join(parts, headers)?))
 }
 
 fn gguf_error(path: &Path, error: GgufError) -> LoadError {

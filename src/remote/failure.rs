@@ -19,6 +19,8 @@ pub(super) struct Failure {
 
 /// What is known of the question that failed.
 pub(super) struct Asked<'a> {
+    /// The server's scheme, host and port.
+    pub(super) origin: &'a str,
     /// The path it went to.
     pub(super) path: &'a str,
     /// The environment variable in which a key was found, or should be.
@@ -44,17 +46,18 @@ impl Failure {
         body: &[u8],
         asked: &Asked<'_>,
     ) -> Failure {
-        let Asked { path, variable, has_key } = *asked;
+        let Asked { origin, path, variable, has_key } = *asked;
         let reason = match status {
             // Some servers say the wrong key again: nothing of their answer is shown.
             401 | 403 if has_key => {
                 format!(
-                    "refuses the key ({status}): put a valid one into the environment variable {variable}"
+                    "refuses the key ({status}): put a valid one into the environment variable {variable}, or into the \
+                     keyring by `nestling remote login {origin}`"
                 )
             }
             401 | 403 => format!(
                 "wants a key ({status}): put it into the environment variable {variable}, which the program sees when \
-                 the editor is started anew"
+                 the editor is started anew, or into the keyring by `nestling remote login {origin}`"
             ),
             300..=399 => {
                 format!("sends elsewhere ({status}): write the address of the server itself")
@@ -151,7 +154,8 @@ mod tests {
     use super::*;
 
     fn told(status: u16, body: &str, has_key: bool) -> String {
-        let asked = Asked { path: "/infill", variable: "KEY_OF_MINE", has_key };
+        let (origin, path, variable) = ("http://h", "/infill", "KEY_OF_MINE");
+        let asked = Asked { origin, path, variable, has_key };
         Failure::of_status(status, None, body.as_bytes(), &asked).reason
     }
 
@@ -185,7 +189,7 @@ mod tests {
 
     #[test]
     fn the_time_to_wait_is_the_servers_but_not_for_ever() {
-        let asked = Asked { path: "/", variable: "K", has_key: true };
+        let asked = Asked { origin: "http://h", path: "/", variable: "K", has_key: true };
         let wait = |header| Failure::of_status(429, header, b"", &asked).retry_after;
         assert_eq!(wait(Some("7")), Some(Duration::from_secs(7)));
         assert_eq!(wait(Some("99999999")), Some(LONGEST_WAIT));

@@ -6,6 +6,7 @@
 
 mod failure;
 mod http;
+mod keyring;
 mod protocol;
 mod talk;
 
@@ -18,6 +19,7 @@ use parking_lot::{Condvar, Mutex};
 use ureq::Agent;
 
 pub use crate::config::Remote;
+pub use keyring::{log_in, log_out};
 pub use protocol::Said;
 
 use crate::generation::CancelToken;
@@ -76,8 +78,19 @@ pub struct RemoteModel(Arc<Inner>);
 struct Inner {
     remote: Remote,
     protocol: &'static Protocol,
-    key: Option<String>,
+    /// The key in the environment; it counts before that in the keyring.
+    own_key: Option<String>,
+    kept_key: Mutex<Kept>,
+    /// Held while the keyring is asked, so that it is asked once.
+    keyring: Mutex<()>,
     state: Mutex<State>,
+}
+
+/// What is known of the key in the keyring.
+#[derive(Default)]
+struct Kept {
+    key: Option<String>,
+    was_asked: bool,
 }
 
 #[derive(Default)]
@@ -118,14 +131,21 @@ impl RemoteModel {
         }
         let key = std::env::var(&remote.key_variable).ok().filter(|key| !key.trim().is_empty());
         let key = key.map(|key| key.trim().to_string());
-        if key.iter().any(|key| !key.chars().all(|c| c.is_ascii_graphic())) {
+        if key.iter().any(|key| !keyring::is_key(key)) {
             let variable = &remote.key_variable;
             return Err(format!(
                 "what {variable} holds is no key: it has spaces or other characters inside"
             ));
         }
         let state = State { usual: patience.map(|patience| patience / 2), ..State::default() };
-        Ok(RemoteModel(Arc::new(Inner { remote, protocol, key, state: Mutex::new(state) })))
+        Ok(RemoteModel(Arc::new(Inner {
+            remote,
+            protocol,
+            own_key: key,
+            kept_key: Mutex::default(),
+            keyring: Mutex::default(),
+            state: Mutex::new(state),
+        })))
     }
 
     /// Where it is and how it is asked.
@@ -137,9 +157,19 @@ impl RemoteModel {
     pub fn health(&self) -> Health {
         let state = self.0.state.lock();
         let left = |until: &Instant| until.saturating_duration_since(Instant::now());
+        let failure = state.failure.as_ref().map(|(reason, until)| (reason.clone(), left(until)));
+        let waits = || {
+            let Remote { key_variable, .. } = &self.0.remote;
+            let reason = format!(
+                "{} waits for its key from the keyring of this system: unlock that, or put the key into the \
+                 environment variable {key_variable}",
+                self.0.remote.origin()
+            );
+            self.0.keyring.is_locked().then_some((reason, Duration::ZERO))
+        };
         Health {
             answers: state.answers,
-            failure: state.failure.as_ref().map(|(reason, until)| (reason.clone(), left(until))),
+            failure: waits().or(failure),
             times: state.times.iter().copied().collect(),
         }
     }
@@ -218,9 +248,21 @@ impl Inner {
         // Many write the address of such a server with its version.
         let base =
             if path.starts_with("/v1/") { url.strip_suffix("/v1").unwrap_or(url) } else { url };
-        let asked = Asked { path, variable: key_variable, has_key: self.key.is_some() };
+        let key = match self.key(&|| heard.is_wanted()) {
+            Ok(key) => key,
+            Err(failure) => {
+                if heard.end(Stage::Failed) {
+                    return Some(Err(failure));
+                }
+                // Whoever asks next shall not wait for the same.
+                self.failed(failure);
+                return None;
+            }
+        };
+        let origin = self.remote.origin();
+        let asked = Asked { origin, path, variable: key_variable, has_key: key.is_some() };
         let url = format!("{base}{path}");
-        let answer = http::send(agent, &url, self.key.as_deref(), &body, &asked, limits);
+        let answer = http::send(agent, &url, key.as_deref(), &body, &asked, limits);
         let (end, body) = match answer {
             Ok(mut body) => {
                 let mut hear = |piece: &str, is_cut: bool| heard.add(piece, is_cut);
@@ -237,13 +279,31 @@ impl Inner {
         is_wanted.then_some(end)
     }
 
+    /// The key, from the environment or the keyring. That is asked in the thread of the first question, and again
+    /// after a failure: the user may have put another key there.
+    fn key(&self, is_wanted: &dyn Fn() -> bool) -> Result<Option<String>, Failure> {
+        if self.own_key.is_some() {
+            return Ok(self.own_key.clone());
+        }
+        let _one_asks = self.keyring.lock();
+        let is_failing = self.state.lock().failure.is_some();
+        {
+            let Kept { key, was_asked } = &*self.kept_key.lock();
+            if *was_asked && !is_failing || !is_wanted() {
+                return Ok(key.clone());
+            }
+        }
+        let found = keyring::key(self.remote.origin(), &self.remote.key_variable);
+        let key = found.map_err(|reason| Failure::new(format!("gets no key: {reason}")))?;
+        *self.kept_key.lock() = Kept { key: key.clone(), was_asked: true };
+        Ok(key)
+    }
+
     /// A failure as the user hears of it.
     fn told(&self, failure: &Failure) -> String {
         let reason = format!("{} {}", self.remote.origin(), failure.reason);
-        match &self.key {
-            Some(key) => reason.replace(key.as_str(), "[key]"),
-            None => reason,
-        }
+        let keys = [self.own_key.clone(), self.kept_key.lock().key.clone()];
+        keys.iter().flatten().fold(reason, |reason, key| reason.replace(key.as_str(), "[key]"))
     }
 
     fn succeeded(&self, time: Duration) {
@@ -292,6 +352,11 @@ struct Heard {
 }
 
 impl Heard {
+    /// Whether somebody waits for more.
+    fn is_wanted(&self) -> bool {
+        self.told.lock().1 == Stage::Coming
+    }
+
     /// Takes in a piece of text; false if it is not wanted.
     fn add(&self, piece: &str, is_cut: bool) -> bool {
         let (text, stage) = &mut *self.told.lock();

@@ -16,7 +16,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 pub use fim::{FimLayout, FimPrompt, Markers};
-pub use gguf::GgufVocabulary;
+pub use gguf::{Additions, GgufVocabulary};
 pub use train::{SPECIAL_TOKENS, train};
 
 /// Index into the vocabulary.

@@ -11,10 +11,20 @@ use super::TokenId;
 /// What stands for a space.
 pub(super) const SPACE: char = '▁';
 
+/// The byte that a token stands for, if it is written as one.
+fn byte_of(token: &str) -> Option<u8> {
+    let hex = token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'))?;
+    u8::from_str_radix(hex, 16).ok()
+}
+
+/// Whether a token stands for a byte that no other covers.
+pub(super) fn is_byte(token: &str) -> bool {
+    byte_of(token).is_some()
+}
+
 /// The bytes of a token that is no marker.
 pub(super) fn bytes_of(token: &str) -> Vec<u8> {
-    let byte = token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
-    match byte.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+    match byte_of(token) {
         Some(byte) => vec![byte],
         None => token.replace(SPACE, " ").into_bytes(),
     }
@@ -110,6 +120,15 @@ mod tests {
     #[test]
     fn tokens_are_those_of_hugging_face() {
         check(&Tokenizer::from_json(JSON.as_bytes()).unwrap());
+    }
+
+    #[test]
+    fn what_is_written_to_gguf_gives_the_same_tokens() {
+        let tokenizer = Tokenizer::from_json(JSON.as_bytes()).unwrap();
+        let vocabulary = tokenizer.to_gguf().unwrap();
+        let of_kind = |kind: i32| vocabulary.types.iter().filter(|t| **t == kind).count();
+        assert_eq!((of_kind(3), of_kind(4), of_kind(6)), (8, 3, 256));
+        check(&Tokenizer::from_gguf(vocabulary).unwrap());
     }
 
     #[test]

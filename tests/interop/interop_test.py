@@ -7,13 +7,17 @@
 GGUF goes to llama.cpp, a model directory (safetensors) to Hugging Face Transformers, an adapter to PEFT and back. Each continues the same
 prompts greedily, token ids are compared. Both sides of GGUF round activations to 8 bits, in blocks and
 with kernels of their own, so two tokens that are nearly as likely may change places: at such a place the
-logits of the two must lie within TIE of each other where nestling computes with the file's weights and no
-rounding, and they must be the two likeliest there. After it, the comparison goes on from nestling's token. llama.cpp keeps keys and values in
+logits of both must lie within TIE of the largest where nestling computes with the file's weights and no
+rounding. After it, the comparison goes on from nestling's token. llama.cpp keeps keys and values in
 16 bits, so its f32 has ties, too. With Transformers, f32 on both sides, nothing may differ.
 """
 
+import array
 import json
 import os
+import random
+import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -26,6 +30,7 @@ ROOT = HERE.parent.parent
 CACHE = HERE / ".cache"
 NESTLING = os.environ.get("NESTLING_BIN", str(ROOT / "target/release/nestling"))
 TINY, BASE = ROOT / "models/tiny", ROOT / "models/base/model.gguf"
+FAMILIES = ROOT / "tests/data/parity"
 TIE = 0.15  # logits; seen: up to 0.06 where tokens differ
 TOKENS = 24
 PROMPTS = [
@@ -52,21 +57,24 @@ def tokens_of(model, *options):
 class LlamaCpp:
     """One model in llama.cpp."""
 
-    def __init__(self, file):
+    def __init__(self, file, is_random=False):
         import xllamacpp
 
+        self.has_end = not is_random
         params = xllamacpp.CommonParams()
         params.model.path = str(file)
         params.n_ctx, params.n_parallel, params.n_gpu_layers = 512, 1, 0
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 2
         params.warmup, params.verbosity = False, 0
+        if is_random:
+            params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
         self.server = xllamacpp.Server(params)
 
     def greedy(self, prompt, count):
         """The ids of the likeliest tokens after the prompt: ids, or a text that it tokenizes itself."""
         answer = self.server.handle_completions({
             "prompt": prompt, "max_tokens": count, "temperature": 0, "top_k": 1, "logprobs": 1,
-            "cache_prompt": False,
+            "cache_prompt": False, "ignore_eos": not self.has_end,
         })
         assert "choices" in answer, answer
         content = (answer["choices"][0]["logprobs"] or {}).get("content") or []
@@ -74,16 +82,20 @@ class LlamaCpp:
 
 
 def without_rounding(file, prompt, tokens):
-    """After the prompt and some tokens: the lead of the likeliest next token, and the first two."""
-    follow = ["--follow", ",".join(map(str, tokens))] if tokens else []
-    exact = json.loads(nestling("--float", "--model", file, "eval", "tokens", "--json", "--max-tokens", len(tokens) + 1, *follow, prompt))["texts"][0]
-    return exact["margins"][-1], {exact["tokens"][-1], exact["runners_up"][-1]}
+    """By how much the likeliest token leads over the last of those after the prompt."""
+    follow = ["--follow", ",".join(map(str, tokens)), "--max-tokens", len(tokens)]
+    return json.loads(nestling("--float", "--model", file, "eval", "tokens", "--json", *follow, prompt))["texts"][0]["lags"][-1]
 
 
-def compare_llama_cpp(file):
-    """Every step of every prompt; returns (steps, steps that differ)."""
-    peer, steps, differ = LlamaCpp(file), 0, 0
-    for prompt, ours in zip(PROMPTS, tokens_of(file)):
+def compare_llama_cpp(file, silent=None):
+    """Every step of every prompt; returns (steps, steps that differ). `silent`, of a random model: tokens that llama.cpp
+    does not name, its end and parts of characters. Rounded, such a small model says something else, so both compute
+    with 32 bits."""
+    is_random = silent is not None
+    peer, steps, differ = LlamaCpp(file, is_random), 0, 0
+    for prompt, ours in zip(PROMPTS, tokens_of(file, *(["--float"] if is_random else []))):
+        if is_random and not prompt.isascii():
+            continue
         at = 0
         while at < len(ours["tokens"]):
             # Its own reading of the text the first time, nestling's ids from there.
@@ -97,21 +109,24 @@ def compare_llama_cpp(file):
                 break
             if same == len(theirs) and at + 1 == len(ours["tokens"]):
                 break  # It does not name the token that ends the text.
+            if is_random and ours["tokens"][at] in silent:
+                at += 1
+                continue
             steps, differ = steps + 1, differ + 1
-            margin, best = without_rounding(file, prompt, ours["tokens"][:at])
             other = theirs[same : same + 1] or [ours["runners_up"][at]]  # The end of a text has no name.
             what = f"{file.name}, {prompt!r}, step {at}: {ours['tokens'][at]}, llama.cpp says {other}"
-            assert margin <= TIE, f"{what}; without rounding one of {best} leads by {margin:.3f}"
-            assert best == {ours["tokens"][at], *other}, f"{what}; without rounding {best} lead"
+            for token in (ours["tokens"][at], *other):
+                lag = without_rounding(file, prompt, [*ours["tokens"][:at], token])
+                assert lag <= TIE, f"{what}; without rounding {token} is {lag:.3f} behind the likeliest"
             at += 1
     return steps, differ
 
 
-def check_llama_cpp(source, *options):
+def check_llama_cpp(source, *options, silent=None):
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.gguf"
         nestling("quantize", source, "--out", file, *options)
-        steps, differ = compare_llama_cpp(file)
+        steps, differ = compare_llama_cpp(file, silent)
     assert steps >= len(PROMPTS) * TOKENS / 3, f"only {steps} steps"
     assert differ <= steps * 0.05, f"{differ} of {steps} steps differ"
     return f"{steps} steps, {differ} ties"
@@ -141,6 +156,81 @@ def llama_cpp_reads_q4_k_and_q6_k():
 
 def llama_cpp_reads_q4_k_where_rows_do_not_fit():
     return check_llama_cpp(TINY, "--type", "q4_k")
+
+
+END, END_ID = "<end>", 255
+
+
+def plain_vocabulary():
+    """A tokenizer.json of 256 tokens, all of ASCII: llama.cpp tells no token that ends within a character."""
+    stand_ins = {"\n": "Ċ", "\t": "ĉ", " ": "Ġ"}
+    letters = [*map(chr, range(33, 127)), *stand_ins.values()]
+    pairs = [a + b for a in "zyxwv" for b in "zabcdefghijklmnopqrstuvwxyABCDEFGH"]
+    vocabulary = {token: id for id, token in enumerate([*(letters + pairs)[:END_ID], END])}
+    splitter = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    return json.dumps({
+        "version": "1.0", "pre_tokenizer": splitter, "decoder": splitter,
+        "added_tokens": [{
+            "id": END_ID, "content": END, "special": True, "single_word": False, "lstrip": False, "rstrip": False,
+            "normalized": False,
+        }],
+        "model": {"type": "BPE", "vocab": vocabulary, "merges": [["z", "z"]]},
+    })
+
+
+def llama_cpp_reads_every_family():
+    told = []
+    for family in sorted(FAMILIES.iterdir()):
+        if not family.is_dir():
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            for file in [*family.glob("config.json"), *family.glob("*.safetensors")]:
+                shutil.copy(file, folder)
+            Path(folder, "tokenizer.json").write_text(plain_vocabulary())
+            Path(folder, "tokenizer_config.json").write_text(json.dumps({"eos_token": END}))
+            told.append(f"{family.name}: {check_llama_cpp(folder, '--type', 'f32', silent={END_ID})}")
+    assert len(told) >= 10, told
+    return ", ".join(told)
+
+
+def random_gemma(folder):
+    """A model directory with random weights and the SentencePiece vocabulary of the tests."""
+    vocabulary = ROOT / "tests/data/sentencepiece/tokenizer.json"
+    tokens = len(json.loads(vocabulary.read_text())["model"]["vocab"]) + 4  # The last rows have no token.
+    hidden, heads, head_dim, ffn, layers = 64, 4, 16, 128, 2
+    config = {
+        "model_type": "gemma", "vocab_size": tokens, "hidden_size": hidden, "intermediate_size": ffn,
+        "num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": 1, "head_dim": head_dim,
+        "max_position_embeddings": 512, "rms_norm_eps": 1e-6, "hidden_act": "gelu_pytorch_tanh",
+    }
+    shapes = {"model.embed_tokens.weight": [tokens, hidden], "model.norm.weight": [hidden]}
+    for layer in range(layers):
+        parts = {
+            "input_layernorm": [hidden], "post_attention_layernorm": [hidden],
+            "self_attn.q_proj": [heads * head_dim, hidden], "self_attn.k_proj": [head_dim, hidden],
+            "self_attn.v_proj": [head_dim, hidden], "self_attn.o_proj": [hidden, heads * head_dim],
+            "mlp.gate_proj": [ffn, hidden], "mlp.up_proj": [ffn, hidden], "mlp.down_proj": [hidden, ffn],
+        }
+        shapes |= {f"model.layers.{layer}.{name}.weight": shape for name, shape in parts.items()}
+    draw, head, data = random.Random(1), {}, b""
+    for name, shape in shapes.items():
+        count = shape[0] * (shape[1] if len(shape) > 1 else 1)
+        values = array.array("f", (draw.gauss(0, 0.2) for _ in range(count))).tobytes()
+        head[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + len(values)]}
+        data += values
+    text = json.dumps(head).encode()
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "tokenizer.json").write_bytes(vocabulary.read_bytes())
+    (folder / "tokenizer_config.json").write_text(json.dumps({"bos_token": "<bos>", "eos_token": "<eos>"}))
+
+
+def llama_cpp_reads_a_vocabulary_of_sentencepiece():
+    with tempfile.TemporaryDirectory() as folder:
+        random_gemma(Path(folder))
+        ids = json.loads((Path(folder) / "tokenizer.json").read_text())["model"]["vocab"]
+        silent = {ids[f"<0x{byte:02X}>"] for byte in range(128, 256)} | {ids["<eos>"]}
+        return check_llama_cpp(Path(folder), "--type", "f32", silent=silent)
 
 
 def ask_transformers(model, ours, **more):

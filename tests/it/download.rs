@@ -289,6 +289,34 @@ fn an_address_of_a_file_is_followed_and_checked() {
 }
 
 #[test]
+fn all_parts_of_a_model_are_brought_and_checked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let whole = folder.path().join("whole.gguf");
+    std::fs::write(&whole, gguf()).expect("a file");
+    let parts = crate::split::cut(&whole, &folder.path().join("big"), 3, false, |_, _| {});
+    let read = |path: &PathBuf| std::fs::read(path).expect("a part");
+    let names = ["big-00001-of-00003.gguf", "big-00002-of-00003.gguf", "big-00003-of-00003.gguf"];
+    let files: Vec<_> = names.into_iter().zip(parts.iter().map(read)).collect();
+    let (house, hub) = (house(), Hub::new(&files, Behaviour::default()));
+    let run = house.download(&hub, &[NAME]);
+    assert!(run.code == Some(0) && run.stderr.contains("big: 3 files"), "{run:?}");
+    let run = house.download(&hub, &[&format!("{NAME}/{}", names[1]), "--use"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    // At an address that is no hub's.
+    let plain = Hub::new(&files, Behaviour { redirects: true, ..Behaviour::default() });
+    let url = format!("{}/files/{}", plain.address, names[0]);
+    let run = house.download(&hub, &[&url]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let installed: Vec<String> = house.installed().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(installed, ["big", "big-2", "big-3"]);
+    let info = Run::of(house.command().args(["model", "info", "--json"])).json();
+    assert_eq!(info["name"], "big-2");
+    assert!(house.kept().is_empty(), "{:?}", house.kept());
+    let some = Hub::new(&files[..2], Behaviour::default());
+    failed(&house.download(&some, &[NAME]), &["big-00003-of-00003.gguf", "is missing there"]);
+}
+
+#[test]
 fn refusals_are_said_in_one_line() {
     let house = house();
     let hub = Hub::new(&[("a.gguf", gguf())], Behaviour::default());

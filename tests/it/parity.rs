@@ -4,24 +4,29 @@
 use std::path::{Path, PathBuf};
 
 use nestling::model::backprop::Backprop;
+use nestling::model::config::ModelConfig;
 use nestling::model::engine::{Engine, Precision};
 use nestling::model::lora::Method;
 use nestling::model::ops::IGNORE;
 use nestling::model::parameters::Parameters;
+use nestling::model::quantize::{FileType, Plan, file_size, write_gguf, write_plan};
+use nestling::model::safetensors;
 use nestling::model::transformer::Transformer;
 use nestling::model::weights::Weights;
 
 /// Those that can be trained.
 pub(crate) const FAMILIES: [&str; 3] = ["llama", "qwen2", "qwen3"];
 
-/// Those that can only be used; the first six also lie there as llama.cpp has them.
-const OTHERS: [&str; 7] = [
+/// Those that can only be used; all but the last also lie there as llama.cpp has them.
+const OTHERS: [&str; 9] = [
     "deepseek-coder",
     "granite-code",
     "granite",
     "starcoder2",
     "gpt_bigcode",
     "gemma",
+    "stablelm",
+    "phi3",
     "santacoder",
 ];
 
@@ -95,9 +100,103 @@ fn logits_and_greedy_tokens_are_those_of_transformers() {
 
 #[test]
 fn files_of_llama_cpp_are_the_same_models() {
-    for family in &OTHERS[..6] {
+    for family in &OTHERS[..8] {
         check_reference(&load(&folder(family).join("model.gguf"), Precision::Float), family);
     }
+}
+
+/// A folder of a family with the vocabulary that its GGUF file has.
+fn with_vocabulary(family: &str) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(folder(family)).unwrap().flatten() {
+        let name = entry.file_name();
+        if !name.to_string_lossy().ends_with(".gguf") {
+            std::fs::copy(entry.path(), directory.path().join(name)).unwrap();
+        }
+    }
+    let bytes = Weights::open(&folder("gemma").join("model.gguf")).unwrap().tokenizer().unwrap();
+    std::fs::write(directory.path().join("tokenizer.json"), bytes.to_json().unwrap()).unwrap();
+    directory
+}
+
+#[test]
+fn what_is_written_as_gguf_is_the_same_model() {
+    let out = tempfile::tempdir().unwrap();
+    let file = out.path().join("written.gguf");
+    for family in all() {
+        let source = with_vocabulary(family);
+        let mut sources = vec![source.path().to_path_buf()];
+        sources.extend(Some(folder(family).join("model.gguf")).filter(|path| path.exists()));
+        for source in sources {
+            let weights = Weights::open(&source).unwrap();
+            write_gguf(&weights, family, FileType::F32, &file).unwrap();
+            let written = Weights::open(&file).unwrap();
+            let shape = |weights: &Weights| ModelConfig {
+                rope_theta: 0.0,
+                rms_norm_eps: 0.0,
+                ..weights.config.clone()
+            };
+            assert_eq!(shape(&written), shape(&weights), "{family}");
+            check_reference(&load(&file, Precision::Float), family);
+            let tokenizers = [&written, &weights].map(|weights| weights.tokenizer().unwrap());
+            let text = "fn main() {\n\tlet größe = 12;\n}";
+            assert_eq!(tokenizers[0].encode(text), tokenizers[1].encode(text), "{family}");
+            // In blocks, the file is what is computed without it, to the bit, and as large as was said.
+            let plan = Plan::uniform(&weights.config, FileType::Q8_0);
+            write_plan(&weights, family, &plan, &file).unwrap();
+            let size = std::fs::metadata(&file).unwrap().len();
+            assert_eq!(file_size(&weights, family, &plan).unwrap(), size, "{family}");
+            let planned = Engine::planned(&weights, &plan, 256).unwrap();
+            let (read, prompt) = (load(&file, Precision::Quantized), [7, 200, 31, 5]);
+            let [read, planned] = [&read, &planned]
+                .map(|engine| engine.forward(&mut engine.new_cache(), &prompt, 4).unwrap());
+            assert_eq!(read, planned, "{family}");
+        }
+    }
+}
+
+#[test]
+fn what_gguf_has_no_words_for_is_refused() {
+    for (family, key, value, words) in [
+        ("qwen3", "attention_bias", serde_json::json!(true), "biases on its outputs"),
+        ("qwen2", "residual_multiplier", serde_json::json!(0.5), "has multipliers"),
+        ("gemma", "tie_word_embeddings", serde_json::json!(false), "output layer of its own"),
+    ] {
+        let source = with_vocabulary(family);
+        let path = source.path().join("config.json");
+        let mut json: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        json[key] = value;
+        std::fs::write(&path, json.to_string()).unwrap();
+        // Tensors that the changed shape wants besides.
+        let tensors: Vec<_> = ModelConfig::from_json(&json.to_string())
+            .unwrap()
+            .tensors()
+            .into_iter()
+            .map(|(name, shape)| (name, vec![0.0; shape.iter().product()], shape))
+            .collect();
+        let tensors: Vec<_> = tensors
+            .iter()
+            .map(|(name, data, shape)| (name.clone(), shape.clone(), &data[..]))
+            .collect();
+        safetensors::write(&source.path().join("model.safetensors"), &tensors).unwrap();
+        let weights = Weights::open(source.path()).unwrap();
+        let out = source.path().join("out.gguf");
+        let error = write_gguf(&weights, "x", FileType::F32, &out).unwrap_err().to_string();
+        assert!(error.contains(words) && error.contains(family) && !out.exists(), "{error}");
+    }
+}
+
+#[test]
+fn layers_side_by_side_are_refused() {
+    let mut bytes = std::fs::read(folder("stablelm").join("model.gguf")).unwrap();
+    let name = b"blk.0.ffn_norm.weight";
+    let at = bytes.windows(name.len()).position(|window| window == name).unwrap();
+    bytes[at + 7] = b'_';
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), bytes).unwrap();
+    let error = Weights::open(file.path()).err().unwrap().to_string();
+    assert!(error.contains("stablelm") && error.contains("side by side"), "{error}");
 }
 
 /// Rounded to 8 bits, logits move a little and the network is the same one: a part that is left out moves

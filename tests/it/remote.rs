@@ -119,7 +119,7 @@ const OK: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
 
 /// A text as an event of the first protocol.
-fn event(text: &str) -> String {
+pub(crate) fn event(text: &str) -> String {
     format!("data: {}\n\n", json!({ "choices": [{ "text": text }] }))
 }
 
@@ -131,7 +131,7 @@ struct Editor {
     text: String,
 }
 
-const CODE: &str = "def area(width, height):\n    return width * height\n\n\ndef volume(width, height, depth):\n    \
+pub(crate) const CODE: &str = "def area(width, height):\n    return width * height\n\n\ndef volume(width, height, depth):\n    \
                     return area(width, height) * depth\n\n\n";
 const URI: &str = "file:///project/shapes.py";
 

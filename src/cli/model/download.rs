@@ -96,8 +96,9 @@ pub(super) fn run(own: DownloadArgs, args: &ModelArgs) -> Result<ExitCode> {
         let names = unsure.join(", ");
         eprintln!("nestling: no checksum of {names} is known; --sha256 would have compared one");
     }
+    // Of a model in parts, the first stands for all.
     let path = match &listing.files[..] {
-        [file] => folder.join(&file.name),
+        [first, ..] if first.name.ends_with(".gguf") => folder.join(&first.name),
         _ => folder.clone(),
     };
     let asked = Import {

@@ -14,6 +14,7 @@ use crate::download::megabytes;
 use crate::finetune::{Accepted, News, Request, Watch, accept};
 use crate::generation::{MAX_CONTEXT, Model, ModelSource};
 use crate::model::estimate;
+use crate::model::split::SplitName;
 use crate::model::weights::Weights;
 use crate::store::{Installed, Workspace, check_name};
 
@@ -162,7 +163,10 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         Ok(())
     };
     if !from.is_dir() {
-        return copy(from, "model.gguf");
+        let Some(part) = SplitName::of(from) else { return copy(from, "model.gguf") };
+        let files = part.all().map(|name| from.with_file_name(name));
+        let files = files.zip(SplitName { stem: "model", ..part }.all());
+        return files.filter(|(file, _)| file.exists()).try_for_each(|(file, to)| copy(&file, &to));
     }
     // As a model directory is read: its GGUF file counts only without the others.
     let is_hugging_face = from.join("config.json").exists();
@@ -171,7 +175,10 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         let name = entry.file_name().to_string_lossy().into_owned();
         let is_part = match is_hugging_face {
             true => name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json"),
-            false => ["model.gguf", "adapter_model.safetensors"].contains(&&*name),
+            false => {
+                ["model.gguf", "adapter_model.safetensors"].contains(&&*name)
+                    || SplitName::parse(&name).is_some_and(|part| part.stem == "model")
+            }
         };
         if is_part || SMALL.contains(&&*name) {
             copy(&entry.path(), &name)?;
@@ -235,6 +242,8 @@ mod tests {
         let full = ["config.json", "model-1.safetensors", "model.gguf", "report.html", "gate.json"];
         assert_eq!(copied(&full), ["config.json", "gate.json", "model-1.safetensors"]);
         assert_eq!(copied(&["model.gguf", "other.gguf", "card.json"]), ["card.json", "model.gguf"]);
+        let parts = ["model-00001-of-00002.gguf", "model-00002-of-00002.gguf"];
+        assert_eq!(copied(&[&parts[..], &["x-00001-of-00001.gguf"]].concat()), parts);
         let adapter = ["adapter_config.json", "adapter_model.safetensors", "optimizer.bin"];
         assert_eq!(copied(&adapter), ["adapter_config.json", "adapter_model.safetensors"]);
     }

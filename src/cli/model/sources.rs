@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::model::split::{SplitName, title};
+
 /// A model to import.
 #[derive(Debug, PartialEq)]
 pub(super) struct Found {
@@ -58,9 +60,9 @@ pub(super) fn find(name: &str) -> Result<Found> {
     match &found[..] {
         [(_, path)] => {
             let last = name.rsplit('/').next().unwrap_or(name);
-            let last = last.strip_suffix(".gguf").unwrap_or(last);
-            let title = last.strip_suffix(":latest").unwrap_or(last).replace(':', "-");
-            Ok(Found { path: one_model(path.clone())?, name: Some(title) })
+            let last = title(last);
+            let name = last.strip_suffix(":latest").unwrap_or(last).replace(':', "-");
+            Ok(Found { path: one_model(path.clone())?, name: Some(name) })
         }
         [] => {
             let list = known.iter().take(12).map(|(title, name)| format!("{name} ({title})"));
@@ -132,8 +134,12 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
+/// The GGUF files of a folder; of a model in parts, the first that is there.
 fn list_ggufs(folder: &Path) -> Vec<String> {
-    names(folder).into_iter().filter(|name| name.ends_with(".gguf")).collect()
+    let mut names: Vec<String> =
+        names(folder).into_iter().filter(|name| name.ends_with(".gguf")).collect();
+    names.dedup_by(|a, b| SplitName::parse(a).is_some() && title(a) == title(b));
+    names
 }
 
 /// Whether these can be parts of a path below a store.
@@ -222,7 +228,7 @@ fn list_ollama(folder: &Path) -> Vec<String> {
 /// A file by its whole name, else all whose names hold these words.
 fn in_llama_cpp(folder: &Path, name: &str) -> Result<Vec<PathBuf>> {
     let files = list_ggufs(folder);
-    let stem = |file: &str| file.strip_suffix(".gguf").unwrap_or(file).to_lowercase();
+    let stem = |file: &str| title(file).to_lowercase();
     // The cache writes the name of a repository with an underscore.
     let wanted = stem(&name.replace('/', "_"));
     let exact: Vec<&String> = files.iter().filter(|file| stem(file) == wanted).collect();
@@ -307,7 +313,12 @@ mod tests {
         for file in ["org_Coder-GGUF_coder-q4_k_m.gguf", "coder.gguf", "coder.gguf.json"] {
             put(root, file, "");
         }
+        for part in 1..=3 {
+            put(root, &format!("large-0000{part}-of-00003.gguf"), "");
+        }
         let found = |name: &str| in_llama_cpp(root, name).unwrap().len();
+        assert_eq!((found("large"), found("large-00002-of-00003.gguf"), found("lar")), (1, 1, 1));
+        assert!(in_llama_cpp(root, "large").unwrap()[0].ends_with("large-00001-of-00003.gguf"));
         assert_eq!((found("coder"), found("coder.gguf"), found("org/coder-gguf")), (1, 1, 1));
         assert_eq!((found("code"), found("other")), (2, 0));
     }

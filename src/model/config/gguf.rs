@@ -3,14 +3,16 @@
 use std::collections::HashSet;
 
 use super::{Details, ModelConfig};
-use crate::model::family::{Family, NormKind, in_gguf};
+use crate::model::family::{Activation, Family, NormKind, in_gguf};
 use crate::model::gguf::{Gguf, GgufError, TensorInfo, Value};
 use crate::tokenizer::GgufVocabulary;
 
 type Result<T> = std::result::Result<T, GgufError>;
 
 /// Divisors of the rotary frequencies, where positions are stretched by more than one factor.
-const ROPE: &str = "rope_freqs.weight";
+pub(in crate::model) const ROPE: &str = "rope_freqs.weight";
+/// The key of the function in the feed-forward layer. llama.cpp reads it for few architectures.
+pub(in crate::model) const ACTIVATION: &str = "hidden_activation";
 
 /// The shape of the network in a file. `values` reads a vector of 32-bit floats.
 ///
@@ -35,10 +37,9 @@ pub(in crate::model) fn config(
     let heads = size("attention.head_count")?;
     let hidden = size("embedding_length")?;
     let head_dim = size("attention.key_length").unwrap_or(hidden / heads.max(1));
-    if let Ok(rotated) = size("rope.dimension_count")
-        && traits.rotary
-        && rotated != head_dim
-    {
+    let rotated = size("rope.dimension_count").ok().filter(|n| traits.rotary && *n != head_dim);
+    // llama.cpp pairs the rows of a whole head.
+    if let Some(rotated) = rotated.filter(|_| traits.paired) {
         return Err(GgufError::Unsupported(format!(
             "{rotated} of {head_dim} features of a head are rotated, which cannot be run; \
              supported: all of them"
@@ -48,7 +49,7 @@ pub(in crate::model) fn config(
         (Some(info), None) => values(info).ok_or_else(|| {
             GgufError::Unsupported(format!("tensor {ROPE} is {:?}; supported: F32", info.dtype))
         })?,
-        (None, Some(factor)) => vec![factor as f32; head_dim / 2],
+        (None, Some(factor)) => vec![factor as f32; rotated.unwrap_or(head_dim) / 2],
         (None, None) => Vec::new(),
         (Some(_), Some(_)) => {
             let text = "positions are scaled twice, by a factor and by a tensor";
@@ -70,7 +71,7 @@ pub(in crate::model) fn config(
             && (has("blk.0.attn_q.bias") || has("blk.0.attn_qkv.bias")),
         output_bias: has("blk.0.attn_output.bias"),
         mlp_bias: has("blk.0.ffn_up.bias"),
-        activation: traits.activation,
+        activation: activation(header, architecture)?.unwrap_or(traits.activation),
         embedding_multiplier: match model_type {
             Family::Gemma => (hidden as f32).sqrt(),
             _ => multiplier("embedding_scale").unwrap_or(1.0),
@@ -78,8 +79,15 @@ pub(in crate::model) fn config(
         attention_multiplier: multiplier("attention.scale"),
         residual_multiplier: multiplier("residual_scale").unwrap_or(1.0),
         logits_scaling: multiplier("logit_scale").unwrap_or(1.0),
+        rotary_dim: rotated,
         rope_divisors,
     };
+    if !has("blk.0.ffn_norm.weight") {
+        return Err(GgufError::Unsupported(format!(
+            "attention and feed-forward layers side by side, as this {architecture} has them, cannot be run; \
+             supported: one behind the other"
+        )));
+    }
     let window = size("attention.sliding_window").ok().filter(|window| *window > 0);
     let config = ModelConfig {
         model_type,
@@ -105,6 +113,16 @@ pub(in crate::model) fn config(
              get a model without it"
         ))),
         None => Ok(config),
+    }
+}
+
+/// The function of the feed-forward layer where a file names another than the family's usual one, as ours do.
+fn activation(header: &Gguf, architecture: &str) -> Result<Option<Activation>> {
+    let key = format!("{architecture}.{ACTIVATION}");
+    let Some(Value::Text(name)) = header.metadata.get(&key) else { return Ok(None) };
+    match Activation::named(name) {
+        Some(activation) => Ok(Some(activation)),
+        None => Err(GgufError::Unsupported(format!("{key} \"{name}\" cannot be run"))),
     }
 }
 

@@ -26,12 +26,16 @@ struct Raw {
     rope_theta: Option<f64>,
     rope_scaling: Option<Value>,
     rope_parameters: Option<Value>,
-    #[serde(alias = "norm_epsilon", alias = "layer_norm_epsilon")]
+    partial_rotary_factor: Option<f64>,
+    #[serde(alias = "norm_epsilon", alias = "layer_norm_epsilon", alias = "layer_norm_eps")]
     rms_norm_eps: Option<f64>,
     tie_word_embeddings: Option<bool>,
     attention_bias: Option<bool>,
     mlp_bias: Option<bool>,
     use_bias: Option<bool>,
+    use_qkv_bias: Option<bool>,
+    use_parallel_residual: Option<bool>,
+    qk_layernorm: Option<bool>,
     #[serde(alias = "activation_function")]
     hidden_act: Option<String>,
     sliding_window: Option<usize>,
@@ -42,6 +46,9 @@ struct Raw {
     residual_multiplier: Option<f32>,
     logits_scaling: Option<f32>,
 }
+
+/// The families that look no further than a window where their files name one.
+const WINDOWED: [Family; 2] = [Family::Starcoder2, Family::Phi3];
 
 /// What models are that do not say how far their positions reach.
 const POSITIONS: usize = 2048;
@@ -63,6 +70,16 @@ impl ModelConfig {
         };
         let raw: Raw = serde_json::from_value(value).map_err(|e| ConfigError(e.to_string()))?;
         let traits = model_type.traits();
+        let parts = [
+            ("use_parallel_residual", raw.use_parallel_residual),
+            ("qk_layernorm", raw.qk_layernorm),
+        ];
+        if let Some((name, _)) = parts.into_iter().find(|(_, is_there)| *is_there == Some(true)) {
+            return error(format!(
+                "a {} model with {name} cannot be run; supported: without",
+                traits.name
+            ));
+        }
         let parameters = raw.rope_parameters.as_ref();
         let theta = parameters.and_then(|p| p.get("rope_theta")).and_then(|t| t.as_f64());
         let rope_theta = theta.or(raw.rope_theta).unwrap_or(10_000.0);
@@ -73,14 +90,17 @@ impl ModelConfig {
             (Family::GptBigcode, _) => 1,
             _ => raw.num_key_value_heads.unwrap_or(heads),
         };
+        let share = parameters.and_then(|p| p.get("partial_rotary_factor")?.as_f64());
+        let share = share.or(raw.partial_rotary_factor).filter(|share| *share != 1.0);
+        let rotary_dim = share.map(|share| (head_dim as f64 * share) as usize);
         // Qwen2's files name a window that they do not use.
-        let is_slid = raw.use_sliding_window.unwrap_or(model_type == Family::Starcoder2);
+        let is_slid = raw.use_sliding_window.unwrap_or(WINDOWED.contains(&model_type));
         let window = raw.sliding_window.filter(|_| is_slid).unwrap_or(usize::MAX);
         let epsilon = if traits.norm == NormKind::Layer { 1e-5 } else { 1e-6 };
         let biased = raw.use_bias.unwrap_or(traits.biased);
         let attention_bias = raw.attention_bias.unwrap_or(biased);
         let details = Details {
-            attention_bias: attention_bias && !traits.qkv_bias,
+            attention_bias: (attention_bias || raw.use_qkv_bias == Some(true)) && !traits.qkv_bias,
             output_bias: attention_bias && !traits.qkv_bias,
             mlp_bias: raw.mlp_bias.unwrap_or(biased),
             activation: activation(raw.hidden_act.as_deref(), model_type)?,
@@ -95,9 +115,12 @@ impl ModelConfig {
             residual_multiplier: raw.residual_multiplier.unwrap_or(1.0),
             logits_scaling: raw.logits_scaling.unwrap_or(1.0),
             rope_divisors: match parameters.or(raw.rope_scaling.as_ref()) {
-                Some(scaling) if traits.rotary => rope_divisors(scaling, head_dim, rope_theta)?,
+                Some(scaling) if traits.rotary => {
+                    rope_divisors(scaling, rotary_dim.unwrap_or(head_dim), rope_theta)?
+                }
                 _ => Vec::new(),
             },
+            rotary_dim,
         };
         ModelConfig {
             model_type,
@@ -122,29 +145,24 @@ fn activation(name: Option<&str>, family: Family) -> Result<Activation, ConfigEr
     let usual = family.traits().activation;
     Ok(match name {
         None => usual,
-        Some("silu" | "swish") => Activation::Silu,
         // The first gemma models say "gelu" and were trained with the approximation.
         Some("gelu") if family == Family::Gemma => usual,
-        Some("gelu") => Activation::Gelu,
-        Some("gelu_pytorch_tanh" | "gelu_new" | "gelu_fast") => Activation::GeluTanh,
-        Some(other) => {
-            let known = "silu, gelu, gelu_pytorch_tanh";
-            return Err(ConfigError(format!(
-                "hidden_act \"{other}\" cannot be run; supported: {known}"
-            )));
-        }
+        Some(name) => Activation::named(name).ok_or_else(|| {
+            let known = Activation::NAMES.map(|row| row.0).join(", ");
+            ConfigError(format!("hidden_act \"{name}\" cannot be run; supported: {known}"))
+        })?,
     })
 }
 
 /// What each rotary frequency is divided by.
-fn rope_divisors(scaling: &Value, head_dim: usize, theta: f64) -> Result<Vec<f32>, ConfigError> {
+fn rope_divisors(scaling: &Value, rotary_dim: usize, theta: f64) -> Result<Vec<f32>, ConfigError> {
     let kind = scaling.get("rope_type").or_else(|| scaling.get("type"));
     let kind = kind.and_then(Value::as_str).unwrap_or("default");
     let number = |name: &str| {
         let number = scaling.get(name).and_then(Value::as_f64);
         number.ok_or_else(|| ConfigError(format!("rope_scaling \"{kind}\" has no {name}")))
     };
-    let pairs = head_dim / 2;
+    let pairs = rotary_dim / 2;
     match kind {
         "default" => Ok(Vec::new()),
         "linear" => Ok(vec![number("factor")? as f32; pairs]),
@@ -153,7 +171,7 @@ fn rope_divisors(scaling: &Value, head_dim: usize, theta: f64) -> Result<Vec<f32
                 (number("factor")?, number("original_max_position_embeddings")?);
             let (low, high) = (number("low_freq_factor")?, number("high_freq_factor")?);
             let divisor = |i: usize| {
-                let frequency = theta.powf(-2.0 * i as f64 / head_dim as f64);
+                let frequency = theta.powf(-2.0 * i as f64 / rotary_dim as f64);
                 // How often the pair turns within the positions of the first training.
                 let turns = original * frequency / std::f64::consts::TAU;
                 let kept = ((turns - low) / (high - low)).clamp(0.0, 1.0);
@@ -220,6 +238,9 @@ mod tests {
             ("rope_scaling", json!({"type": "linear"}), ["linear", "factor"]),
             ("hidden_act", json!("relu6"), ["relu6", "silu"]),
             ("logits_scaling", json!(0), ["logits_scaling", "more than 0"]),
+            ("use_parallel_residual", json!(true), ["use_parallel_residual", "without"]),
+            ("partial_rotary_factor", json!(0.1), ["3 of 32 features", "rotated"]),
+            ("partial_rotary_factor", json!(1.5), ["48 of 32 features", "rotated"]),
         ] {
             let mut json = llama();
             json[key] = value;

@@ -12,6 +12,8 @@ One folder per decoder family, each with config.json, safetensors and reference.
     gpt_bigcode     F16, learned positions, one key/value head in a fused matrix
     santacoder      BF16, the same with a key/value head to each query head and the exact GELU
     gemma           F16, scaled embedding, norms of 1 + w, GeGLU, head_dim wider than hidden / heads
+    stablelm        F16, LayerNorm, biases on q, k and v, a quarter of each head rotated
+    phi3            BF16, q, k and v in one matrix, gate and up in another, a sliding window
 
 Those that llama.cpp knows also lie there as model.gguf, in its names, its order of rows and its
 metadata.
@@ -24,11 +26,12 @@ most published models have the older ones, so most have them here.
 A seed is taken only if every greedy step is decided by a clear margin.
 
     python3 -m venv /tmp/parity-venv && /tmp/parity-venv/bin/pip install torch transformers gguf
-    /tmp/parity-venv/bin/python tests/data/parity/make.py
+    /tmp/parity-venv/bin/python tests/data/parity/make.py [FAMILY…]
 """
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import gguf
@@ -40,8 +43,10 @@ from transformers import (
     GPTBigCodeConfig,
     GraniteConfig,
     LlamaConfig,
+    Phi3Config,
     Qwen2Config,
     Qwen3Config,
+    StableLmConfig,
     Starcoder2Config,
 )
 
@@ -188,6 +193,35 @@ FAMILIES = {
         shard="10MB",
         config_layout=4,
     ),
+    "stablelm": dict(
+        config=lambda: StableLmConfig(
+            **{**SMALL, "hidden_size": 64},
+            intermediate_size=48,
+            layer_norm_eps=1e-3,
+            tie_word_embeddings=False,
+            use_qkv_bias=True,
+        ),
+        rope_theta=10_000.0,
+        rope=dict(partial_rotary_factor=0.25),
+        dtype=torch.float16,
+        shard="10MB",
+        config_layout=4,
+    ),
+    "phi3": dict(
+        config=lambda: Phi3Config(
+            **SMALL,
+            intermediate_size=48,
+            rms_norm_eps=1e-3,
+            tie_word_embeddings=False,
+            sliding_window=200,
+            pad_token_id=0,
+        ),
+        rope_theta=10_000.0,
+        rope=dict(partial_rotary_factor=0.75),
+        dtype=torch.bfloat16,
+        shard="10MB",
+        config_layout=5,
+    ),
 }
 
 # llama.cpp's architecture of a family's file; those that are not here have none.
@@ -198,6 +232,8 @@ ARCHITECTURES = {
     "starcoder2": "starcoder2",
     "gpt_bigcode": "starcoder",
     "gemma": "gemma",
+    "stablelm": "stablelm",
+    "phi3": "phi3",
 }
 # Parts of a checkpoint's names and what llama.cpp calls them.
 GGUF_NAMES = [
@@ -218,6 +254,8 @@ GGUF_NAMES = [
     ("self_attn.v_proj", "attn_v"),
     ("self_attn.o_proj", "attn_output"),
     ("attn.c_attn", "attn_qkv"),
+    ("self_attn.qkv_proj", "attn_qkv"),
+    ("mlp.gate_up_proj", "ffn_up"),
     ("attn.c_proj", "attn_output"),
     ("mlp.gate_proj", "ffn_gate"),
     ("mlp.up_proj", "ffn_up"),
@@ -285,6 +323,8 @@ def use_old_names(path):
         rope = config.pop("rope_parameters")
         config["rope_theta"] = rope.pop("rope_theta")
         kind = rope.pop("rope_type")
+        if "partial_rotary_factor" in rope:
+            config["partial_rotary_factor"] = rope.pop("partial_rotary_factor")
         config["rope_scaling"] = None if kind == "default" else {"type": kind, **rope}
     if "dtype" in config:
         config["torch_dtype"] = config.pop("dtype")
@@ -342,6 +382,9 @@ def write_gguf(name, model):
         out.add_layer_norm_eps(config.layer_norm_epsilon)
     elif architecture == "starcoder2":
         out.add_layer_norm_eps(config.norm_epsilon)
+    elif architecture == "stablelm":
+        out.add_layer_norm_eps(config.layer_norm_eps)
+        out.add_parallel_residual(config.use_parallel_residual)
     else:
         out.add_layer_norm_rms_eps(config.rms_norm_eps)
     if architecture == "gemma":
@@ -350,7 +393,7 @@ def write_gguf(name, model):
     rope = getattr(config, "rope_parameters", None)
     if rope:
         out.add_rope_freq_base(rope["rope_theta"])
-        out.add_rope_dimension_count(head_dim)
+        out.add_rope_dimension_count(int(head_dim * rope.get("partial_rotary_factor", 1)))
     if rope and rope["rope_type"] == "linear":
         out.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         out.add_rope_scaling_factor(rope["factor"])
@@ -399,7 +442,8 @@ def check_stored(name, answer):
 
 def main():
     torch.set_num_threads(1)
-    for name, family in FAMILIES.items():
+    wanted = sys.argv[1:] or FAMILIES
+    for name, family in ((name, FAMILIES[name]) for name in wanted):
         for seed in range(MAX_SEEDS):
             model = random_model(family, seed)
             answer = reference(model, seed)
