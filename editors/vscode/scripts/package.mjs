@@ -15,6 +15,8 @@ const MOST = 500 * 1024;
 const root = fileURLToPath(new URL('..', import.meta.url));
 const { version } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8'));
 const bin = path.join(root, 'bin');
+/** Where cargo builds. */
+const built = process.env.CARGO_TARGET_DIR ?? path.join(root, '../../target');
 
 function fail(text) {
   console.error(`package: ${text}`);
@@ -46,7 +48,7 @@ function wanted({ target, binary, all, 'without-binary': without }) {
   }
   if (all === undefined) {
     const platform = target ?? `${process.platform}-${process.arch}`;
-    return { [platform]: binary ? resolve(binary) : path.join(root, '../../target/release', fileOf(platform)) };
+    return { [platform]: binary ? resolve(binary) : path.join(built, 'release', fileOf(platform)) };
   }
   const folder = resolve(all);
   const names = existsSync(folder) ? readdirSync(folder) : [];

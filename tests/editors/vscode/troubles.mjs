@@ -91,6 +91,17 @@ troubles['a program that crashes in a loop is given up after five times'] = asyn
   });
 };
 
+troubles['a server that never answers is waited for while the editor goes on'] = async (editor) => {
+  const silent = script(editor, 'silent', '[ "$1" = --version ] && { echo nestling 0.1.0; exit; }\nexec sleep 600');
+  await withProgram(editor, silent, async () => {
+    await until('the start', async () => /^nestling: starting; nothing shown: the server is not running yet/.test(await editor.said()));
+    await editor.show('python/silent.py', 'z = |\n');
+    await type(editor, '56');
+    assert.equal((await editor.document()).text, 'z = 56\n');
+    assert.deepEqual(await editor.messages(), []);
+  });
+};
+
 troubles['a model that does not load is said once, with its reason in the status'] = async (editor) => {
   const broken = path.join(editor.folder, 'broken.gguf');
   fs.writeFileSync(broken, 'this is no model');
