@@ -325,6 +325,7 @@ async function picture(editor) {
   await editor.show('python/pantry/shopping.py', fs.readFileSync(path.join(ROOT, 'tests/data/projects/python/pantry/shopping.py'), 'utf8') + '\n\ndef total_of(shelves: list[Shelf], unit: str) -> float:\n    total = 0.0\n    for |\n');
   await type(editor, 'shelf in');
   await shownAt(editor);
+  assert.match((await editor.document()).text, /\n {4}for shelf in\n$/);
   await editor.page.mouse.move(700, 300);
   await sleep(300);
   const file = path.join(ROOT, 'editors/vscode/media/ghost-text.png');

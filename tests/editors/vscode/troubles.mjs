@@ -110,6 +110,7 @@ troubles['a model that does not load is said once, with its reason in the status
   await oneMessage(editor, /the model could not be loaded/);
   await machine(editor, {});
   await editor.ready();
+  await editor.clearMessages();
 };
 
 troubles['on a disk that is read-only suggestions come, and nothing is said'] = async (editor) => {
