@@ -15,11 +15,11 @@ CACHE = HERE / ".cache"
 PLUGIN = HERE.parent.parent / "editors" / "nvim"
 PROJECTS = HERE.parent / "data" / "projects"
 
-INIT = """
-vim.opt.runtimepath:prepend(vim.env.PLUGIN)
+LOOK = """
 vim.o.swapfile, vim.o.shadafile = false, 'NONE'
 vim.o.wrap, vim.o.showmode, vim.o.showcmd, vim.o.ruler, vim.o.laststatus = false, false, false, false, 0
 """
+INIT = "vim.opt.runtimepath:prepend(vim.env.PLUGIN)" + LOOK
 GHOST = """
 local ns = vim.api.nvim_create_namespace('nestling.ghost')
 local mark = vim.api.nvim_buf_get_extmarks(0, ns, 0, -1, { details = true })[1]
@@ -34,23 +34,26 @@ CLIENT = "vim.lsp.get_clients({ name = 'nestling', bufnr = 0 })[1]"
 class Editor:
     """One Neovim; a context manager that ends it and removes its files."""
 
-    def __init__(self, path, setup, project=None, **environment):
+    def __init__(self, path, setup, project=None, is_user=False, first=lambda editor: None, **environment):
         """`setup` is Lua for the user's init.lua, `environment` is added to the editor's. Without a project it is a copy of
-        the samples."""
+        the samples. With `is_user` it is started as a user does, without the plugin; `first` does what is needed before it answers."""
         self.folder = Path(tempfile.mkdtemp(prefix="nestling-nvim-"))
         if project is None:
             project = shutil.copytree(PROJECTS, self.folder / "projects")
         (self.folder / "home").mkdir()
-        (self.folder / "init.lua").write_text(INIT + setup)
+        init = self.folder / "home" / "nvim" / "init.lua"
+        init.parent.mkdir()
+        init.write_text(setup if is_user else INIT + setup)
         home = {name: str(self.folder / "home") for name in
                 ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR")}
         environment = {**home, "PLUGIN": str(PLUGIN), "TERM": "xterm-256color", "COLORTERM": "truecolor",
                        "LC_ALL": "C.UTF-8", **environment}
         socket = str(self.folder / "nvim.sock")
-        command = [str(CACHE / "bin" / "nvim"), "--clean", "-u", str(self.folder / "init.lua"), "--listen", socket,
+        command = [str(CACHE / "bin" / "nvim"), *([] if is_user else ["--clean", "-u", str(init)]), "--listen", socket,
                    str(Path(project) / path)]
         self.screen = Terminal("nvim", command, environment, self.folder)
         self.rpc = None
+        first(self)
         self.rpc = until(lambda: os.path.exists(socket) and pynvim.attach("socket", path=socket), "Neovim starts")
 
     def __enter__(self):

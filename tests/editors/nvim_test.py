@@ -6,7 +6,8 @@
 All of it in Neovim 0.12, and then in 0.11, where the plugin draws the ghost text itself. Two groups of tests. `plugin`
 talks to scripted_server.py, whose answers are known, and holds the plugin to the letter. `program` talks to the real
 binary (NESTLING_BIN, default target/release/nestling, with NESTLING_MODEL as its model if set) and takes whatever it
-suggests: what was displayed must be what ends up in the buffer.
+suggests: what was displayed must be what ends up in the buffer. Those of installing and of what may go wrong are in
+nvim_troubles.py; lazy.nvim is tried where NESTLING_LAZY names a checkout of it.
 All of it runs without a network where the system permits that. Exit code 0 or 1; the last line counts.
 """
 
@@ -25,30 +26,25 @@ from html import escape
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
 CACHE = HERE / ".cache"
-PLUGIN = ROOT / "editors" / "nvim"
-PROJECTS = HERE.parent / "data" / "projects"
 TEST_LIMIT = 120  # seconds
-SCRIPTED = str(HERE / "scripted_server.py")
-# Where bin/nvim is this version, and the tests for it alone: the picture is made once, and 0.12 draws by itself.
+# Where bin/nvim is this version, and the tests for it alone: the picture is made once, and 0.11 has no package manager.
 VERSIONS = {"0.12": CACHE, "0.11": CACHE / "venv"}
-ONLY_IN = {"program_picture": "0.12"}
-BINARY = os.environ.get("NESTLING_BIN") or str(ROOT / "target" / "release" / "nestling")
+ONLY_IN = {"program_picture": "0.12", "program_is_installed_by_vim_pack": "0.12"}
 
 
 def enter():
-    """Starts this script again with the Python of the cache, and without a network where that is permitted."""
+    """Starts this script again with the Python of the cache, where that is permitted without a network and with mounts of its own."""
     if "NVIM_TEST_INSIDE" in os.environ:
         return
     subprocess.run([HERE / "setup.sh", CACHE], check=True)
     os.environ["NVIM_TEST_INSIDE"] = "1"
     command = [str(CACHE / "venv" / "bin" / "python"), __file__, *sys.argv[1:]]
-    flags = "-n" if os.geteuid() == 0 else "-rn"
+    flags = "-nm" if os.geteuid() == 0 else "-rnm"
     if shutil.which("unshare") and subprocess.run(["unshare", flags, "true"], capture_output=True, check=False).returncode == 0:
         command = ["unshare", flags, *command]
     else:
-        print("note: network namespaces are not permitted here, the network stays reachable")
+        print("note: namespaces are not permitted here, the network stays reachable")
     os.execvp(command[0], command)
 
 
@@ -56,43 +52,9 @@ if __name__ == "__main__":
     enter()
 
 import editor as driver  # noqa: E402  (needs the Python of the cache)
-from editor import CLIENT, GHOST, Editor, same, until  # noqa: E402
-from terminal import COLUMNS, ROWS  # noqa: E402
-
-
-def accept_what_is_displayed(editor):
-    """Accepts the ghost text on the screen; screen before, screen after and buffer must be the same text."""
-    ghost = editor.see()
-    assert ghost, "no ghost text on the screen"
-    before, (row, column) = editor.lines(), editor.rpc.current.window.cursor
-    editor.quiet()
-    displayed, ghost = editor.screen.settled(), editor.ghost()
-    editor.accept()
-    after = editor.lines()
-    same(editor.screen.settled()[: ROWS - 1], displayed[: ROWS - 1])
-    top = editor.lua("return vim.fn.line('w0')") - 1
-    same([row.rstrip() for row in after[top:top + ROWS - 1] if row.isascii() and len(row) < COLUMNS],
-         [row for row, line in zip(displayed, after[top:top + ROWS - 1]) if line.isascii() and len(line) < COLUMNS])
-    head = before[row - 1].encode()[:column].decode()
-    inserted = "\n".join(after[row - 1:])[len(head):]
-    assert inserted.startswith(ghost), f"the buffer has {inserted[:len(ghost)]!r}, the screen had {ghost!r}"
-    same(after[: row - 1], before[: row - 1])
-    return ghost
-
-
-def scripted(options="", path="python/pantry/shopping.py", before="", **environment):
-    """An editor whose server is scripted; `options` are further Lua fields of setup(), `before` runs ahead of it."""
-    setup = f"{before}\nrequire('nestling').setup({{ cmd = {{ '{SCRIPTED}', 'serve' }}, {options} }})"
-    return Editor(path, setup, **environment)
-
-
-def program(path, options="", before=""):
-    """An editor whose server is the real program."""
-    assert os.access(BINARY, os.X_OK), f"{BINARY} is missing: cargo build --release, or name it in NESTLING_BIN"
-    if model := os.environ.get("NESTLING_MODEL"):
-        options += f", model = '{Path(model).resolve()}'"
-    setup = f"{before}\nrequire('nestling').setup({{ cmd = {{ '{Path(BINARY).resolve()}', 'serve' }} {options} }})"
-    return Editor(path, setup)
+from editor import CLIENT, GHOST, PLUGIN, PROJECTS, Editor, same, until  # noqa: E402
+from nvim_troubles import *  # noqa: E402, F403  (the tests in it)
+from steps import EMOJI, PLACES, PYTHON, RUST, accept_what_is_displayed, program, ready, scripted, suggestion  # noqa: E402
 
 
 def plugin_accepts_what_is_displayed():
@@ -233,7 +195,9 @@ def plugin_switches_off_and_on():
 def plugin_takes_its_options():
     options = "model = '~/some.gguf', filetypes = { ['*'] = false, rust = true, lua = true }"
     with scripted(options, path="rust/src/span.rs").attached() as editor:
-        same(editor.lua(f"return {CLIENT}.config.cmd")[1:], ["serve", "--model", str(editor.folder / "home" / "some.gguf")])
+        [server] = servers(editor)  # noqa: F405
+        arguments = Path(f"/proc/{server}/cmdline").read_text().split("\0")[:-1]
+        same(arguments[-3:], ["serve", "--model", str(editor.folder / "home" / "some.gguf")])
         for filetype, wanted in ("lua", True), ("python", False):
             editor.rpc.command(f"enew | setfiletype {filetype}")
             editor.rpc.command(f"file some.{filetype}")
@@ -241,15 +205,6 @@ def plugin_takes_its_options():
             same((filetype, editor.lua(f"return {CLIENT} ~= nil")), (filetype, wanted))
         wrong = "local ok, why = pcall(require('nestling').setup, { modle = 'x' }); return why"
         assert 'there is no option "modle"' in editor.lua(wrong)
-
-
-def plugin_explains_what_is_missing():
-    old = "local has = vim.fn.has; vim.fn.has = function(f) return f == 'nvim-0.11' and 0 or has(f) end"
-    for before, options, wanted in (old, "", "needs Neovim 0.11 or newer"), ("", "cmd = { 'no-such-program' }", "no-such-program is not an executable"):
-        with Editor("python/pantry/shopping.py", f"{before}\nrequire('nestling').setup({{ {options} }})") as editor:
-            until(lambda: wanted in editor.lua("return vim.api.nvim_exec2('messages', { output = true }).output"), wanted)
-            assert wanted in editor.health()
-            same(editor.lua("return #vim.lsp.get_clients()"), 0)
 
 
 def plugin_uses_nothing_deprecated():
@@ -266,7 +221,10 @@ def plugin_has_help():
     with scripted() as editor:
         docs = editor.folder / "help" / "doc"
         shutil.copytree(PLUGIN / "doc", docs)
+        (docs / "tags").unlink()
         editor.rpc.command(f"helptags {docs}")
+        # Plugin managers look for help at the top of a repository only, so the tags come with it.
+        same((docs / "tags").read_text(), (PLUGIN / "doc" / "tags").read_text())
         editor.rpc.command(f"set runtimepath+={docs.parent}")
         for tag in "nestling", ":Nestling", "nestling-options", "nestling-keys", "nestling.status()":
             editor.rpc.command(f"help {tag}")
@@ -412,41 +370,6 @@ def plugin_draws_in_the_colours_of_the_scheme():
         for _ in range(2):
             same(editor.lua("return vim.api.nvim_get_hl(0, { name = 'ComplHint' }).link"), "NonText")
             editor.rpc.command("colorscheme habamax")
-
-
-PYTHON, RUST = "python/pantry/shopping.py", "rust/src/day.rs"
-# Where to type (below the first line with this text) and what; the first place with a suggestion is taken.
-PLACES = {
-    PYTHON: [("amounts = available(", "    for shelf in"), ("result = {}", "    for name, amount in"), ("items = []", "    for shelf in shelves:\n        for item in"),
-             ("lines = []", "    return "), ("def format_list", "    amounts = ")],
-    RUST: [("spans: Vec::new()", "        let mut"), ("let mut merged", "        self.spans."), ("pub fn minutes", "        self.spans.iter()"),
-           ("impl Day {", "    pub fn is_empty(&self) ->"), ("pub fn breaks", "        let spans = ")],
-}
-EMOJI = {PYTHON: [("amounts = available(", "    tag = '🐣'; amounts = "), ("result = {}", "    print('🐣🐥', "), ("items = []", "    tag = \"🐣\" if items else "),
-                  ("lines = []", "    assert lines, '🐣'; return "),
-                  # What stands in the file already.
-                  ("lines = []", "    tag = '🐣'; return sorted(items, key=lambda item: item."), ("result = {}", "    tag = '🐣'; amounts = available(")]}
-
-
-def suggestion(editor, places):
-    """Types at one place after the other until there is ghost text."""
-    silences = []
-    # Twice: on a busy machine an answer may not be finished in time.
-    for above, text in places * 2:
-        editor.open_line(above)
-        editor.type(text.replace("\n", "\r"))
-        if editor.see(6):
-            return text
-        silences.append(f"{text!r}: {(editor.status().get('lastSilence') or {}).get('reason')}")
-        editor.screen.press("Escape")
-        editor.screen.type("u")
-    raise AssertionError("silent everywhere: " + "; ".join(silences))
-
-
-def ready(editor):
-    editor.attached()
-    until(lambda: editor.status()["model"]["state"] == "ready", "the model is loaded", 30)
-    return editor
 
 
 def program_python():

@@ -2,7 +2,8 @@
 """A language server without a model: it answers like `nestling serve`, always the same, so that the tests of the
 Neovim plugin can say which text must appear. Run as `scripted_server.py serve [--model PATH]`.
 
-SCRIPTED_ENCODING picks the position encoding (utf-16), SCRIPTED_MODEL the state of the model (ready).
+SCRIPTED_ENCODING picks the position encoding (utf-16), SCRIPTED_MODEL the state of the model (ready),
+SCRIPTED_VERSION what it says of itself (0.1.0).
 """
 
 import json
@@ -11,6 +12,7 @@ import sys
 
 ENCODING = os.environ.get("SCRIPTED_ENCODING", "utf-16")
 STATE = os.environ.get("SCRIPTED_MODEL", "ready")
+VERSION = os.environ.get("SCRIPTED_VERSION", "0.1.0")
 
 # what the line ends with, what follows, where the item's range starts, what after the cursor it replaces
 SCRIPT = [
@@ -83,7 +85,8 @@ def status(_):
 
 
 def initialize(_):
-    return {"capabilities": {"positionEncoding": ENCODING, "textDocumentSync": 1, "inlineCompletionProvider": True,
+    return {"serverInfo": {"name": "nestling", "version": VERSION},
+            "capabilities": {"positionEncoding": ENCODING, "textDocumentSync": 1, "inlineCompletionProvider": True,
                              "executeCommandProvider": {"commands": ["nestling.accepted"]}}}
 
 
@@ -128,7 +131,7 @@ def serve():
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["--version"]:
-        print("nestling 0.0.0 (scripted)")
+        print(f"nestling {VERSION} (scripted)")
     elif sys.argv[1:2] == ["serve"]:
         serve()
     else:

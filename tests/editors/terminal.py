@@ -52,6 +52,10 @@ class Terminal:
         column, row = map(int, self._tmux("display-message", "-p", "#{cursor_x} #{cursor_y}").split())
         return svg(self._tmux("capture-pane", "-p", "-e", "-N").split("\n")[:ROWS], (column, row), title)
 
+    def is_alive(self):
+        """Whether the command is still running."""
+        return subprocess.run(["tmux", "-S", self.socket, "has-session"], capture_output=True, check=False).returncode == 0
+
     def close(self):
         subprocess.run(["tmux", "-S", self.socket, "kill-server"], capture_output=True, check=False)
 

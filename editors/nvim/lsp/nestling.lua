@@ -25,12 +25,11 @@ return {
   root_markers = { 'nestling.toml', '.git', '.hg', '.jj' },
   -- Neovim does not announce ghost text by itself, and the server would offer entries of the popup instead.
   capabilities = { textDocument = { inlineCompletion = { dynamicRegistration = false } } },
-  handlers = vim.fn.has('nvim-0.12') == 0 and {
-    -- Neovim 0.11 ends a message with a newline, and then waits for Enter.
+  handlers = {
     ['window/showMessage'] = function(_, params)
-      vim.notify(params.message, 5 - params.type) -- both count from errors to details, in opposite directions
+      require('nestling.say')(params.message, 5 - params.type) -- both count from errors to details, in opposite directions
     end,
-  } or nil,
+  },
   get_language_id = function(_, filetype)
     return (filetype == 'sh' or filetype == 'bash') and 'shellscript' or filetype
   end,

@@ -1,8 +1,8 @@
 // Finds the `nestling` program and makes sure that it can be used.
 // The order: the setting, inside the extension, PATH, the folder of `cargo install`.
 
-import { execFile } from 'node:child_process';
-import { access, constants, stat } from 'node:fs/promises';
+import { execFile, type ExecFileException } from 'node:child_process';
+import { access, chmod, constants, stat } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import * as path from 'node:path';
 import { promisify } from 'node:util';
@@ -16,6 +16,8 @@ const FILE = process.platform === 'win32' ? 'nestling.exe' : 'nestling';
 export interface Program {
   path: string;
   version: string;
+  /** Why it is not the one inside the extension, if there is one. */
+  instead?: string;
 }
 
 /** Why there is none, in a sentence that says what to do about it. */
@@ -32,61 +34,94 @@ export interface Places {
 
 /** The program to start. Rejects with {@link NoProgram}. */
 export async function findProgram(places: Places): Promise<Program> {
-  const file = await locate(places);
-  const version = await versionOf(file);
+  const home = places.home ?? homedir();
+  if (places.setting) {
+    const named = places.setting.replace(/^~(?=[/\\])/, home);
+    if (await isProgram(named)) {
+      return usable(named);
+    }
+    throw new NoProgram(`There is no program at ${named}, which the setting nestling.path names.`);
+  }
+  let problem = '';
+  const bundled = path.join(places.extension, 'bin', FILE);
+  if (await isThere(bundled, constants.F_OK)) {
+    try {
+      return await unpacked(bundled);
+    } catch (error) {
+      problem = (error as Error).message;
+    }
+  }
+  const folders = (places.searchPath ?? process.env.PATH ?? '').split(path.delimiter).filter(Boolean);
+  for (const folder of [...folders, path.join(home, '.cargo', 'bin')]) {
+    const candidate = path.join(folder, FILE);
+    if (await isProgram(candidate)) {
+      const program = await usable(candidate);
+      return problem ? { ...program, instead: `${problem} ${candidate} is used instead.` } : program;
+    }
+  }
+  const missing = problem
+    ? `${problem} There is no other on PATH or in ~/.cargo/bin.`
+    : 'The nestling program was not found: it is not in this extension, not on PATH and not in ~/.cargo/bin.';
+  throw new NoProgram(`${missing} Install it (cargo install --path . in its repository) or name it in nestling.path.`);
+}
+
+/** The program inside the extension, which may have lost the right to be run on its way here. */
+async function unpacked(file: string): Promise<Program> {
+  const name = 'The program inside this extension';
+  if (!(await isProgram(file))) {
+    try {
+      await chmod(file, 0o755);
+    } catch (error) {
+      throw new NoProgram(`${name} cannot be made executable: ${(error as Error).message}.`);
+    }
+  }
+  return usable(file, name);
+}
+
+/** A program that says a version which this extension can talk to. */
+async function usable(file: string, name = file): Promise<Program> {
+  let printed: string;
+  try {
+    printed = (await run(file, ['--version'], { timeout: VERSION_TIME_MS })).stdout;
+  } catch (error) {
+    throw new NoProgram(`${name} cannot be run: ${reasonOf(error as ExecFileException)}.`);
+  }
+  const version = readVersion(printed);
+  if (version === undefined) {
+    throw new NoProgram(`${name} is not nestling: --version prints “${printed.trim().slice(0, 80)}”.`);
+  }
   if (compareVersions(version, OLDEST) < 0) {
     throw new NoProgram(
-      `${file} is nestling ${version}; this extension needs ${OLDEST} or newer. Install it anew (cargo install --path .) or name another one in nestling.path.`,
+      `${name} is nestling ${version}; this extension needs ${OLDEST} or newer. Install it anew (cargo install --path .) or name another one in nestling.path.`,
     );
   }
   return { path: file, version };
 }
 
-async function locate(places: Places): Promise<string> {
-  const home = places.home ?? homedir();
-  if (places.setting) {
-    const named = places.setting.replace(/^~(?=[/\\])/, home);
-    if (await isProgram(named)) {
-      return named;
-    }
-    throw new NoProgram(`There is no program at ${named}, which the setting nestling.path names.`);
+/** In the program's own words, as a loader's that misses a library, if it has any. */
+function reasonOf(error: ExecFileException): string {
+  const said = error.stderr?.trim().split('\n')[0];
+  if (said) {
+    return said.replace(/\.$/, '');
   }
-  const folders = (places.searchPath ?? process.env.PATH ?? '').split(path.delimiter).filter(Boolean);
-  const candidates = [
-    path.join(places.extension, 'bin', FILE),
-    ...folders.map((folder) => path.join(folder, FILE)),
-    path.join(home, '.cargo', 'bin', FILE),
-  ];
-  for (const candidate of candidates) {
-    if (await isProgram(candidate)) {
-      return candidate;
-    }
+  if (error.killed) {
+    return `it does not say its version within ${VERSION_TIME_MS / 1000} s`;
   }
-  throw new NoProgram(
-    'The nestling program was not found: it is not in this extension, not on PATH and not in ~/.cargo/bin. Install it (cargo install --path . in its repository) or name it in nestling.path.',
-  );
+  if (error.signal) {
+    return `it was ended by ${error.signal}`;
+  }
+  return typeof error.code === 'number' ? `it ends with exit code ${error.code}` : `the system does not start it (${error.code})`;
 }
 
 async function isProgram(file: string): Promise<boolean> {
+  return isThere(file, process.platform === 'win32' ? constants.F_OK : constants.X_OK);
+}
+
+async function isThere(file: string, mode: number): Promise<boolean> {
   try {
-    await access(file, process.platform === 'win32' ? constants.F_OK : constants.X_OK);
+    await access(file, mode);
     return (await stat(file)).isFile();
   } catch {
     return false;
   }
-}
-
-async function versionOf(file: string): Promise<string> {
-  let printed: string;
-  try {
-    printed = (await run(file, ['--version'], { timeout: VERSION_TIME_MS })).stdout;
-  } catch (error) {
-    const reason = error instanceof Error ? error.message.split('\n')[0] : String(error);
-    throw new NoProgram(`${file} cannot be run: ${reason}`);
-  }
-  const version = readVersion(printed);
-  if (version === undefined) {
-    throw new NoProgram(`${file} is not nestling: --version prints “${printed.trim().slice(0, 80)}”.`);
-  }
-  return version;
 }

@@ -133,6 +133,9 @@ export class Server {
   private spawn(program: Program): Promise<ChildProcess> {
     const model = text('model');
     const args = model ? ['serve', '--model', model] : ['serve'];
+    if (program.instead) {
+      this.output.warn(program.instead);
+    }
     this.output.info(`starting ${program.path} ${args.join(' ')} (${program.version})`);
     const child = spawn(program.path, args, { env: { ...process.env, NESTLING_LOG: text('log') || 'warn' } });
     // A process that dies while it is written to is a stop like any other.

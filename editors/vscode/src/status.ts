@@ -34,6 +34,8 @@ export type Phase =
 export interface Known {
   phase: Phase;
   status?: ServerStatus;
+  /** Why the program is not the one inside the extension. */
+  instead?: string;
   /** Why nothing can be shown in the active editor. */
   notHere?: string;
   snoozedUntil?: number;
@@ -57,7 +59,7 @@ export interface View {
 const NAME = 'nestling';
 
 export function describe(known: Known): View {
-  const view = { ...look(known), figures: figures(known.status) };
+  const view = { ...look(known), figures: figures(known) };
   const silence = whySilent(known);
   return silence === undefined ? view : { ...view, silence };
 }
@@ -134,7 +136,7 @@ function fileName(uri: string): string {
   }
 }
 
-function figures(status: ServerStatus | undefined): string[] {
+function figures({ status, instead }: Known): string[] {
   if (!status) {
     return [];
   }
@@ -158,6 +160,9 @@ function figures(status: ServerStatus | undefined): string[] {
   }
   if (version) {
     lines.push(`program: ${version}`);
+  }
+  if (instead) {
+    lines.push(instead);
   }
   return lines;
 }

@@ -42,6 +42,7 @@ export class StatusItem implements vscode.Disposable {
     return describe({
       phase: this.server.phase,
       status: this.server.status,
+      instead: this.server.program?.instead,
       notHere: whyNotHere(place, wishes),
       snoozedUntil: this.snooze.until,
       uri: document?.uri.toString(),

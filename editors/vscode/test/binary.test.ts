@@ -1,7 +1,7 @@
 // Finding the program: the order of the places, and what is said where none can be used.
 
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, test } from 'node:test';
@@ -55,7 +55,28 @@ test('what is too old, no nestling or does not run is refused with its reason', 
   assert.match(await refusal(program('other', 'bird 7')), /is not nestling.*“bird 7”/);
   const failing = path.join(root, 'failing');
   writeFileSync(failing, '#!/bin/sh\nexit 3\n', { mode: 0o755 });
-  assert.match(await refusal(failing), /cannot be run/);
+  assert.match(await refusal(failing), /failing cannot be run: it ends with exit code 3\./);
+  const unknown = path.join(root, 'unknown');
+  writeFileSync(unknown, '#!/no/such/loader\n', { mode: 0o755 });
+  assert.match(await refusal(unknown), /unknown cannot be run: the system does not start it \(ENOENT\)\./);
+});
+
+test('the one inside the extension gets back the right to be run', options, async () => {
+  chmodSync(bundled, 0o644);
+  assert.equal((await findProgram(places)).path, bundled);
+  assert.equal(statSync(bundled).mode & 0o777, 0o755);
+});
+
+test('where the one inside the extension does not run another is used, and both is said', options, async () => {
+  const extension = path.join(root, 'foreign');
+  const file = program('foreign/bin/nestling', '');
+  writeFileSync(file, "#!/bin/sh\necho 'libc.so.6: version GLIBC_2.99 not found' >&2\nexit 1\n");
+  const why = 'The program inside this extension cannot be run: libc.so.6: version GLIBC_2.99 not found.';
+  assert.deepEqual(await findProgram({ ...places, extension }), { path: onPath, version: '0.2.0', instead: `${why} ${onPath} is used instead.` });
+  await assert.rejects(findProgram({ setting: '', extension, searchPath: '', home: root }), (error: Error) => {
+    assert.ok(error instanceof NoProgram && error.message.startsWith(`${why} There is no other on PATH or in`), error.message);
+    return true;
+  });
 });
 
 test('where there is none at all the way out is said', options, async () => {

@@ -62,5 +62,6 @@ test('the figures are those that are known', () => {
     'answers: p50 20 ms, p95 61 ms',
     'program: 0.1.0',
   ]);
+  assert.equal(view({ instead: 'Another is used.' }).figures.at(-1), 'Another is used.');
   assert.deepEqual(view({ status: undefined }).figures, []);
 });

@@ -8,18 +8,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from editor import CLIENT, Editor, until  # noqa: E402
 
 SETUP = """
-vim.lsp.config('nestling', { settings = { nestling = vim.json.decode('%s') } })
-require('nestling').setup({ cmd = { '%s', 'serve' } })
 vim.g.said, vim.g.progress = {}, {}
 local function keep(name, text)
   local all = vim.g[name]
   table.insert(all, text)
   vim.g[name] = all
 end
--- Shown, a message that is longer than the screen is wide would wait for a key, and all that is asked with it.
-vim.lsp.handlers['window/showMessage'] = function(_, result)
-  keep('said', result.message)
-end
+vim.lsp.config('nestling', {
+  settings = { nestling = vim.json.decode('%s') },
+  -- Whole, and not shown.
+  handlers = { ['window/showMessage'] = function(_, result) keep('said', result.message) end },
+})
+require('nestling').setup({ cmd = { '%s', 'serve' } })
 vim.api.nvim_create_autocmd('LspProgress', { callback = function(event)
   local value = event.data.params.value
   titles = titles or {}

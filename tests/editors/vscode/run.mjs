@@ -1,4 +1,5 @@
-// The tests. Each begins with a text and ends with a comparison of what is there and what must be there.
+// The tests; those of troubles are in troubles.mjs. Each begins with a text and ends with a comparison of what is there and
+// what must be there.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -8,6 +9,8 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { CACHE, Editor, HERE, ROOT, until } from './editor.mjs';
+import { accept, changed, fold, insert, lines, menu, MENU, parses, processorTime, SHELVES, shownAt, tooltip, type, withProgram } from './helpers.mjs';
+import { troubles } from './troubles.mjs';
 
 const { values: options } = parseArgs({
   options: { only: { type: 'string' }, loops: { type: 'string', default: '50' }, picture: { type: 'boolean', default: false } },
@@ -17,19 +20,6 @@ const PACKAGES = path.join(CACHE, 'vsix');
 const ENDS = [`-${process.platform}-${process.arch}.vsix`, 'probe.vsix'];
 const EXTENSIONS = fs.readdirSync(PACKAGES).filter((name) => ENDS.some((end) => name.endsWith(end))).map((name) => path.join(PACKAGES, name));
 const LIST = '.quick-input-widget';
-const MENU = '.action-widget';
-
-/** What brings text into the views of output. */
-const SPDLOG = path.join(CACHE, 'code/node_modules/code-server/lib/vscode/node_modules/@vscode/spdlog/build/Release/spdlog.node');
-
-/** Places where the projects say what comes next. */
-const SHELVES = `from pantry.items import Shelf
-
-
-def amounts_of(shelves):
-    amounts = {}
-    for shelf in |
-`;
 
 const tests = {};
 
@@ -171,21 +161,6 @@ tests['a workspace is trusted after a question, and not any more'] = async (edit
   await editor.clearMessages();
 };
 
-tests['the output view has the log, and is left alone'] = async (editor) => {
-  await editor.command('nestling.doctor');
-  const view = editor.page.locator('.output-view .view-lines').first();
-  if (fs.existsSync(SPDLOG)) {
-    await until('the log', async () => /doctor|model/.test(await view.innerText()), 10_000);
-    console.log(`     ${(await view.innerText()).replace(/\s+/g, ' ').slice(0, 120)}…`);
-  } else {
-    console.log('     without spdlog, which was not built: the view is not looked at');
-  }
-  await editor.command('workbench.action.output.focus');
-  await sleep(500);
-  assert.doesNotMatch(await editor.said(), /error|stopped/);
-  await editor.command('workbench.action.closePanel');
-};
-
 for (const [name, [file, place, extra]] of Object.entries({
   'an unsaved text': ['', 'def shelves_of(pantry):\n    for shelf in |\n', { language: 'python' }],
   'lines that end in CR LF': ['python/crlf.py', 'from pantry.items import Item\r\n\r\ndef shelves_of(pantry):\r\n    for shelf in |\r\n', {}],
@@ -278,19 +253,6 @@ tests[`typing through suggestions at 8 keys a second, ${LOOPS} times, loses and 
   }
 };
 
-tests['a file of 50,000 lines is typed into'] = async (editor) => {
-  const half = 'def filler(x):\n    return x + 1\n\n\n'.repeat(6250);
-  await editor.show('python/long.py', `${half}${SHELVES.replace('for shelf in ', '')}${half}`);
-  // So long a text is on its way to the page for a while, and the cursor behind it.
-  await sleep(3000);
-  const before = await editor.document();
-  const start = Date.now();
-  await type(editor, 'for shelf in');
-  await until('all keys', async () => (await editor.document()).text === insert(before, 'for shelf in'));
-  assert.ok(Date.now() - start < 5000, 'the editor is not blocked');
-  assert.ok(await shownAt(editor));
-};
-
 tests['from a key to ghost text on the screen'] = async (editor) => {
   const lines = fs.readFileSync(path.join(ROOT, 'tests/data/projects/python/pantry/shopping.py'), 'utf8').split('\n').filter((line) => line.trim().length > 12);
   await editor.show('python/timed.py', 'from pantry.items import Item, Shelf\n\n\ndef weekly(shelves, needs):\n    |');
@@ -315,58 +277,6 @@ tests['from a key to ghost text on the screen'] = async (editor) => {
   console.log(`     ${sorted.length} times: p50 ${at(0.5)} ms, p95 ${at(0.95)} ms (VS Code waits some 50 of them)`);
 };
 
-tests['a server that is killed comes back'] = async (editor) => {
-  await editor.show('python/killed.py', SHELVES);
-  const children = execFileSync('pgrep', ['-f', `${editor.folder}/extensions/.*/bin/nestling serve`], { encoding: 'utf8' }).trim().split('\n');
-  for (const child of children) {
-    process.kill(Number(child), 'SIGKILL');
-  }
-  await until('the pause', async () => /starts again|starting/.test(await editor.said()), 3000);
-  await editor.ready();
-  assert.deepEqual(await editor.messages(), []);
-  assert.ok(await shownAt(editor));
-};
-
-tests['a program that is not there is said once'] = async (editor) => {
-  await withProgram(editor, '/no/such/nestling', async () => {
-    await oneMessage(editor, /There is no program at \/no\/such\/nestling/);
-    await editor.show('python/missing.py', 'x = |\n');
-    await type(editor, '12');
-    assert.equal((await editor.document()).text, 'x = 12\n');
-    assert.match(await editor.said(), /There is no program/);
-  });
-};
-
-tests['a program that is too old is said once'] = async (editor) => {
-  const old = script(editor, 'old', 'echo nestling 0.0.9');
-  await withProgram(editor, old, () => oneMessage(editor, /is nestling 0\.0\.9; this extension needs 0\.1\.0 or newer/));
-};
-
-tests['a program that crashes in a loop is given up after five times'] = async (editor) => {
-  const starts = path.join(editor.folder, 'starts');
-  const crashing = script(editor, 'crashing', `[ "$1" = --version ] && { echo nestling 0.1.0; exit; }\ndate +%s%3N >> ${starts}\nexit 3`);
-  await withProgram(editor, crashing, async () => {
-    await oneMessage(editor, /stopped 5 times in a row.*exit code 3/, 20_000);
-    const times = fs.readFileSync(starts, 'utf8').trim().split('\n').map(Number);
-    const gaps = times.slice(1).map((time, i) => time - times[i]);
-    assert.equal(times.length, 5);
-    assert.ok(gaps.every((gap, i) => gap >= 500 * 2 ** i), `${gaps}`);
-    await editor.show('python/crashed.py', 'y = |\n');
-    await type(editor, '34');
-    assert.equal((await editor.document()).text, 'y = 34\n');
-  });
-};
-
-tests['a model that does not load is said once, with its reason in the status'] = async (editor) => {
-  const broken = path.join(editor.folder, 'broken.gguf');
-  fs.writeFileSync(broken, 'this is no model');
-  await machine(editor, { 'nestling.model': broken });
-  await until('the reason', async () => /the model could not be loaded: /.test(await editor.said()), 20_000);
-  await oneMessage(editor, /the model could not be loaded/);
-  await machine(editor, {});
-  await editor.ready();
-};
-
 tests['a fine-tune shows its progress, and can be cancelled'] = async (editor) => {
   await editor.show('python/learn.py', 'x = 1|\n');
   await editor.command('nestling.startFinetune');
@@ -386,6 +296,8 @@ tests['a fine-tune shows its progress, and can be cancelled'] = async (editor) =
   await until('the end', async () => (await editor.messages()).some((m) => /was stopped and can go on/.test(m)), 30_000);
   await editor.clearMessages();
 };
+
+Object.assign(tests, troubles);
 
 tests['a workspace in restricted mode gets suggestions, and names no program and no command'] = async () => {
   const other = fs.mkdtempSync(path.join(os.tmpdir(), 'nestling-vscode-'));
@@ -408,152 +320,12 @@ tests['a workspace in restricted mode gets suggestions, and names no program and
   }
 };
 
-// What the tests share.
-
-async function type(editor, text) {
-  for (const key of text) {
-    await editor.page.keyboard.press(key === ' ' ? 'Space' : key);
-    await sleep(60);
-  }
-}
-
-/** The ghost text at the cursor, asked for if it does not come by itself. */
-async function shownAt(editor) {
-  return until('ghost text', async () => {
-    const shown = await editor.settled(1500);
-    if (!shown) {
-      await editor.command('editor.action.inlineSuggest.trigger');
-      await sleep(150);
-    }
-    return shown;
-  }, 15_000);
-}
-
-/** Accepts the ghost text that is shown; it, and the document before and after. */
-async function accept(editor, key) {
-  const shown = await shownAt(editor);
-  const before = await editor.document();
-  await editor.page.keyboard.press(key);
-  return { shown, before, after: await changed(editor, before) };
-}
-
-async function changed(editor, before) {
-  await until('a change', async () => (await editor.document()).text !== before.text);
-  await sleep(150);
-  return editor.document();
-}
-
-/** The text with `added` at the cursor. */
-function insert({ text, at }, added) {
-  return text.slice(0, at) + added + text.slice(at);
-}
-
-/** Seconds of processor time that the servers take in each second from now on. */
-function processorTime(editor) {
-  const now = () => {
-    const servers = execFileSync('pgrep', ['-f', `${editor.folder}/extensions/.*/bin/nestling serve`], { encoding: 'utf8' }).trim().split('\n');
-    // The name of a program may hold spaces; the fields are counted from behind it.
-    const ticks = servers.map((id) => fs.readFileSync(`/proc/${id}/stat`, 'utf8').split(') ').pop().split(' ')).map((fields) => Number(fields[11]) + Number(fields[12]));
-    return ticks.reduce((sum, ticks) => sum + ticks, 0) / 100;
-  };
-  const [begin, before] = [Date.now(), now()];
-  return () => (now() - before) / ((Date.now() - begin) / 1000);
-}
-
-/** The text that the keys must have made: each once, and at each acceptance what was displayed then, or the beginning of it. */
-function fold(text, pressed, changes) {
-  let accepted = 0;
-  for (const { key, ctrl, shown } of pressed) {
-    if (key === 'Control' || key === 'Escape' || key === 'swallowed') {
-      continue;
-    }
-    if (key === 'Tab' || (ctrl && key === 'ArrowRight')) {
-      // It put what was shown, or a part of it, at the end of what was there; where the page lags behind the keys, without
-      // those that were typed into it.
-      const ends = changes.filter((change) => change.rangeOffset + change.rangeLength === text.length);
-      const put = ends.map((change) => text.slice(0, change.rangeOffset) + change.text).filter((now) => now.length > text.length && now.startsWith(text));
-      const typed = [0, 1, 2, 3].filter((count) => text.endsWith(shown.slice(0, count))).map((count) => shown.slice(count));
-      const isOne = (part) => typed.some((rest) => (key === 'Tab' ? rest === part : rest.startsWith(part)));
-      text = put.find((now) => isOne(now.slice(text.length))) ?? `${text}(nothing was put in)`;
-      accepted++;
-    } else {
-      text += key;
-    }
-  }
-  return { text, accepted };
-}
-
-async function menu(editor, command, entry) {
-  await until(`a menu with ${entry}`, async () => {
-    await editor.command(command);
-    const row = editor.page.locator(`${MENU} .monaco-list-row`, { hasText: entry }).first();
-    const isThere = await row.waitFor({ timeout: 1500 }).then(() => true, () => false);
-    if (!isThere) {
-      await editor.page.keyboard.press('Escape');
-    }
-    return isThere;
-  }, 12_000);
-}
-
-function parses(text) {
-  try {
-    execFileSync('python3', ['-c', 'import ast, sys; ast.parse(sys.stdin.read())'], { input: text, stdio: ['pipe', 'ignore', 'ignore'] });
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-function tooltip(editor) {
-  return editor.page.evaluate(() => '').then(() => editor.vs(async (vscode) => {
-    const found = await vscode.commands.executeCommand('nestling.status');
-    return `accepted: ${found.counts.accepted}`;
-  }));
-}
-
-function lines(file) {
-  return fs.existsSync(file) ? fs.readFileSync(file, 'utf8').trim().split('\n').map((line) => JSON.parse(line)) : [];
-}
-
-function script(editor, name, body) {
-  const file = path.join(editor.folder, name);
-  fs.writeFileSync(file, `#!/bin/sh\n${body}\n`, { mode: 0o755 });
-  return file;
-}
-
-/** The settings of the machine on which the extension runs. */
-async function machine(editor, settings) {
-  const folder = path.join(editor.folder, 'user', 'Machine');
-  fs.mkdirSync(folder, { recursive: true });
-  fs.writeFileSync(path.join(folder, 'settings.json'), JSON.stringify(settings));
-}
-
-/** With another program than the bundled one. */
-async function withProgram(editor, program, run) {
-  await machine(editor, { 'nestling.path': program });
-  try {
-    await until('the setting', () => editor.vs((vscode, program) => vscode.workspace.getConfiguration('nestling').get('path') === program, program));
-    await run();
-  } finally {
-    await machine(editor, {});
-    await editor.clearMessages();
-    await editor.ready();
-  }
-}
-
-/** Exactly one message, and it stays the only one. */
-async function oneMessage(editor, pattern, limitMs = 10_000) {
-  await until(`a message like ${pattern}`, async () => (await editor.messages()).some((message) => pattern.test(message)), limitMs);
-  await sleep(1500);
-  const all = await editor.messages();
-  assert.equal(all.length, 1, all.join('\n'));
-}
-
 async function picture(editor) {
   await editor.page.setViewportSize({ width: 1100, height: 520 });
   await editor.show('python/pantry/shopping.py', fs.readFileSync(path.join(ROOT, 'tests/data/projects/python/pantry/shopping.py'), 'utf8') + '\n\ndef total_of(shelves: list[Shelf], unit: str) -> float:\n    total = 0.0\n    for |\n');
   await type(editor, 'shelf in');
   await shownAt(editor);
+  assert.match((await editor.document()).text, /\n {4}for shelf in\n$/);
   await editor.page.mouse.move(700, 300);
   await sleep(300);
   const file = path.join(ROOT, 'editors/vscode/media/ghost-text.png');

@@ -15,10 +15,11 @@ cache=$here/.cache
 "$here/package.sh"
 export PATH=$cache/bin:$PATH
 
-flags=-n
-[ "$(id -u)" = 0 ] || flags=-rn
+# A network of its own, without a way out, and mounts that nobody else sees.
+flags=-nm
+[ "$(id -u)" = 0 ] || flags=-rnm
 if command -v unshare >/dev/null && unshare $flags true 2>/dev/null; then
   exec unshare $flags sh -c 'ip link set lo up 2>/dev/null; exec node "$@"' sh "$here/run.mjs" "$@"
 fi
-echo "note: network namespaces are not permitted here, the network stays reachable"
+echo "note: namespaces are not permitted here, the network stays reachable"
 exec node "$here/run.mjs" "$@"

@@ -124,17 +124,19 @@ local commands = {
     end)
   end,
   status = function()
-    local client = server.client(0) or server.client()
+    local client, why = server.client(0) or server.client(), server.why_not_here(0)
     if not client then
-      local off = not require('nestling').is_enabled() and 'switched off (:Nestling enable)'
-      local why = config.problem() or off or 'no buffer of a served file type is open'
       return vim.notify('nestling: not running, ' .. why, vim.log.levels.WARN)
     end
     local status, problem = server.ask(client, 1000)
     if not status then
       return vim.notify('nestling: no answer, ' .. problem, vim.log.levels.ERROR)
     end
-    vim.api.nvim_echo({ { table.concat(M.describe(status), '\n') } }, false, {})
+    local lines = M.describe(status)
+    if why then
+      table.insert(lines, 'here       ' .. why)
+    end
+    vim.api.nvim_echo({ { table.concat(lines, '\n') } }, false, {})
   end,
   stats = function()
     local problem = config.problem()

@@ -33,6 +33,9 @@ M.options = vim.deepcopy(defaults)
 ---@type string[]?
 local served_filetypes
 
+--- The oldest program that this plugin can talk to.
+M.OLDEST = '0.1.0'
+
 local types = { cmd = 'table', model = 'string', filetypes = 'table' }
 
 ---@param options nestling.Options
@@ -67,6 +70,16 @@ function M.problem()
   end
 end
 
+--- What is wrong with the version of a program; nil where nothing is, or where it does not tell its version.
+---@param version? string
+---@return string?
+function M.too_old(version)
+  local parsed = version and vim.version.parse(version, { strict = true })
+  if parsed and vim.version.lt(parsed, M.OLDEST) then
+    return ('version %s is too old, %s is needed'):format(version, M.OLDEST)
+  end
+end
+
 --- The command line of the server, with the model that was asked for.
 ---@return string[]
 function M.command_line()
@@ -89,7 +102,10 @@ function M.apply()
       table.insert(filetypes, filetype)
     end
   end
-  vim.lsp.config('nestling', { cmd = M.command_line(), filetypes = filetypes })
+  local function cmd(...)
+    return require('nestling.process').start(...)
+  end
+  vim.lsp.config('nestling', { cmd = cmd, filetypes = filetypes })
 end
 
 return M

@@ -12,7 +12,10 @@ local function check_program()
   local ok, result = pcall(function()
     return vim.system({ program, '--version' }, { text = true, timeout = 5000 }):wait()
   end)
-  if ok and result.code == 0 then
+  local old = ok and config.too_old(result.stdout:match('^nestling (%S+)'))
+  if old then
+    health.error(old, 'Install it again, from the repository that this plugin comes from: cargo install --path .')
+  elseif ok and result.code == 0 then
     health.ok('version: ' .. vim.trim(result.stdout))
   else
     health.error(('`%s --version` failed'):format(program), 'Is this the nestling program? Install it again.')
@@ -52,7 +55,10 @@ function M.check()
   health.start('nestling: server')
   local client = server.client()
   if not client then
-    if not require('nestling').is_enabled() then
+    local trouble = require('nestling.process').trouble()
+    if trouble then
+      health.error(trouble, '`:Nestling log` has what the server wrote, `:Nestling enable` tries again.')
+    elseif not require('nestling').is_enabled() then
       health.warn('switched off', ':Nestling enable')
     else
       local filetypes = table.concat(vim.lsp.config.nestling.filetypes or {}, ', ')

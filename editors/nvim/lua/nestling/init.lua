@@ -5,6 +5,8 @@
 local config = require('nestling.config')
 local ghost = require('nestling.ghost')
 local keys = require('nestling.keys')
+local process = require('nestling.process')
+local say = require('nestling.say')
 local server = require('nestling.server')
 
 local M = {}
@@ -27,10 +29,11 @@ end
 function M.start()
   local problem = config.problem()
   if problem then
-    vim.notify('nestling: ' .. problem .. ' (:checkhealth nestling)', vim.log.levels.WARN)
+    say('nestling: ' .. problem .. ' (:checkhealth nestling)', vim.log.levels.WARN)
     return false
   end
   config.apply()
+  process.reset()
 
   vim.api.nvim_clear_autocmds({ group = group })
   vim.api.nvim_create_autocmd('LspAttach', {
@@ -38,6 +41,15 @@ function M.start()
     desc = 'nestling: ghost text and keys in this buffer',
     callback = function(event)
       if server.is_ours(event.data.client_id) then
+        local info = assert(vim.lsp.get_client_by_id(event.data.client_id)).server_info
+        local old = config.too_old(info and info.version)
+        if old then
+          -- Later, because an error is told as one of the autocommand here.
+          return vim.schedule(function()
+            process.give_up(old, ':checkhealth nestling')
+          end)
+        end
+        process.attached()
         ghost.enable(event.data.client_id)
         keys.map(event.buf)
         -- Hints are quiet: underlined, without a column of signs that moves the text.

@@ -1,6 +1,8 @@
 --- The running server: which client it is, what it says about itself, and the status line made of it.
 
+local config = require('nestling.config')
 local ghost = require('nestling.ghost')
+local process = require('nestling.process')
 
 local M = {}
 
@@ -41,6 +43,31 @@ end
 ---@return vim.lsp.Client?
 function M.client(bufnr)
   return vim.lsp.get_clients({ name = 'nestling', bufnr = bufnr })[1]
+end
+
+--- Why a buffer is not served, whatever the server does; nil where it is, or will be.
+---@param bufnr integer
+---@return string?
+local function why_not(bufnr)
+  local buftype, filetype = vim.bo[bufnr].buftype, vim.bo[bufnr].filetype
+  if buftype ~= '' then
+    return ('this is a view (%s), not a file: it is left alone'):format(buftype)
+  elseif filetype == '' then
+    return 'this buffer has no file type'
+  elseif not vim.list_contains((vim.lsp.config.nestling or {}).filetypes or {}, filetype) then
+    return ('files of type %s are not served'):format(filetype)
+  end
+end
+
+--- Why nothing is shown in a buffer; nil where the server is attached to it.
+---@param bufnr integer
+---@return string?
+function M.why_not_here(bufnr)
+  if M.client(bufnr) then
+    return nil
+  end
+  local off = not require('nestling').is_enabled() and 'switched off (:Nestling enable)'
+  return config.problem() or process.trouble() or off or why_not(bufnr) or 'the server is starting'
 end
 
 --- Asks the server and waits.
@@ -108,7 +135,8 @@ end
 function M.component()
   local bufnr = vim.api.nvim_get_current_buf()
   if not M.client(bufnr) then
-    return ''
+    local trouble = process.trouble()
+    return trouble and not why_not(bufnr) and 'nestling: ' .. trouble or ''
   end
   if not watched then
     watched = true
