@@ -306,7 +306,12 @@ impl Bench<'_> {
             };
             // The untouched model is judged, and the winner at each strength.
             let judged = rounds.iter().enumerate().map(models).sum::<usize>() + 5;
-            let least_steps = if candidates == 1 { LEAST_ALONE } else { LEAST_STEPS };
+            // General code is looked at with the untouched model and at each strength of both long runs; in a search
+            // with the last candidates, too.
+            let (least_steps, generals) = match candidates {
+                1 => (LEAST_ALONE, 10.0),
+                _ => (LEAST_STEPS, 15.0),
+            };
             let runs = fitting(0.15, judged as f64 * run, RUNS);
             let tests = methods.len().min(candidates) as u64 * RANGE_STEPS;
             // Some things are small and many: a twentieth is left for them.
@@ -314,7 +319,7 @@ impl Bench<'_> {
                 + 0.05 * budget
                 + 2.0 * places as f64 * place
                 + (judged * runs) as f64 * run
-                + 15.0 * general
+                + generals * general
                 + tests as f64 * step;
             let steps = ((budget - fixed) / (cost(candidates) as f64 * step)) as u64;
             if fixed < budget && steps >= least_steps {

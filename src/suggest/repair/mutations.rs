@@ -340,7 +340,11 @@ impl Mutator<'_> {
         // One part of an expression instead of all of it: what is too much goes.
         if range.len() <= 2 * LONGEST {
             for child in &part.children {
-                self.push("too much", range.clone(), &self.source[child.clone()], -2.5);
+                // A call whose arguments go does nothing any more.
+                let behind = &self.source[child.end..range.end];
+                let is_called = behind.starts_with('(') && !behind.starts_with("()");
+                let worth = if is_called { -6.0 } else { -2.5 };
+                self.push("too much", range.clone(), &self.source[child.clone()], worth);
             }
         }
         for pair in part.children.windows(2) {

@@ -12,7 +12,7 @@ use crate::text::{Text, TextEdit};
 /// What these changes are called.
 pub(super) const RULE: &str = "as elsewhere";
 /// Nats against them before any model is asked: the memory knows the examples and likes them.
-const PRIOR: f32 = -2.0;
+const PRIOR: f32 = -1.0;
 /// Tokens of a line that can be an example, and the share of both lines' tokens that must be the same.
 const LEAST_TOKENS: usize = 4;
 const ALIKE: f32 = 0.6;
