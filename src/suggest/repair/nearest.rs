@@ -20,6 +20,9 @@ const ALIKE: f32 = 0.6;
 const EXAMPLES: usize = 8;
 const LINES: usize = 4;
 
+/// A line and its tokens.
+type Line<'a> = (&'a str, &'a [Range<usize>]);
+
 /// Changes of the lines of `within` that make them read as lines of `text` or of `others` do, most alike first.
 pub(super) fn nearest<'a>(
     text: &'a Text,
@@ -44,15 +47,16 @@ pub(super) fn nearest<'a>(
         let content = source[range.clone()].trim();
         let start = range.start + source[range.clone()].find(content).unwrap_or(0);
         let own = tokens(content);
-        let mut alike: Vec<(f32, &(&str, Vec<Range<usize>>))> = examples
+        let mut alike: Vec<(f32, Line<'_>)> = examples
             .iter()
+            .map(|(example, tokens)| (*example, tokens.as_slice()))
             .filter(|(example, _)| *example != content)
-            .map(|example| (likeness((content, &own), (example.0, &example.1)), example))
+            .map(|example| (likeness((content, &own), example), example))
             .filter(|(likeness, _)| *likeness >= ALIKE)
             .collect();
         alike.sort_by(|a, b| b.0.total_cmp(&a.0));
         for (likeness, example) in alike.into_iter().take(EXAMPLES) {
-            for (range, new_text) in differences((content, &own), (example.0, &example.1)) {
+            for (range, new_text) in differences((content, &own), example) {
                 let edit = TextEdit { range: start + range.start..start + range.end, new_text };
                 found.push(Mutation { edit, rule: RULE, worth: PRIOR + likeness });
             }
@@ -77,8 +81,6 @@ fn tokens(line: &str) -> Vec<Range<usize>> {
     }
     found
 }
-
-type Line<'a> = (&'a str, &'a [Range<usize>]);
 
 fn words<'a>((line, tokens): Line<'a>) -> Vec<&'a str> {
     tokens.iter().map(|token| &line[token.clone()]).collect()
@@ -181,7 +183,8 @@ mod tests {
         let within = at..at + 1;
         let line = text.line_of(at);
         let found = nearest(&text, &within, std::iter::once(other));
-        let changed = found.iter().map(|m| crate::text::apply(text.as_str(), &[m.edit.clone()]));
+        let changed =
+            found.iter().map(|m| crate::text::apply(text.as_str(), std::slice::from_ref(&m.edit)));
         changed.map(|after| after.lines().nth(line).unwrap().to_string()).collect()
     }
 
