@@ -90,7 +90,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "remote",
-        about: "A server that is asked as well, by its url, protocol, model and markers; its key comes from the environment variable that keyVariable names.",
+        about: "A server that is asked as well, by its url, protocol, model and markers; its key comes from the environment variable that keyVariable names, or from the keyring of the system.",
         schema: || {
             json!({
                 "type": "object",

@@ -89,6 +89,13 @@ impl Remembered {
     }
 }
 
+/// The memory that speaks for a document: of the innermost folder around it, else the last one.
+fn about(memories: &[Remembered], document: &Document) -> Option<usize> {
+    let path = document.path.as_deref().unwrap_or(Path::new(""));
+    let around = memories.iter().position(|known| path.starts_with(known.memory.root()));
+    around.or(memories.len().checked_sub(1))
+}
+
 /// A generator that answers completion requests.
 pub struct ModelCompleter {
     generator: Generator,
@@ -315,20 +322,16 @@ impl ModelCompleter {
     ) -> R {
         let model = self.generator.model();
         let kv = self.weighed.get_or_insert_with(|| model.engine.new_cache());
-        let path = document.path.as_deref().unwrap_or(Path::new(""));
-        let known = self.memories.iter().find(|known| path.starts_with(known.memory.root()));
-        let known = known.or(self.memories.last()).filter(|_| self.options.memory);
-        let memory = known.map(|known| &*known.memory);
+        let known = about(&self.memories, document).filter(|_| self.options.memory);
+        let memory = known.map(|at| &*self.memories[at].memory);
         work(&mut Weigher { model, kv, memory, cache: &mut self.focus, name })
     }
 
     /// Lines of the repository that resemble a place or define what it uses, the best last.
     pub(super) fn nearby(&self, snapshot: &Snapshot, offset: usize) -> Vec<String> {
-        let path = snapshot.document.path.as_deref().unwrap_or(Path::new(""));
-        let known = self.memories.iter().find(|known| path.starts_with(known.memory.root()));
-        let known = known.or(self.memories.last()).filter(|_| self.options.retrieval);
+        let known = about(&self.memories, &snapshot.document).filter(|_| self.options.retrieval);
         let site = retrieved::Site { snapshot, text: snapshot.document.text.as_str(), offset };
-        known.map(|known| known.retrieved.around(&site)).unwrap_or_default()
+        known.map(|at| self.memories[at].retrieved.around(&site)).unwrap_or_default()
     }
 
     /// The lines around a place as the model corrects them, seeing them; `None` for families that never learnt it, or
@@ -390,12 +393,7 @@ impl ModelCompleter {
         let model = self.generator.model();
         let (context, room) = (model.engine.context(), self.options.max_tokens);
         let (text, offset) = (place.text.as_ref(), place.offset);
-        let path = document.path.as_deref().unwrap_or(Path::new(""));
-        let known = self.memories.iter().position(|known| path.starts_with(known.memory.root()));
-        let mut known = match known {
-            Some(at) => self.memories.get_mut(at),
-            None => self.memories.last_mut(),
-        };
+        let mut known = about(&self.memories, document).map(|at| &mut self.memories[at]);
         let retrieved = match &mut known {
             Some(known) if self.options.retrieval => {
                 let limit = (context as f64 * self.options.retrieval_share) as usize;
