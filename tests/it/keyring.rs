@@ -29,8 +29,12 @@ fn with_keyring(program: &str) -> (House, PathBuf) {
     let house = House::new();
     let keys = house.folder.path().join("keys");
     std::fs::create_dir(&keys).expect("a folder");
-    let tool = keys.join("secret-tool");
-    std::fs::write(&tool, program).expect("a program");
+    let (source, tool) = (keys.join("source"), keys.join("secret-tool"));
+    std::fs::write(&source, program).expect("a program");
+    // By another process: what other tests start just now would hold a file that is written here open, and then it
+    // cannot be run.
+    let copied = Command::new("cp").args([&source, &tool]).status().expect("cp");
+    assert!(copied.success());
     std::fs::set_permissions(&tool, PermissionsExt::from_mode(0o755)).expect("its mode");
     (house, keys)
 }
