@@ -1,4 +1,4 @@
-//! `nestling eval remote`: what asking a remote model costs beside a bare socket that sends the same and reads the same.
+//! `nestling eval remote`: what asking a remote model costs beside a bare socket that sends as much and reads as much.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -39,9 +39,10 @@ pub(in crate::cli) fn run(args: RemoteEvalArgs) -> Result<ExitCode> {
     };
     let (mut ours, mut bare) = (Vec::new(), Vec::new());
     for round in 0..args.rounds + 1 {
-        let question = question(round, args.max_tokens);
+        // A server remembers what it has read: neither side may ask what the other asked before.
+        let [question, other] = [2 * round, 2 * round + 1].map(|at| question(at, args.max_tokens));
         let start = Instant::now();
-        let answer = client.ask(question.clone());
+        let answer = client.ask(question);
         let whole = |answer: crate::remote::Answer| {
             answer.wait(start + LONGEST, &|_| false, &CancelToken::new())
         };
@@ -52,7 +53,7 @@ pub(in crate::cli) fn run(args: RemoteEvalArgs) -> Result<ExitCode> {
             bail!("{reason}");
         }
         let start = Instant::now();
-        ask_bare(&client, &question)?;
+        ask_bare(&client, &other)?;
         // The first question of each side connects.
         if round > 0 {
             ours.push(took);
@@ -82,13 +83,13 @@ pub(in crate::cli) fn run(args: RemoteEvalArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The same to both sides, another each round.
-fn question(round: usize, max_tokens: usize) -> Question {
+/// One of many that cost a server the same.
+fn question(number: usize, max_tokens: usize) -> Question {
     Question {
         path: "src/shapes.py".into(),
         language: "python",
         comment: Some("#"),
-        prefix: format!("def area_{round}(width, height):\n    \"\"\"The area.\"\"\"\n    return "),
+        prefix: format!("def area_{number:04}(width, height):\n    \"\"\"The area.\"\"\"\n    return "),
         suffix: "\n\n\ndef main():\n    pass\n".into(),
         others: Vec::new(),
         max_tokens,
