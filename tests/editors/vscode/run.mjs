@@ -13,7 +13,7 @@ import { accept, changed, fold, insert, lines, menu, MENU, parses, processorTime
 import { troubles } from './troubles.mjs';
 
 const { values: options } = parseArgs({
-  options: { only: { type: 'string' }, loops: { type: 'string', default: '50' }, picture: { type: 'boolean', default: false } },
+  options: { only: { type: 'string' }, loops: { type: 'string', default: '25' }, picture: { type: 'boolean', default: false } },
 });
 const LOOPS = Number(options.loops);
 const PACKAGES = path.join(CACHE, 'vsix');
