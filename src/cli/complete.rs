@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde_json::json;
@@ -73,7 +73,9 @@ pub(super) fn run(args: CompleteArgs, model: &ModelArgs) -> Result<ExitCode> {
     }
     completer.set_explain(args.explain);
     completer.set_sources(Sources { remote: remote.clone(), ..Sources::default() });
+    let start = Instant::now();
     let completion = completer.complete(&request, &Progress::new(), &CancelToken::new());
+    let waited = start.elapsed();
     let reason = completion.silence.map(|silence| silence.to_string());
     let first = completion.suggestions.first();
     let explained = match first.filter(|_| args.explain) {
@@ -128,8 +130,10 @@ pub(super) fn run(args: CompleteArgs, model: &ModelArgs) -> Result<ExitCode> {
     }
     if let Some(client) = &remote {
         let health = client.health();
-        let late = (health.answers == 0).then(|| {
-            format!("{} gave no answer within {} s", client.remote().origin(), PATIENCE.as_secs())
+        let origin = client.remote().origin();
+        let late = (health.answers == 0).then(|| match waited < PATIENCE {
+            true => format!("the local answer was surer than {origin} could be, and came first"),
+            false => format!("{origin} gave no answer within {} s", PATIENCE.as_secs()),
         });
         if let Some(reason) = health.failure.map(|(reason, _)| reason).or(late) {
             eprintln!("nestling: the remote model is not used: {reason}");

@@ -1,5 +1,5 @@
-//! What a model is worth in a repository whose memory is switched on: nats of the newer lines' tokens, rests of lines
-//! that come out exactly, and what it still knows of general code.
+//! What a model is worth in a repository whose memory is switched on: how probable the newer lines are, which rests of
+//! lines come out exactly, and what it still knows of general code.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,6 +8,7 @@ use anyhow::Result;
 
 use super::Watch;
 use super::data::{MOST_PLACES, Part};
+use super::exact;
 use crate::eval::completion::{Answer, Context, Mode, Options, Place, ask, draw, memory};
 use crate::eval::compression::Texts;
 use crate::eval::perplexity;
@@ -22,7 +23,7 @@ use crate::tokenizer::{TokenId, Tokenizer};
 /// Tokens of one run of lines that are scored.
 const RUN: usize = 96;
 /// Runs whose tokens are scored, and lines of which the rest is asked for: at least and at most.
-pub(super) const RUNS: [usize; 2] = [30, 100];
+pub(super) const RUNS: [usize; 2] = [30, 300];
 pub(super) const PLACES: [usize; 2] = [100, MOST_PLACES];
 /// Bytes of general code that are scored, in each language.
 const GENERAL_BYTES: usize = 20_000;
@@ -33,6 +34,28 @@ pub(super) struct Judge<'a> {
     memory: Arc<Memory>,
     runs: Vec<Run>,
     places: &'a [Place],
+}
+
+/// The events of some lines, one line after the other.
+#[derive(Default)]
+pub(super) struct Lines {
+    pub(super) events: Vec<Event>,
+    /// Events of each line.
+    lengths: Vec<usize>,
+}
+
+impl Lines {
+    /// The share of rests that should come out exactly with a gate like this one, fitted to the repository.
+    pub(super) fn exact(&self, gate: &Gate) -> f64 {
+        let probabilities = gate.mixed_refitted(&self.events);
+        let mut left = &probabilities[..];
+        let shares = self.lengths.iter().map(|&length| {
+            let (line, rest) = left.split_at(length);
+            left = rest;
+            exact::share(line)
+        });
+        shares.sum::<f64>() / self.lengths.len().max(1) as f64
+    }
 }
 
 /// Lines to score, with what is known around them.
@@ -87,25 +110,21 @@ impl<'a> Judge<'a> {
     }
 
     /// What the gate between model and memory sees at each token of the newer lines.
-    pub(super) fn events(&self, model: &Model) -> Result<Vec<Event>> {
+    pub(super) fn lines(&self, model: &Model) -> Result<Lines> {
         self.score(model, &self.runs)
     }
 
-    fn score(&self, model: &Model, runs: &[Run]) -> Result<Vec<Event>> {
+    fn score(&self, model: &Model, runs: &[Run]) -> Result<Lines> {
         let (mut kv, mut cache) = (model.engine.new_cache(), FocusCache::default());
-        let mut events = Vec::new();
+        let mut lines = Lines::default();
         for run in runs {
             let texts = (&run.before[..], &run.scored[..], &run.after[..]);
-            events.extend(fit::events_within(
-                model,
-                &mut kv,
-                &self.memory,
-                &mut cache,
-                &run.name,
-                texts,
-            )?);
+            let name = &run.name;
+            let events = fit::events_within(model, &mut kv, &self.memory, &mut cache, name, texts)?;
+            lines.lengths.push(events.len());
+            lines.events.extend(events);
         }
-        Ok(events)
+        Ok(lines)
     }
 
     /// Asks for the rests of newer lines, as an editor does.

@@ -3,6 +3,7 @@
 
 mod accept;
 pub mod data;
+mod exact;
 mod export;
 mod judge;
 mod report;
@@ -235,8 +236,8 @@ pub fn finetune(
         }
     };
     judge.limit(plan.runs, plan.places);
-    let base_events = judge.events(&original)?;
-    let base_nats = gate.nats_refitted(&base_events);
+    let base_lines = judge.lines(&original)?;
+    let base_exact = base_lines.exact(&gate);
     watch.note(match plan.candidates {
         1 => format!("time for one candidate, trained for {} steps", plan.long),
         candidates => format!(
@@ -263,11 +264,12 @@ pub fn finetune(
         &plan,
         watch,
     )?;
-    if winner.nats().is_finite() {
+    if let Some(exact) = winner.exact() {
         watch.note(format!(
-            "best candidate: {}, {:.3} nats per token of newer lines against {base_nats:.3} untouched",
+            "best candidate: {}, {:.1} % of the rests of newer lines should come out exactly, {:.1} % untouched",
             winner.name(),
-            winner.nats()
+            100.0 * exact,
+            100.0 * base_exact
         ));
     }
     let long = match state.long.clone() {
@@ -275,20 +277,20 @@ pub fn finetune(
         None => {
             let (trainer, progress) =
                 bench.train(&winner, &learn, ("long", plan.long, true), watch)?;
-            let (mut strengths, mut events) = (Vec::new(), Vec::new());
+            let (mut strengths, mut lines) = (Vec::new(), Vec::new());
             for strength in STRENGTHS {
                 let model = bench.model(&trainer, true, strength)?;
-                events.push(judge.events(&model)?);
-                let nats = gate.nats_refitted(&events[strengths.len()]);
-                strengths.push((strength, nats, judge::general(&model)?));
+                let scored = judge.lines(&model)?;
+                strengths.push((strength, scored.exact(&gate), judge::general(&model)?));
+                lines.push(scored);
                 watch.step("trying strengths", strengths.len(), STRENGTHS.len())?;
             }
-            let before = gate.refitted(&base_events);
+            let before = gate.refitted(&base_lines.events);
             let mut long =
                 Long { steps: progress.step, strengths, gates: [before.clone(), before] };
             if let Some(best) = long.best(base_general) {
                 let at = long.strengths.iter().position(|tried| *tried == best);
-                long.gates[1] = gate.refitted(&events[at.unwrap_or(0)]);
+                long.gates[1] = gate.refitted(&lines[at.unwrap_or(0)].events);
             }
             long
         }
@@ -297,7 +299,7 @@ pub fn finetune(
     state.seconds = spent(watch);
     state.save(&file)?;
     drop(judge);
-    winner.scores.push((long.steps, long.best(base_general).map_or(f64::INFINITY, |b| b.1)));
+    winner.scores.push((long.steps, long.best(base_general).map_or(0.0, |best| best.1)));
 
     let mut report = FinetuneReport {
         repository: source.name,
@@ -310,7 +312,7 @@ pub fn finetune(
         plan,
         rates: state.rates.clone(),
         trials: state.trials.clone(),
-        base_nats,
+        base_exact,
         long: long.clone(),
         winner: winner.clone(),
         strength: 0.0,
@@ -327,7 +329,7 @@ pub fn finetune(
         seconds: 0.0,
         waited: 0.0,
     };
-    let strength = long.best(base_general).filter(|(_, nats, _)| *nats < base_nats);
+    let strength = long.best(base_general).filter(|(_, exact, _)| *exact > base_exact);
     if let Some((strength, ..)) = strength {
         report.strength = strength;
         judge_and_install(request, workspace, (&bench, &data, original), &mut report, watch)?;
@@ -462,10 +464,10 @@ fn short(revision: &Option<String>) -> &str {
 }
 
 impl Long {
-    /// The strength at which newer lines cost least, among those that forget little.
+    /// The strength at which most rests should come out, among those that forget little; the weakest of equals.
     fn best(&self, base_general: f64) -> Option<(f32, f64, f64)> {
         let kept = self.strengths.iter().filter(|(_, _, g)| *g <= GENERAL * base_general);
-        kept.min_by(|a, b| a.1.total_cmp(&b.1)).copied()
+        kept.rev().max_by(|a, b| a.1.total_cmp(&b.1)).copied()
     }
 }
 

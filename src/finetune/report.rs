@@ -70,8 +70,8 @@ pub struct FinetuneReport {
     pub rates: Vec<RangeTest>,
     /// All candidates.
     pub trials: Vec<Trial>,
-    /// Nats per token of newer lines of the untouched model, memory mixed in.
-    pub base_nats: f64,
+    /// Share of the rests of newer lines that should come out exactly with the untouched model, memory mixed in.
+    pub base_exact: f64,
     /// The best candidate's long run.
     pub long: Long,
     /// The best candidate.
@@ -135,15 +135,15 @@ impl FinetuneReport {
         };
         let percent = 100.0 * (self.general.1 / self.general.0 - 1.0);
         let last = self.long.strengths.iter().find(|(s, ..)| *s == self.strength);
-        let nats = last.map_or(self.base_nats, |(_, nats, _)| *nats);
+        let exact = last.map_or(self.base_exact, |(_, exact, _)| *exact);
         let row = |name: &str, before: String, after: String, change: String| {
             vec![name.to_string(), before, after, change]
         };
         let mut rows = vec![row(
-            "nats per token, newer lines",
-            format!("{:.3}", self.base_nats),
-            format!("{nats:.3}"),
-            format!("{:+.1} %", 100.0 * (nats / self.base_nats - 1.0)),
+            "expected of the search's lines, %",
+            format!("{:.1}", 100.0 * self.base_exact),
+            format!("{:.1}", 100.0 * exact),
+            format!("{:+.1} points", 100.0 * (exact - self.base_exact)),
         )];
         if self.places > 0 {
             rows.push(row(
@@ -239,17 +239,17 @@ fn pictures(report: &FinetuneReport) -> Vec<Picture<'_>> {
         ..Series::default()
     });
     let trial = |trial: &Trial| Series {
-        points: trial.scores.iter().map(|&(steps, nats)| (steps as f64, nats)).collect(),
+        points: trial.scores.iter().map(|&(steps, exact)| (steps as f64, exact)).collect(),
         ..Series::default()
     };
     let long = Series {
         name: "long run",
-        points: vec![(report.long.steps as f64, report.winner.nats())],
+        points: vec![(report.long.steps as f64, report.winner.exact().unwrap_or(0.0))],
         labels: vec!["long run".into()],
         ..Series::default()
     };
     let strengths = Series {
-        points: report.long.strengths.iter().map(|&(s, nats, _)| (f64::from(s), nats)).collect(),
+        points: report.long.strengths.iter().map(|&(s, exact, _)| (f64::from(s), exact)).collect(),
         ..Series::default()
     };
     let loss = Series {
@@ -264,12 +264,12 @@ fn pictures(report: &FinetuneReport) -> Vec<Picture<'_>> {
         ),
         (
             "Each candidate after its rounds; those that go on are the better half. Memory mixed in.",
-            axes("Candidates", "steps", "nats per token", false),
+            axes("Candidates", "steps", "share of rests that should come out", false),
             report.trials.iter().map(trial).chain([long]).collect(),
         ),
         (
             "Between the untouched weights (0) and the tuned ones (1).",
-            axes("Strength", "strength", "nats per token", false),
+            axes("Strength", "strength", "share of rests that should come out", false),
             vec![strengths],
         ),
         ("The last run.", axes("Training loss", "steps", "nats per token", false), vec![loss]),

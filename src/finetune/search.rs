@@ -99,14 +99,14 @@ pub struct Trial {
     pub method: Method,
     /// The peak learning rate.
     pub rate: f64,
-    /// (steps, nats per token of newer lines, memory mixed in) after each round.
+    /// (steps, share of rests of newer lines that should come out exactly, memory mixed in) after each round.
     pub scores: Vec<(u64, f64)>,
 }
 
 impl Trial {
-    /// Nats after its last round.
-    pub fn nats(&self) -> f64 {
-        self.scores.last().map_or(f64::INFINITY, |(_, nats)| *nats)
+    /// The share after its last round.
+    pub fn exact(&self) -> Option<f64> {
+        self.scores.last().map(|(_, exact)| *exact)
     }
 
     /// A name for people and folders.
@@ -371,7 +371,7 @@ pub(super) struct State {
     /// The rate of each method, with the curve of its range test.
     pub(super) rates: Vec<RangeTest>,
     pub(super) trials: Vec<Trial>,
-    /// The winner after a long run: (steps, nats at each strength, general bits per byte at each).
+    /// The winner after a long run.
     pub(super) long: Option<Long>,
     /// Seconds that went by in earlier starts.
     pub(super) seconds: f64,
@@ -382,7 +382,7 @@ pub(super) struct State {
 pub struct Long {
     /// Steps.
     pub steps: u64,
-    /// (strength, nats of newer lines, bits per byte of general code).
+    /// (strength, share of rests of newer lines that should come out exactly, bits per byte of general code).
     pub strengths: Vec<(f32, f64, f64)>,
     /// How the memory is weighed with the untouched model and at the best strength, fitted to those lines.
     pub gates: [Gate; 2],
@@ -432,10 +432,10 @@ pub(super) fn halving(
         // Those that reached the last round, best first; later starts find the same order.
         order.retain(|&i| state.trials[i].scores.len() >= round);
         let before = |i: &usize| match round {
-            0 => *i as f64,
+            0 => 0.0,
             _ => state.trials[*i].scores[round - 1].1,
         };
-        order.sort_by(|a, b| before(a).total_cmp(&before(b)).then(a.cmp(b)));
+        order.sort_by(|a, b| before(b).total_cmp(&before(a)).then(a.cmp(b)));
         for (done, &i) in order[..keep.min(order.len())].iter().enumerate() {
             if state.trials[i].scores.len() > round {
                 continue;
@@ -446,23 +446,22 @@ pub(super) fn halving(
             let (trainer, _) = bench.train(&trial, data, (&folder, steps, false), watch)?;
             let is_last = round + 1 == rounds.len();
             let strengths: &[f32] = if is_last { &LAST_STRENGTHS } else { &[1.0] };
-            let mut nats = f64::INFINITY;
+            // What forgets too much at any strength comes behind all others.
+            let mut exact = 0.0;
             for &strength in strengths {
                 let model = bench.model(&trainer, false, strength)?;
                 if !is_last || judge::general(&model)? <= most_general {
-                    nats = nats.min(gate.nats_refitted(&judge.events(&model)?));
+                    exact = judge.lines(&model)?.exact(gate).max(exact);
                 }
             }
-            // What forgets too much at any strength is worth what is known from the round before, and a little less.
-            if !nats.is_finite() {
-                nats = state.trials[i].nats() + 1.0;
-            }
-            state.trials[i].scores.push((steps, nats));
+            state.trials[i].scores.push((steps, exact));
             state.save(file)?;
         }
     }
     let best = state.trials.iter().filter(|t| t.scores.len() == rounds.len());
-    let best = best.min_by(|a, b| a.nats().total_cmp(&b.nats()));
+    // Of equals the first.
+    let best =
+        best.rev().max_by(|a, b| a.exact().unwrap_or(0.0).total_cmp(&b.exact().unwrap_or(0.0)));
     best.cloned().context("no candidate was tried to its end")
 }
 

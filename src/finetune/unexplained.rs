@@ -1,7 +1,7 @@
-//! What the memory of a repository leaves for the model to learn. The loss that counts is that of both mixed,
-//! −ln Σ share·p, and its gradient reaches the model only as far as the model, and not the memory, has given the token
-//! its probability. So tokens are weighed by that, as in boosting: a model that learns what the memory knows anyway
-//! only talks it down where it is right.
+//! What the memory of a repository leaves for the model to learn. What counts are rests of lines that come out exactly
+//! from both mixed, and the gradient of that reaches the model only as far as a token decides about its line, and as
+//! the model, and not the memory, has given the token its probability. So tokens are weighed by both, as in boosting: a
+//! model that learns what the memory knows anyway only talks it down where it is right.
 
 use std::sync::Arc;
 
@@ -10,11 +10,12 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
-use super::Watch;
+use super::{Watch, exact};
 use crate::eval::completion::memory;
 use crate::eval::texts::Repository;
 use crate::generation::{Model, fit};
 use crate::memory::{FocusCache, Gate};
+use crate::tokenizer::TokenId;
 use crate::train::corpus::SourceFile;
 use crate::train::documents::Documents;
 
@@ -22,8 +23,10 @@ use crate::train::documents::Documents;
 const MOST_TOKENS: usize = 300_000;
 /// Tokens that are scored at once.
 const WINDOW: usize = 448;
-/// What a token counts at least, so that nothing is forgotten.
+/// What a token counts at least, so that nothing is forgotten…
 const LEAST: f32 = 0.05;
+/// …and what one of those that the memory leaves counts at least: lines that are far from right may come closer.
+const FAR: f32 = 0.2;
 
 /// The documents of the repository with what each token counts; general code counts in full. Each file is weighed by
 /// a memory of the others and of what stands around in itself.
@@ -58,13 +61,21 @@ pub(super) fn weighed(
         let tokens = model.tokenizer.encode(text);
         let name = &repository.files[file].path;
         let mut bytes = vec![0u8; text.len()];
-        let mut at = 0;
+        let mut events = Vec::with_capacity(tokens.len());
         for start in (0..tokens.len()).step_by(WINDOW) {
             let end = (start + WINDOW).min(tokens.len());
             let parts = (&tokens[..start], &tokens[start..end], &tokens[end..]);
-            let events = fit::events_within(model, &mut kv, &memory, &mut cache, name, parts)?;
-            for (event, &token) in events.iter().zip(&tokens[start..end]) {
-                let count = gate.left_to_model(event).max(LEAST);
+            events.extend(fit::events_within(model, &mut kv, &memory, &mut cache, name, parts)?);
+        }
+        let ends_line = |token: &TokenId| model.tokenizer.bytes(*token).contains(&b'\n');
+        let (mut at, mut known) = (0, events.as_slice());
+        for line in tokens.split_inclusive(ends_line) {
+            let (events, rest) = known.split_at(line.len().min(known.len()));
+            known = rest;
+            let mixed: Vec<f32> = events.iter().map(|event| gate.mixed(event)).collect();
+            for ((&token, event), worth) in line.iter().zip(events).zip(exact::worth(&mixed)) {
+                let decides = FAR + (1.0 - FAR) * worth.min(1.0);
+                let count = (decides * gate.left_to_model(event)).max(LEAST);
                 sum += f64::from(count);
                 let length = model.tokenizer.bytes(token).len();
                 // Where a token is cut another way, the count of the text it begins in holds.
@@ -78,7 +89,7 @@ pub(super) fn weighed(
         counts[own[file]] = Some(bytes.into());
     }
     let mean = sum / tokens_done.max(1) as f64;
-    watch.note(format!("the memory leaves {:.0} % of the repository to the model", 100.0 * mean));
+    watch.note(format!("of the repository {:.0} % are left to learn", 100.0 * mean));
     let mut at = 0;
     Ok(documents.clone().describe(|document| {
         if document.repository == 0 {

@@ -161,20 +161,22 @@ impl Gate {
         events.iter().map(cost).sum::<f64>() / events.len().max(1) as f64
     }
 
-    fn mixed(&self, event: &Event) -> f32 {
+    /// The probability that model and memory mixed give to an event.
+    pub fn mixed(&self, event: &Event) -> f32 {
         let shares = self.shares(&event.features);
         let tiers = shares.tiers.iter().zip(&event.tiers).map(|(share, p)| share * p);
         shares.model * event.model + tiers.sum::<f32>()
     }
 
-    /// Nats by a gate that is fitted to the repository, as a running server does, and asked about the other half of the
-    /// events than it was fitted to.
-    pub fn nats_refitted(&self, events: &[Event]) -> f64 {
+    /// [`Gate::mixed`] by a gate that is fitted to the repository, as a running server does, and asked about the other
+    /// half of the events than it was fitted to.
+    pub fn mixed_refitted(&self, events: &[Event]) -> Vec<f32> {
         let (first, second) = events.split_at(events.len() / 2);
-        let sum = |learn: &[Event], judge: &[Event]| {
-            self.refitted(learn).nats(judge) * judge.len() as f64
+        let halves = [(self.refitted(second), first), (self.refitted(first), second)];
+        let mixed = |(gate, half): &(Gate, &[Event])| -> Vec<f32> {
+            half.iter().map(|event| gate.mixed(event)).collect()
         };
-        (sum(first, second) + sum(second, first)) / events.len().max(1) as f64
+        halves.iter().flat_map(mixed).collect()
     }
 
     /// The share of an event's mixed probability that the memory has not given: 1 where it knew nothing of the token,
@@ -323,7 +325,8 @@ mod tests {
         let share = |gate: &Gate, e: Event| gate.shares(&e.features).tiers[0];
         assert!(share(&gate, event(20, true)) > 0.9);
         assert!(share(&gate, event(2, true)) < 0.1);
-        assert!(start.nats_refitted(&events) < start.nats(&events), "other events, same habit");
+        let nats = start.mixed_refitted(&events).iter().map(|p| f64::from(-p.ln())).sum::<f64>();
+        assert!(nats / 400.0 < start.nats(&events), "other events, same habit");
         let held = start.fit(&events[..2], 300, 1e6);
         assert!((share(&held, event(2, true)) - share(&start, event(2, true))).abs() < 0.05);
     }

@@ -28,7 +28,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 CACHE = HERE / ".cache"
-NESTLING = os.environ.get("NESTLING_BIN", str(ROOT / "target/release/nestling"))
+NESTLING = os.path.abspath(os.environ.get("NESTLING_BIN", ROOT / "target/release/nestling"))
 TINY, BASE = ROOT / "models/tiny", ROOT / "models/base/model.gguf"
 FAMILIES = ROOT / "tests/data/parity"
 TIE = 0.15  # logits; seen: up to 0.06 where tokens differ

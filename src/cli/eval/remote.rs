@@ -89,7 +89,9 @@ fn question(number: usize, max_tokens: usize) -> Question {
         path: "src/shapes.py".into(),
         language: "python",
         comment: Some("#"),
-        prefix: format!("def area_{number:04}(width, height):\n    \"\"\"The area.\"\"\"\n    return "),
+        prefix: format!(
+            "def area_{number:04}(width, height):\n    \"\"\"The area.\"\"\"\n    return "
+        ),
         suffix: "\n\n\ndef main():\n    pass\n".into(),
         others: Vec::new(),
         max_tokens,
