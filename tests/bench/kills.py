@@ -1,0 +1,88 @@
+"""A fine-tune that is killed at random moments: does it come to the same end, and is what is installed ever half-written?
+
+    python3 tests/bench/kills.py NESTLING REPO [--kills 20] [--model models/tiny] [--steps 1] [--places 60] [--seed 1]
+
+Runs it once to its end. Then, as often as asked, anew: killed (SIGKILL) after a random part of that time, looked at,
+and gone on with by --resume. The number of steps is given, so that the speed of the machine decides nothing. The same end
+is the same report, without what differs from run to run, and the same bytes of what is installed. Exit code 1: it was not.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+CHANGING = ("seconds", "waited", "curve")
+
+
+def installed(data):
+    """Names and bytes of the models that are installed for the repository."""
+    files = sorted(path for path in data.rglob("*") if path.is_file() and ".finetune" not in path.parts)
+    models = [path for path in files if path.suffix in (".gguf", ".safetensors")]
+    return {str(path.relative_to(data)): hashlib.sha256(path.read_bytes()).hexdigest() for path in models}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("nestling", type=Path)
+    parser.add_argument("repo", type=Path)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--model", type=Path, default=ROOT / "models/tiny")
+    parser.add_argument("--steps", type=int, default=1)
+    parser.add_argument("--places", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    command = [options.nestling.resolve(), "finetune", "--json", "--no-wait", "--model", options.model.resolve()]
+    command += ["--steps", str(options.steps), "--places", str(options.places)]
+    draw = random.Random(options.seed)
+
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder, "work")
+        subprocess.run(["git", "clone", "-q", options.repo, work], check=True)
+
+        def start(data, *more):
+            environment = os.environ | {"NESTLING_DATA": str(data), "XDG_CACHE_HOME": str(Path(folder, "cache"))}
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+            return subprocess.Popen([*command, *more], cwd=work, env=environment, **pipes)
+
+        def end(data, *more):
+            process = start(data, *more)
+            out, err = process.communicate()
+            if process.returncode not in (0, 1):
+                sys.exit(f"code {process.returncode}: {err[-2000:]}")
+            report = json.loads(out)
+            return {key: value for key, value in report.items() if key not in CHANGING}, installed(data)
+
+        begin = time.monotonic()
+        wanted = end(Path(folder, "unbroken"))
+        whole = time.monotonic() - begin
+        print(f"unbroken: {whole:.1f} s, {wanted[0]['verdict']}, {len(wanted[1])} file(s) installed", flush=True)
+        wrong = 0
+        for number in range(options.kills):
+            data = Path(folder, f"killed-{number}")
+            process = start(data)
+            after = draw.uniform(0, whole)
+            time.sleep(after)
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            # Whole, or not there.
+            there = installed(data)
+            is_whole = all(wanted[1].get(name) == value for name, value in there.items())
+            is_same = end(data, "--resume") == wanted
+            wrong += not (is_whole and is_same)
+            told = "the same end" if is_same else "ANOTHER END"
+            print(f"killed after {after:4.1f} s: {told}, {'whole' if is_whole else 'HALF-WRITTEN'}", flush=True)
+    print(f"{options.kills} kills, {wrong} wrong")
+    sys.exit(bool(wrong))
+
+
+if __name__ == "__main__":
+    main()
