@@ -50,13 +50,10 @@ struct Written {
 const MOST_OTHERS: usize = 50;
 
 pub(super) fn run(args: DocumentArgs, model: &ModelArgs) -> Result<ExitCode> {
-    let files = match files(&args.paths) {
+    let files = match files(&args.paths, args.line) {
         Ok(files) => files,
         Err(message) => return Ok(wrong_use(message)),
     };
-    if args.line.is_some() && (files.len() != 1 || args.paths[0].is_dir()) {
-        return Ok(wrong_use("--line goes with one file"));
-    }
     let mut completer = match args.no_model {
         true => None,
         false => Some(model.load_for(&args.paths[0])?.completer()),

@@ -110,7 +110,7 @@ struct Offer {
 
 pub(super) fn run(args: OptimizeArgs, model: &ModelArgs) -> Result<ExitCode> {
     let own = args.rules.as_deref().map(Rules::read).transpose()?;
-    let files = match files(&args.paths) {
+    let files = match files(&args.paths, None) {
         Ok(files) => files,
         Err(message) => return Ok(wrong_use(message)),
     };

@@ -12,8 +12,9 @@ use crate::memory::walk;
 use crate::store::Store;
 use crate::syntax::Language;
 
-/// The files that paths stand for, and whether each was found in a folder; a message if one is not there.
-pub(super) fn files(paths: &[PathBuf]) -> Result<Vec<(PathBuf, bool)>, String> {
+/// The files that paths stand for, and whether each was found in a folder; a message if one is not there, or if a `line`
+/// is asked about that could be one of several files.
+pub(super) fn files(paths: &[PathBuf], line: Option<u64>) -> Result<Vec<(PathBuf, bool)>, String> {
     let mut files = Vec::new();
     for path in paths {
         if !path.exists() {
@@ -26,6 +27,9 @@ pub(super) fn files(paths: &[PathBuf]) -> Result<Vec<(PathBuf, bool)>, String> {
         let known = |name: &str| Language::by_path(Path::new(name)).is_some();
         let found = walk::walk(path).into_iter().filter(|file| known(&file.name));
         files.extend(found.map(|file| (path.join(&file.name), true)));
+    }
+    if line.is_some() && !matches!(files.as_slice(), [(_, false)]) {
+        return Err("--line goes with one file".into());
     }
     Ok(files)
 }

@@ -28,6 +28,23 @@ struct Keyring {
     forget: Call,
 }
 
+/// The words of a command about `$vault`, the vault of Windows.
+macro_rules! vault {
+    ($command:literal) => {
+        &[
+            "powershell",
+            "-NoProfile",
+            "-Command",
+            concat!(
+                "$null = [Windows.Security.Credentials.PasswordVault, Windows.Security.Credentials, \
+                 ContentType=WindowsRuntime]; \
+                 $vault = New-Object Windows.Security.Credentials.PasswordVault; ",
+                $command
+            ),
+        ]
+    };
+}
+
 const KEYRINGS: [Keyring; 3] = [
     Keyring {
         system: "macos",
@@ -57,37 +74,21 @@ const KEYRINGS: [Keyring; 3] = [
         system: "windows",
         from: "the system",
         store: Call {
-            words: &[
-                "powershell",
-                "-NoProfile",
-                "-Command",
-                "$null = [Windows.Security.Credentials.PasswordVault, Windows.Security.Credentials, \
-                 ContentType=WindowsRuntime]; $key = [Console]::In.ReadLine(); \
+            words: vault!(
+                "$key = [Console]::In.ReadLine(); \
                  $new = New-Object Windows.Security.Credentials.PasswordCredential('nestling', '{address}', $key); \
-                 (New-Object Windows.Security.Credentials.PasswordVault).Add($new)",
-            ],
+                 $vault.Add($new)"
+            ),
             input: "{key}\n",
         },
         look_up: Call {
-            words: &[
-                "powershell",
-                "-NoProfile",
-                "-Command",
-                "$null = [Windows.Security.Credentials.PasswordVault, Windows.Security.Credentials, \
-                 ContentType=WindowsRuntime]; $vault = New-Object Windows.Security.Credentials.PasswordVault; \
-                 $found = $vault.Retrieve('nestling', '{address}'); $found.RetrievePassword(); $found.Password",
-            ],
+            words: vault!(
+                "$found = $vault.Retrieve('nestling', '{address}'); $found.RetrievePassword(); $found.Password"
+            ),
             input: "",
         },
         forget: Call {
-            words: &[
-                "powershell",
-                "-NoProfile",
-                "-Command",
-                "$null = [Windows.Security.Credentials.PasswordVault, Windows.Security.Credentials, \
-                 ContentType=WindowsRuntime]; $vault = New-Object Windows.Security.Credentials.PasswordVault; \
-                 $vault.Remove($vault.Retrieve('nestling', '{address}'))",
-            ],
+            words: vault!("$vault.Remove($vault.Retrieve('nestling', '{address}'))"),
             input: "",
         },
     },

@@ -137,7 +137,7 @@ fn meant(session: &Session, path: &str) -> Result<PathBuf> {
 
 fn fixed(session: &mut Session, path: &str) -> Result<Next> {
     let path = meant(session, path)?;
-    let found = files(std::slice::from_ref(&path)).map_err(anyhow::Error::msg)?;
+    let found = files(std::slice::from_ref(&path), None).map_err(anyhow::Error::msg)?;
     let args = fix::FixArgs::of(path);
     let results = fix::repaired(&args, &found, Some(&mut session.completer))?;
     fix::report(&args, &results)?;
