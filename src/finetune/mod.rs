@@ -149,6 +149,7 @@ pub fn finetune(
     let start = Instant::now();
     let folder = workspace.folder().join(".finetune");
     let file = folder.join("state.json");
+    let _alone = alone(workspace)?;
     if request.fresh {
         let _ = std::fs::remove_dir_all(&folder);
     }
@@ -413,6 +414,25 @@ fn judge_and_install(
         report.installed = Some(installed.name);
     }
     Ok(())
+}
+
+/// The lock of a workspace's fine-tune: two windows may ask for one of the same repository. Held until it is dropped, and
+/// given back by the system where the program is killed.
+fn alone(workspace: &Workspace) -> Result<std::fs::File> {
+    let folder = workspace.folder();
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("cannot make {}; free some space", folder.display()))?;
+    let path = folder.join(".finetune.lock");
+    let file =
+        std::fs::File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    match file.try_lock() {
+        Err(std::fs::TryLockError::WouldBlock) => bail!(
+            "a fine-tune of {} is running already: wait for its end, or stop it where it was begun",
+            workspace.root().display()
+        ),
+        // Where the system knows no locks, nobody is kept out.
+        _ => Ok(file),
+    }
 }
 
 /// The one repository that is asked for.

@@ -125,7 +125,11 @@ impl Model {
     /// It does not fit into memory, or is broken.
     pub fn of(weights: &Weights, precision: Precision, name: String) -> Result<Model, LoadError> {
         let stored = |name: &str| weights.stored_type(name);
-        estimate::check(&weights.config, MAX_CONTEXT, stored).map_err(|e| weights.error(e))?;
+        let held = |name: &str| match precision {
+            Precision::Quantized => weights.held_type(name),
+            Precision::Float => estimate::FLOAT,
+        };
+        estimate::check(&weights.config, MAX_CONTEXT, held).map_err(|e| weights.error(e))?;
         let engine = Engine::load(weights, precision, MAX_CONTEXT)?;
         let types = types_by_part(&weights.config, stored);
         Model::new(weights, engine, types, name)

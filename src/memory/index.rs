@@ -89,6 +89,8 @@ pub struct Memory {
     retrievable: Mutex<BTreeMap<String, u64>>,
     /// Files that changed since the large index, by name.
     changed: Mutex<BTreeMap<String, Changed>>,
+    /// Tokens that an index holds at most.
+    pub(super) most_tokens: usize,
 }
 
 struct Changed {
@@ -164,6 +166,7 @@ impl Memory {
             texts,
             retrievable: Mutex::default(),
             changed: Mutex::default(),
+            most_tokens: MOST_TOKENS,
         };
         memory.reset_gate();
         memory.set_general(General::shipped(fingerprint).map(Arc::new));
@@ -305,7 +308,7 @@ impl Memory {
         is_wanted: &(dyn Fn() -> bool + Sync),
     ) -> Vec<(String, Changed)> {
         let (next, of) = (AtomicUsize::new(0), files.len());
-        let room = AtomicUsize::new(MOST_TOKENS);
+        let room = AtomicUsize::new(self.most_tokens);
         let work = || {
             let (mut chunks, mut done) = (Chunks::default(), Vec::new());
             loop {
@@ -338,14 +341,42 @@ impl Memory {
         all
     }
 
-    /// Sorts everything anew, from the large index and what changed, and stores it.
+    /// Sorts everything anew, from the large index and what changed, and stores it; where that cannot be, it is kept in
+    /// memory.
     fn rebuild(
         &self,
         base: Option<&Segment>,
         found: &[walk::FoundFile],
         changed: &BTreeMap<String, Changed>,
     ) -> Result<Arc<Segment>> {
+        let fill = || self.collect(base, found, changed);
+        let Some(path) = &self.file else {
+            return Ok(Arc::new(fill().build(self.fingerprint)?));
+        };
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let store = || -> Result<Segment> {
+            fs::create_dir_all(folder)
+                .with_context(|| format!("cannot make {}", folder.display()))?;
+            files::replace(path, |out| fill().write(self.fingerprint, out))?;
+            Segment::open(path, self.fingerprint)
+        };
+        let segment = store().or_else(|error| {
+            tracing::warn!("the index lasts as long as this program: {error:#}");
+            fill().build(self.fingerprint)
+        });
+        Ok(Arc::new(segment?))
+    }
+
+    /// The tokens of all files, from the large index and what changed. A file for which there is no room is known, but
+    /// has none.
+    fn collect(
+        &self,
+        base: Option<&Segment>,
+        found: &[walk::FoundFile],
+        changed: &BTreeMap<String, Changed>,
+    ) -> SegmentBuilder {
         let mut builder = SegmentBuilder::new(self.tokenizer.vocab_size());
+        let mut left_out = 0;
         let old: BTreeMap<&str, usize> = base
             .map(|base| (0..base.files()).map(|i| (base.file(i).0, i)).collect())
             .unwrap_or_default();
@@ -359,19 +390,14 @@ impl Memory {
                 }
                 (None, None) => continue,
             };
-            if builder.tokens() + tokens.len() > MOST_TOKENS {
-                tracing::warn!("the workspace is too large: {} and more are left out", file.name);
-                break;
-            }
-            builder.add(&file.name, state, tokens);
+            let fits = builder.tokens() + tokens.len() <= self.most_tokens;
+            left_out += usize::from(!fits);
+            builder.add(&file.name, state, if fits { tokens } else { &[] });
         }
-        let Some(path) = &self.file else {
-            return Ok(Arc::new(builder.build(self.fingerprint)?));
-        };
-        let folder = path.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        files::replace(path, |out| builder.write(self.fingerprint, out))?;
-        Ok(Arc::new(Segment::open(path, self.fingerprint)?))
+        if left_out > 0 {
+            tracing::warn!("the workspace is too large: {left_out} files are left out");
+        }
+        builder
     }
 
     /// Reads again what changed, for retrieval: the tokens are there by then, and this takes longer.

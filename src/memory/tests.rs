@@ -195,6 +195,36 @@ fn a_workspace_is_followed_through_its_changes_and_kept() {
     assert!(follows(&memory, "let zeta =").is_some());
 }
 
+#[test]
+fn a_workspace_that_is_too_large_is_read_once() {
+    let work = tempfile::tempdir().unwrap();
+    for (name, text) in [("a.rs", "let alpha = 1;\n".repeat(9)), ("b.rs", "let beta = 2;\n".into())]
+    {
+        std::fs::write(work.path().join(name), text).unwrap();
+    }
+    let mut memory = Memory::open(work.path(), None, tokenizer());
+    memory.most_tokens = memory.tokenizer().encode("let beta = 2;\n").len() + 3;
+    assert!(update(&memory).is_new);
+    assert_eq!(
+        (follows(&memory, "let alpha ="), follows(&memory, "let beta =").is_some()),
+        (None, true)
+    );
+    let again = update(&memory);
+    assert_eq!((again.read, again.is_new), (0, false), "what has no room is not tried again");
+}
+
+#[test]
+fn where_the_index_cannot_be_kept_it_is_there_all_the_same() {
+    let work = tempfile::tempdir().unwrap();
+    std::fs::write(work.path().join("a.rs"), "let alpha = 1;\n").unwrap();
+    // A file stands where the folder should be.
+    let store = tempfile::NamedTempFile::new().unwrap();
+    let memory = Memory::open(work.path(), Some(store.path()), tokenizer());
+    assert!(update(&memory).is_new);
+    assert_eq!(follows(&memory, "let alpha =").as_deref(), Some(" "));
+    assert!(!update(&memory).is_new);
+}
+
 #[cfg(unix)]
 #[test]
 fn loops_pipes_and_what_may_not_be_read_are_left_out() {

@@ -21,30 +21,40 @@ const LAYER: Duration = Duration::from_micros(100);
 /// What a model can be had as, and the type of most of its weights then.
 const FORMS: [(&str, &str); 2] = [("Q4_K_M", "q4_k"), ("Q8_0", "q8_0")];
 
+/// The type of what is not quantized at all.
+pub const FLOAT: &str = "float";
+
 /// Bits that the engine holds for each weight of a type, the copy that is packed for candle's kernels among them.
 fn bits(stored: &str) -> u64 {
     match stored {
         "q2_k" => 3,
         "q3_k" => 4,
         "q4_k" => 11,
+        // Packed on these machines as well.
+        "q4_0" if cfg!(target_arch = "aarch64") => 9,
+        "q5_k" if cfg!(target_arch = "aarch64") => 11,
         "q4_0" | "q4_1" => 5,
         "q5_0" | "q5_1" | "q5_k" => 6,
         "q6_k" => 17,
+        FLOAT => 32,
         // Wider types become Q8_0.
         _ if Matrix::has_own_kernels() => 9,
         _ => 17,
     }
 }
 
-/// Bytes of memory that a model takes with contexts of that many tokens, an upper estimate. `stored` says the
-/// type of a tensor in its file.
-pub fn memory<'a>(config: &ModelConfig, context: usize, stored: impl Fn(&str) -> &'a str) -> u64 {
+/// Bytes of memory that a model takes with contexts of that many tokens, an upper estimate. `held` says the type that
+/// the engine has a tensor in.
+pub fn memory<'a>(config: &ModelConfig, context: usize, held: impl Fn(&str) -> &'a str) -> u64 {
     let context = context.min(config.max_position_embeddings) as u64;
     let tensor = |(name, shape): (String, Vec<usize>)| {
         let elements = shape.iter().product::<usize>() as u64;
         match Group::of(&name) {
-            Some(_) => elements * bits(stored(&name)) / 8,
-            None => elements * 4,
+            Some(_) if shape.last().is_some_and(|row| row % GgmlDType::Q8_0.block_size() == 0) => {
+                elements * bits(held(&name)) / 8
+            }
+            // What is no matrix of whole blocks.
+            _ => elements * 4,
         }
     };
     let kept: u64 = config.tensors().into_iter().map(tensor).sum();

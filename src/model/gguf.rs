@@ -67,12 +67,14 @@ pub struct Gguf {
 const MAGIC: &[u8; 4] = b"GGUF";
 pub(super) const ALIGNMENT: usize = 32;
 const MAX_DEPTH: usize = 3;
-/// Entries of the longest list: vocabularies and merges stay below half a million.
+/// Entries of all lists together: vocabularies and merges stay below half a million each.
 const MAX_LIST: usize = 1 << 22;
 
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// Entries of the lists so far.
+    listed: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -132,8 +134,12 @@ impl<'a> Reader<'a> {
             9 if depth < MAX_DEPTH => {
                 let kind = self.u32()?;
                 let count = self.count(1)?;
-                if count > MAX_LIST {
-                    return error(format!("a list of {count} at offset {} is too long", self.at));
+                self.listed += count;
+                if self.listed > MAX_LIST {
+                    return error(format!(
+                        "the lists up to offset {} have more than {MAX_LIST} entries",
+                        self.at
+                    ));
                 }
                 let mut list = Vec::new();
                 for _ in 0..count {
@@ -152,7 +158,7 @@ impl<'a> Reader<'a> {
 impl Gguf {
     /// Parses the header of the whole file's bytes.
     pub fn parse(bytes: &[u8]) -> Result<Gguf> {
-        let mut reader = Reader { bytes, at: 0 };
+        let mut reader = Reader { bytes, at: 0, listed: 0 };
         if reader.take(4).ok() != Some(MAGIC) {
             return error("not a GGUF file (it does not start with \"GGUF\")");
         }
@@ -304,6 +310,12 @@ fn tensor_info(
             known.map_or(format!("{kind} (unknown)"), |(_, name)| (*name).into())
         )));
     };
+    // Rows of a matrix are whole blocks; a vector is cut into elements.
+    if shape.len() == 1 && dtype.block_size() > 1 {
+        return error(format!(
+            "tensor {name} is a vector and has type {dtype:?}, which is for matrices"
+        ));
+    }
     let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
     let bytes = elements
         .filter(|n| {
@@ -418,6 +430,21 @@ mod tests {
         let b = &gguf.tensors["b"];
         assert_eq!((b.dtype, b.shape.as_slice()), (GgmlDType::Q8_0, &[1, 32][..]));
         assert_eq!(bytes[b.range.clone()], [9u8; 34]);
+    }
+
+    #[test]
+    fn vectors_are_not_in_blocks_and_lists_have_an_end() {
+        let parsed = |metadata: &[(String, Value)], shape: Vec<usize>| {
+            let tensor = ("b".to_string(), shape, GgmlDType::Q8_0, vec![9u8; 34]);
+            let mut bytes = Vec::new();
+            write(&mut bytes, metadata, &[tensor]).unwrap();
+            Gguf::parse(&bytes).map(|_| ()).map_err(|error| error.to_string())
+        };
+        assert!(parsed(&[], vec![32]).unwrap_err().contains("b is a vector and has type Q8_0"));
+        let list = Value::List(vec![Value::Bool(true); MAX_LIST / 2]);
+        let lists: Vec<_> = (0..3).map(|i| (i.to_string(), list.clone())).collect();
+        assert_eq!(parsed(&lists[..2], vec![1, 32]), Ok(()));
+        assert!(parsed(&lists, vec![1, 32]).unwrap_err().contains("more than 4194304 entries"));
     }
 
     proptest! {

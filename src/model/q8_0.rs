@@ -249,7 +249,9 @@ impl Inputs {
 fn quantize_block(block: &[f32; BLOCK], values: &mut [i8]) -> (f32, i32) {
     let magnitudes = block.map(f32::abs);
     let largest = simd::max(&magnitudes);
-    let (scale, inverse) = (largest / 127.0, if largest > 0.0 { 127.0 / largest } else { 0.0 });
+    // Below, the inverse would be infinite.
+    const LEAST: f32 = 128.0 * f32::MIN_POSITIVE;
+    let (scale, inverse) = (largest / 127.0, if largest > LEAST { 127.0 / largest } else { 0.0 });
     // Adding 1.5·2²³ rounds to the nearest integer.
     const ROUND: f32 = 12_582_912.0;
     let mut sum = 0i32;
@@ -492,11 +494,11 @@ mod avx2 {
     #[target_feature(enable = "avx2")]
     #[inline]
     fn dot(sum: __m256i, weights: __m256i, x: i32) -> __m256i {
-        // Pairs of products are added in 16 bits: 2·127·127 fits, as neither side has −128. The sign of an input goes to
-        // its weight, since one side must be unsigned.
+        // Pairs of products are added in 16 bits: 2·128·127 fits, as no input has −128. The sign of a weight goes to its
+        // input, since one side must be unsigned; a weight of −128, which a file may have, is 128 there.
         let weights = _mm256_xor_si256(weights, _mm256_set1_epi8(-128));
         let x = _mm256_set1_epi32(x);
-        let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(x), _mm256_sign_epi8(weights, x));
+        let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(weights), _mm256_sign_epi8(x, weights));
         _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
     }
 }
@@ -504,6 +506,7 @@ mod avx2 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use candle_core::quantized::QStorage;
     use candle_core::{Device, Tensor};
     use rand::rngs::StdRng;
     use rand::{Rng, SeedableRng};
@@ -571,6 +574,22 @@ mod tests {
             for (x, y) in [(-1.0, 64.0), (1.0, -64.0), (0.0, 0.0)] {
                 let [out] = multiply_at(level, [&packed], &vec![x; inputs]);
                 assert!(out.iter().all(|out| (out - y).abs() < 0.05), "{level:?} {x}: {out:?}");
+            }
+        }
+    }
+
+    /// As no quantizer writes it, but a file may have it.
+    #[test]
+    fn the_smallest_integer_is_a_weight_like_others() {
+        let block = [&half::f16::from_f32(0.5).to_le_bytes()[..], &[0x80; BLOCK]].concat();
+        let data = std::borrow::Cow::from(block.repeat(16));
+        let data = QStorage::from_data(data, &Device::Cpu, GgmlDType::Q8_0).unwrap();
+        let packed = PackedQ8::pack(&QTensor::new(data, (16, BLOCK)).unwrap()).unwrap();
+        for level in [Level::Avx512Vnni, Level::Avx2].into_iter().filter(|level| level.is_here()) {
+            for x in [-1.0, 1.0] {
+                let [out] = multiply_at(level, [&packed], &[x; BLOCK]);
+                let y = x * -64.0 * BLOCK as f32;
+                assert!(out.iter().all(|out| (out - y).abs() < 1.0), "{level:?} {x}: {out:?}");
             }
         }
     }

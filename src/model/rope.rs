@@ -15,6 +15,20 @@ impl RopeTable {
     /// Pairs of the largest head that the kernels hold in registers (head_dim 512).
     pub const MAX_PAIRS: usize = 256;
 
+    /// Pairs of so many rotated features.
+    ///
+    /// # Errors
+    /// More than the kernels hold.
+    pub fn pairs(rotary_dim: usize) -> Result<usize, String> {
+        match rotary_dim / 2 {
+            pairs if pairs <= RopeTable::MAX_PAIRS => Ok(pairs),
+            _ => Err(format!(
+                "a head has {rotary_dim} rotated features; at most {} can be run",
+                2 * RopeTable::MAX_PAIRS
+            )),
+        }
+    }
+
     /// The table of that model for positions 0…`positions`−1.
     pub fn new(config: &ModelConfig, positions: usize) -> RopeTable {
         let (rotary_dim, base) = (config.rotary_dim(), config.rope_theta);

@@ -107,7 +107,11 @@ pub(super) fn join(paths: &[PathBuf], headers: Vec<Gguf>) -> Result<Gguf, LoadEr
         };
         if says != (Some(file), Some(paths.len())) {
             let (number, count) = (file + 1, paths.len());
-            return Err(foreign(format!("it does not say that it is part {number} of {count}")));
+            let says_not = format!("it does not say that it is part {number} of {count}");
+            return Err(match file {
+                0 => LoadError::broken(path, says_not),
+                _ => foreign(says_not),
+            });
         }
         for (key, value) in header.metadata.into_iter().filter(|(key, _)| key != NUMBER) {
             let known = whole.metadata.entry(key.clone()).or_insert_with(|| value.clone());

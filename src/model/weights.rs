@@ -460,12 +460,21 @@ impl Weights {
         values.map_err(|e| LoadError::new(&self.path, format!("{name}: {e}")))
     }
 
+    /// Whether a tensor is served as the file has it: no adapter changes it.
+    fn is_as_stored(&self, name: &str) -> bool {
+        self.low_rank(name).is_none() && !self.replaced.contains_key(name)
+    }
+
+    /// The type that [`Weights::quantized`] gives a matrix, as far as the headers tell.
+    pub fn held_type(&self, name: &str) -> &'static str {
+        if self.is_as_stored(name) { self.stored_type(name) } else { "q8_0" }
+    }
+
     /// A matrix in the type the file holds it in, if that is a block type and no adapter changes it; else
     /// quantized to Q8_0 if its rows are whole blocks; else `None`.
     pub fn quantized(&self, name: &str) -> Result<Option<QTensor>> {
         let is_gguf = matches!(self.source, Source::Gguf { .. });
-        let is_as_stored = self.low_rank(name).is_none() && !self.replaced.contains_key(name);
-        if is_gguf && self.is_quantized(name) && is_as_stored {
+        if is_gguf && self.is_quantized(name) && self.is_as_stored(name) {
             return self.stored(name).map(Some);
         }
         let dense = self.dense(name)?;

@@ -91,7 +91,7 @@ pub(super) async fn actions(shared: &Arc<Shared>, params: ActionParams) -> Resul
             && state.spoken_for.insert(language)
         {
             let hinted: Vec<String> = state.hinted.iter().cloned().collect();
-            hinted.iter().for_each(|uri| shared.hint(&mut state, uri));
+            hinted.iter().for_each(|uri| shared.hint_later(&state, uri, Duration::ZERO));
         }
         (snapshot, state.client.clone())
     };

@@ -97,6 +97,7 @@ impl Backend {
         if state.documents.get(&uri.0).is_some() {
             tracing::warn!("{uri} was opened twice; the second text counts");
             state.forget_runs(&uri.0);
+            state.repairs.forget(&uri.0);
         }
         state.documents.open(&uri.0, &String::from(language_id), version, text);
         drop(state);
@@ -153,6 +154,7 @@ impl Backend {
         let mut state = self.shared.state.lock();
         state.forget_runs(&uri);
         state.usage.closed(&uri);
+        state.repairs.forget(&uri);
         self.shared.unhint(&mut state, &uri);
         if let Some(engine) = &state.engine {
             engine.forget(&uri);

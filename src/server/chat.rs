@@ -242,8 +242,12 @@ async fn found(
         let mut found = repository.find(&question, named.as_slice());
         // What is no file yet is no less meant.
         if let Some(document) = document.filter(|document| document.path.is_none()) {
-            found.sources.extend(unsaved(&document, lines));
-            found.sources.rotate_right(1);
+            match unsaved(&document, lines) {
+                Some(source) => found.sources.insert(0, source),
+                None => found
+                    .left_out
+                    .push(format!("{} is left out: it may hold a key or a password", document.uri)),
+            }
         }
         found
     };

@@ -60,6 +60,11 @@ impl Repairs {
         Some(Offers { found: known.found.clone(), checked: known.checked })
     }
 
+    /// Forgets what is known of a document: opened again, it counts its revisions anew.
+    pub(super) fn forget(&mut self, uri: &str) {
+        self.0.retain(|known| known.uri != uri);
+    }
+
     fn put(&mut self, document: &Document, within: Range<usize>, found: Vec<Proposal>) {
         // Those of an older text are of no use any more.
         self.0.retain(|known| {
@@ -217,8 +222,17 @@ async fn syntax_repairs(
     let (own, snapshot) = (shared.clone(), snapshot.clone());
     shared.spawn(async move {
         let document = snapshot.document.clone();
-        let found = propose(&own, snapshot, within.clone(), None, SYNTAX).await;
-        own.state.lock().repairs.put(&document, within.clone(), found.clone());
+        let Some(found) = propose(&own, snapshot, within.clone(), None, SYNTAX).await else {
+            return;
+        };
+        {
+            let mut state = own.state.lock();
+            let now = state.documents.get(&document.uri);
+            if now.is_none_or(|now| !now.text.is_same(&document.text)) {
+                return;
+            }
+            state.repairs.put(&document, within.clone(), found.clone());
+        }
         let first = found.first().filter(|proposal| proposal.errors == 0).cloned();
         let _ = sender.send(Offers { found, checked: None });
         // For the next menu: whether a checker is content, too.
@@ -245,26 +259,28 @@ fn content(document: &Document, repair: &Proposal) -> Option<&'static str> {
     found.iter().all(|diagnostic| !diagnostic.is_error).then_some(checker.name)
 }
 
-/// Proposals by the engine, or by the parser alone while there is no model.
+/// Proposals by the engine, or by the parser alone while there is no model. `None` if there was no time for all of them:
+/// what is being typed comes first.
 async fn propose(
     shared: &Arc<Shared>,
     snapshot: Snapshot,
     within: Range<usize>,
     diagnostic: Option<Diagnostic>,
     limit: Duration,
-) -> Vec<Proposal> {
+) -> Option<Vec<Proposal>> {
     let root = root_of(shared, &snapshot.document);
     let name = name_of(root.as_deref(), &snapshot.document);
     let document = snapshot.document.clone();
     let found = aside::ask(shared, &document, move |completer, cancel| {
         let diagnostic = diagnostic.as_ref();
         let ask = Ask { snapshot: &snapshot, name: &name, within, diagnostic, limit, writes: true };
-        match completer {
+        let found = match completer {
             Some(completer) => completer.proposals(&ask, cancel),
             None => proposals(None, &ask, cancel),
-        }
+        };
+        (!cancel.is_cancelled()).then_some(found)
     });
-    found.await.unwrap_or_default()
+    found.await.flatten()
 }
 
 /// Works an entry out that was chosen.
@@ -318,7 +334,7 @@ async fn syntax(
             break;
         }
         let place = if all { 0..document.text.len() } else { within.clone() };
-        let found = propose(shared, now.clone(), place, None, SYNTAX).await;
+        let found = propose(shared, now.clone(), place, None, SYNTAX).await.unwrap_or_default();
         let Some(best) = found.into_iter().find(|proposal| proposal.errors < errors) else { break };
         let mut next = (*document).clone();
         next.text = Text::new(apply(document.text.as_str(), &best.edits));
@@ -362,6 +378,7 @@ async fn reported(
     let lines = whole_lines(&document.text, &within);
     let prepare = Trial::prepare(shared, &snapshot);
     let found = propose(shared, snapshot, lines, Some(diagnostic.clone()), REPORTED).await;
+    let found = found.unwrap_or_default();
     let validate = move || {
         let Trial { overlay, checkers, check, test, .. } = prepare();
         let Some(overlay) = overlay else {

@@ -33,6 +33,9 @@ use crate::store::Used;
 use crate::suggest::{Silence, Sources};
 use crate::workspace::Documents;
 
+/// What is being typed is always broken: hints wait until nobody has changed the text for so long.
+const QUIET: Duration = Duration::from_millis(700);
+
 /// Everything that changes while the server runs.
 #[derive(Default)]
 pub(super) struct State {
@@ -189,8 +192,7 @@ impl Shared {
                 match parsed {
                     Ok(Some(copy)) => {
                         state.documents.adopt_tree(copy);
-                        drop(state);
-                        shared.hint_later(&uri);
+                        shared.hint_later(&state, &uri, QUIET);
                     }
                     // Too slow; what came since may be faster, as when a quote was closed.
                     _ if now.is_some_and(|now| !now.is_same(&text)) => {}
@@ -203,46 +205,55 @@ impl Shared {
         });
     }
 
-    /// Looks at a document's syntax once nobody has changed it for a while: what is being typed is always broken.
-    fn hint_later(self: &Arc<Self>, uri: &str) {
-        const QUIET: Duration = Duration::from_millis(700);
-        let revision = |state: &State, uri: &str| state.documents.get(uri).map(|d| d.revision);
+    /// Once nobody has changed a document for a while, tells the client where its syntax is broken, if somebody wants to
+    /// know and no other server says it, or what could be faster. What is being typed is always broken.
+    pub(super) fn hint_later(self: &Arc<Self>, state: &State, uri: &str, quiet: Duration) {
+        let Some(before) = state.documents.get(uri).map(|document| document.revision) else {
+            return;
+        };
         let (shared, uri) = (self.clone(), uri.to_string());
-        let before = revision(&self.state.lock(), &uri);
         self.spawn(async move {
-            tokio::time::sleep(QUIET).await;
-            let document = shared.state.lock().documents.get(&uri).cloned();
-            let warm = move || document.iter().for_each(|document| optimize::warm_up(document));
-            let _ = tokio::task::spawn_blocking(warm).await;
+            tokio::time::sleep(quiet).await;
+            let ask = |state: &State| {
+                let document = state.documents.get(&uri).filter(|d| d.revision == before)?.clone();
+                let language = document.language.map(|language| language.name);
+                let enabled = state.config.is_enabled_for(language);
+                let spoken_for = language.is_some_and(|name| state.spoken_for.contains(name));
+                let syntax = enabled && state.config.syntax_hints && !spoken_for;
+                let optimize = enabled && state.config.optimize_hints;
+                Some((document, (syntax, optimize, state.client.encoding)))
+            };
+            let Some((document, wanted)) = ask(&shared.state.lock()) else { return };
+            let version = document.version;
+            let (syntax, optimize, encoding) = wanted;
+            let look = move || {
+                let mut hints = Vec::new();
+                if syntax {
+                    hints.extend(repair::hints(&document, encoding));
+                }
+                match optimize && hints.is_empty() {
+                    true => hints.extend(optimize::hints(&document, encoding)),
+                    false => optimize::warm_up(&document),
+                }
+                hints
+            };
+            let Ok(hints) = tokio::task::spawn_blocking(look).await else { return };
             let mut state = shared.state.lock();
-            if revision(&state, &uri) == before {
-                shared.hint(&mut state, &uri);
+            // If something else is wanted by now, somebody else is looking.
+            if ask(&state).is_none_or(|(_, now)| now != wanted) {
+                return;
+            }
+            let changed = match hints.is_empty() {
+                true => state.hinted.remove(&uri),
+                false => {
+                    state.hinted.insert(uri.clone());
+                    true
+                }
+            };
+            if changed {
+                shared.publish(&uri, Some(version), hints);
             }
         });
-    }
-
-    /// Tells the client where a document's syntax is broken, if somebody wants to know and no other server says it.
-    pub(super) fn hint(self: &Arc<Self>, state: &mut State, uri: &str) {
-        let Some(document) = state.documents.get(uri).cloned() else { return };
-        let language = document.language.map_or("", |language| language.name);
-        let enabled = state.config.is_enabled_for(document.language.map(|language| language.name));
-        let mut hints = Vec::new();
-        if enabled && state.config.syntax_hints && !state.spoken_for.contains(language) {
-            hints.extend(repair::hints(&document, state.client.encoding));
-        }
-        if enabled && state.config.optimize_hints && hints.is_empty() {
-            hints.extend(optimize::hints(&document, state.client.encoding));
-        }
-        let changed = match hints.is_empty() {
-            true => state.hinted.remove(uri),
-            false => {
-                state.hinted.insert(uri.to_string());
-                true
-            }
-        };
-        if changed {
-            self.publish(uri, Some(document.version), hints);
-        }
     }
 
     /// Takes a document's hints out of sight.
@@ -299,7 +310,7 @@ impl Shared {
             state.config = config;
             // What is in sight may not be wanted any more.
             let hinted: Vec<String> = state.hinted.iter().cloned().collect();
-            hinted.iter().for_each(|uri| self.hint(&mut state, uri));
+            hinted.iter().for_each(|uri| self.hint_later(&state, uri, Duration::ZERO));
             is_new && state.is_initialized
         };
         if is_new {

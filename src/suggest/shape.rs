@@ -105,7 +105,7 @@ fn closed_again(answer: &str, rest: &str) -> usize {
     // The string that the place is in: the one around the cursor, or one of the answer's own.
     let (mut string, mut around) = (quote, quote.is_some());
     let mut open: Vec<char> = Vec::new();
-    let mut escaped = false;
+    let (mut angles, mut escaped) = (0, false);
     let mut last = 0;
     for (at, c) in answer.char_indices() {
         let closes = if escaped {
@@ -118,12 +118,24 @@ fn closed_again(answer: &str, rest: &str) -> usize {
         } else {
             match c {
                 '"' | '`' => string = Some(c),
+                '\'' if opens_string(&answer[at + 1..]) => string = Some(c),
                 '(' => open.push(')'),
                 '[' => open.push(']'),
                 '{' => open.push('}'),
+                '<' => angles += 1,
                 _ => {}
             }
-            matches!(c, ')' | ']' | '}') && open.pop_if(|opened| *opened == c).is_none()
+            match c {
+                ')' | ']' | '}' => open.pop_if(|opened| *opened == c).is_none(),
+                // It closes something only where something waits to be closed by it; arrows do not.
+                '>' if answer[..at].ends_with(['-', '=']) => false,
+                '>' if angles > 0 => {
+                    angles -= 1;
+                    false
+                }
+                '>' => rest[taken..].trim_start().starts_with('>'),
+                _ => false,
+            }
         };
         escaped = c == '\\' && !escaped;
         if closes {
@@ -139,6 +151,13 @@ fn closed_again(answer: &str, rest: &str) -> usize {
     let separators = left.len() - left.trim_start_matches([' ', ';', ',', ':']).len();
     let again = (1..=separators).rev().find(|&n| tail.ends_with(&left[..n]));
     taken + again.unwrap_or(0)
+}
+
+/// Whether a single quote in front of this begins a string or a character, and no lifetime or label: another quote
+/// follows the word behind it, or no word does.
+fn opens_string(rest: &str) -> bool {
+    let word = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
+    word == 0 || rest[word..].starts_with('\'')
 }
 
 /// Whether an overlap of `n` bytes does not end inside a word.
@@ -235,6 +254,15 @@ mod tests {
         check("g(&'a |)", "str)", Ok("g(&'a str)"));
         check("g(\"a\", |)", "\"b)\")", Ok("g(\"a\", \"b)\")"));
         check("x = |;", "1;", Ok("x = 1;"));
+        check("let v: Vec<|>;", "u8>;", Ok("let v: Vec<u8>;"));
+        check("let v: Vec<Vec<|>> =", "u8>> =", Ok("let v: Vec<Vec<u8>> ="));
+        check("fn f(x: Option<|>)", "Vec<u8>>)", Ok("fn f(x: Option<Vec<u8>>)"));
+        check("fn f(|)", "x: u8) -> u8 {", Ok("fn f(x: u8) -> u8 {"));
+        check("s.find(|)", "'\"')", Ok("s.find('\"')"));
+        check("s.find(|)", "'(')", Ok("s.find('(')"));
+        check("s.split(|)", "')'", Ok("s.split(')')"));
+        check("s.split(|)", "'\\'')", Ok("s.split('\\'')"));
+        check("f(|)", "x: &'a str)", Ok("f(x: &'a str)"));
         check("def add(|)", "a, b):\n    return a + b", Ok("def add(a, b):\n    return a + b"));
     }
 

@@ -138,6 +138,10 @@ fn a_killed_run_comes_to_the_same_end() {
                 }
             }
         }
+        if kill == 0 {
+            let second = Run::of(&mut house.finetune(&["--dry-run", "--resume"]));
+            refused(&second, 3, &["is running already"]);
+        }
         std::thread::sleep(Duration::from_millis(rng.random_range(0..300)));
         child.kill().expect("it can be killed");
         child.wait().expect("it ends");

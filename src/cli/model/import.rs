@@ -138,7 +138,7 @@ fn expected(weights: &Weights) -> String {
     const TOKENS: f64 = 8.0;
     const WAIT: f64 = 0.2;
     let config = &weights.config;
-    let memory = estimate::memory(config, MAX_CONTEXT, |name| weights.stored_type(name));
+    let memory = estimate::memory(config, MAX_CONTEXT, |name| weights.held_type(name));
     let free = estimate::free_memory();
     let free = free.map(|free| format!(" ({} are free)", megabytes(free))).unwrap_or_default();
     let mut text = format!("this model needs about {} of memory{free}", megabytes(memory));

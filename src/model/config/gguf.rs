@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::{Details, ModelConfig};
 use crate::model::family::{Activation, Family, NormKind, in_gguf};
 use crate::model::gguf::{Gguf, GgufError, TensorInfo, Value};
+use crate::model::rope::RopeTable;
 use crate::tokenizer::GgufVocabulary;
 
 type Result<T> = std::result::Result<T, GgufError>;
@@ -49,7 +50,10 @@ pub(in crate::model) fn config(
         (Some(info), None) => values(info).ok_or_else(|| {
             GgufError::Unsupported(format!("tensor {ROPE} is {:?}; supported: F32", info.dtype))
         })?,
-        (None, Some(factor)) => vec![factor as f32; rotated.unwrap_or(head_dim) / 2],
+        (None, Some(factor)) => {
+            let pairs = RopeTable::pairs(rotated.unwrap_or(head_dim)).map_err(GgufError::Broken)?;
+            vec![factor as f32; pairs]
+        }
         (None, None) => Vec::new(),
         (Some(_), Some(_)) => {
             let text = "positions are scaled twice, by a factor and by a tensor";

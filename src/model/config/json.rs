@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::{ConfigError, Details, ModelConfig};
 use crate::model::family::{Activation, Family, NormKind};
+use crate::model::rope::RopeTable;
 
 /// The fields that decide, under the names that the families give them.
 #[derive(Deserialize)]
@@ -126,7 +127,7 @@ impl ModelConfig {
             model_type,
             vocab_size: raw.vocab_size,
             hidden_size: raw.hidden_size,
-            intermediate_size: raw.intermediate_size.unwrap_or(4 * raw.hidden_size),
+            intermediate_size: raw.intermediate_size.unwrap_or(raw.hidden_size.saturating_mul(4)),
             num_hidden_layers: raw.num_hidden_layers,
             num_attention_heads: raw.num_attention_heads,
             num_key_value_heads: kv_heads,
@@ -162,7 +163,7 @@ fn rope_divisors(scaling: &Value, rotary_dim: usize, theta: f64) -> Result<Vec<f
         let number = scaling.get(name).and_then(Value::as_f64);
         number.ok_or_else(|| ConfigError(format!("rope_scaling \"{kind}\" has no {name}")))
     };
-    let pairs = rotary_dim / 2;
+    let pairs = RopeTable::pairs(rotary_dim).map_err(ConfigError)?;
     match kind {
         "default" => Ok(Vec::new()),
         "linear" => Ok(vec![number("factor")? as f32; pairs]),
@@ -241,9 +242,13 @@ mod tests {
             ("use_parallel_residual", json!(true), ["use_parallel_residual", "without"]),
             ("partial_rotary_factor", json!(0.1), ["3 of 32 features", "rotated"]),
             ("partial_rotary_factor", json!(1.5), ["48 of 32 features", "rotated"]),
+            ("head_dim", json!(1u64 << 44), ["17592186044416 rotated", "at most 512"]),
         ] {
             let mut json = llama();
             json[key] = value;
+            if key == "head_dim" {
+                json["rope_scaling"] = json!({"type": "linear", "factor": 2.0});
+            }
             let error = parse(json).unwrap_err();
             assert!(words.iter().all(|word| error.contains(word)), "{error}");
         }

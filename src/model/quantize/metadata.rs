@@ -1,6 +1,6 @@
 //! What a GGUF file says of a model beside its tensors, in llama.cpp's keys: its shape, and its vocabulary.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use super::FileType;
 use crate::model::chat_template::bos_and_eos;
@@ -29,7 +29,10 @@ pub(super) fn of(weights: &Weights, name: &str, kind: FileType) -> Result<Entrie
     let traits = config.model_type.traits();
     if let Some(reason) = unwritable(config) {
         let name = traits.name;
-        bail!("this {name} model {reason}, which GGUF has no words for; use its model directory");
+        let reason = format!(
+            "this {name} model {reason}, which GGUF has no words for; use its model directory"
+        );
+        return Err(weights.error(reason).into());
     }
     let mut entries = vec![
         ("general.architecture".into(), text(traits.architecture)),
@@ -123,7 +126,8 @@ fn shape(config: &ModelConfig) -> Vec<(&'static str, Value)> {
 /// The vocabulary of a model directory, its special tokens and the template of talks.
 fn vocabulary(weights: &Weights) -> Result<Entries> {
     let tokenizer = weights.tokenizer()?;
-    let mut vocabulary = tokenizer.to_gguf()?;
+    let mut vocabulary =
+        tokenizer.to_gguf().map_err(|error| weights.error(format!("{error:#}")))?;
     let is_sentencepiece = !vocabulary.scores.is_empty();
     // Rows of the embedding table without a token are padding.
     let worst = vocabulary.scores.iter().copied().fold(0.0, f32::min);

@@ -58,6 +58,23 @@ async fn broken_syntax_is_hinted_and_repaired() {
 }
 
 #[tokio::test]
+async fn repairs_of_a_text_that_was_closed_are_forgotten() {
+    let mut client = start().await;
+    // The fault stands at the same place in both texts, and each is the first revision.
+    for (text, closer) in
+        [("fn f() {\n    g(1, 2|;\n}\n", ")"), ("fn f() {\n    g[1, 2|;\n}\n", "]")]
+    {
+        let place = client.open(text).await;
+        let mut entries = menu(&mut client, URI, &place, json!([])).await;
+        while entries[0].get("edit").is_none() {
+            entries = menu(&mut client, URI, &place, json!([])).await;
+        }
+        assert_eq!(entries[0]["edit"]["documentChanges"][0]["edits"][0]["newText"], closer);
+        client.notify("textDocument/didClose", json!({"textDocument": {"uri": URI}})).await;
+    }
+}
+
+#[tokio::test]
 async fn a_repair_is_preferred_once_a_checker_is_content_with_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("area.py");
