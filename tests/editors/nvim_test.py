@@ -152,6 +152,18 @@ def plugin_leaves_other_mappings_alone():
         editor.open_line()
         editor.accept()
         same(editor.line(), "<TAB>")
+    # As plugins of snippets tell their users to map it: an expression that names keys, and is mapped again.
+    for mapping, wanted in (
+        ("imap <expr> <Tab> col('.') > 9 ? '<Plug>(jump)' : '<Tab>'", "\t"),
+        ("imap <expr> <Tab> col('.') < 9 ? '<Plug>(jump)' : '<Tab>'", "jumped"),
+        ("imap <expr> <Tab> \"\\<Tab>jump\"", "\tjump"),
+        ("inoremap <expr> <Tab> \"\\<C-v>u00e9\"", "é"),
+    ):
+        before = f"vim.cmd([[{mapping}]]) vim.cmd([[inoremap <Plug>(jump) jumped]])"
+        with scripted(before=before).attached() as editor:
+            editor.open_line()
+            editor.accept()
+            until(lambda: editor.line() == wanted, f"{wanted!r} by {mapping}")
     with scripted("keymaps = { accept = false }").attached() as editor:
         editor.open_line()
         editor.type("mean = ")
@@ -184,9 +196,13 @@ def plugin_switches_off_and_on():
         same(editor.lua("return { vim.fn.maparg('<Tab>', 'i', false, true).buffer, require('nestling').status() }"), [0, ""])
         assert "switched off" in editor.health()
         editor.rpc.command("Nestling enable")
+        # At once again, while the one before has not ended yet.
+        editor.attached().lua("vim.cmd('Nestling disable') vim.cmd('Nestling enable')")
+        until(lambda: editor.lua("return #vim.lsp.get_clients({ name = 'nestling' })") == 1, "one client")
         editor.attached().open_line()
         editor.type("mean = ")
         assert editor.see(), "no ghost text after enabling again"
+        same(editor.lua("return vim.fn.maparg('<Tab>', 'i', false, true).buffer"), 1)
         editor.screen.press("Escape")
         editor.rpc.command("Nestling log")
         assert editor.rpc.current.buffer.name.endswith("lsp.log")

@@ -114,8 +114,8 @@ def script(body):
 
 
 def plugin_explains_what_is_missing():
-    old = "local has = vim.fn.has; vim.fn.has = function(f) return f == 'nvim-0.11' and 0 or has(f) end"
-    for before, options, wanted in (old, "", "needs Neovim 0.11 or newer"), ("", "cmd = { 'no-such-program' }", "no-such-program is not an executable"):
+    old = "local has = vim.fn.has; vim.fn.has = function(f) return f == 'nvim-0.11.2' and 0 or has(f) end"
+    for before, options, wanted in (old, "", "needs Neovim 0.11.2 or newer"), ("", "cmd = { 'no-such-program' }", "no-such-program is not an executable"):
         with Editor("python/pantry/shopping.py", f"{before}\nrequire('nestling').setup({{ {options} }})") as editor:
             until(lambda: wanted in editor.lua("return vim.api.nvim_exec2('messages', { output = true }).output"), wanted)
             assert wanted in editor.health()

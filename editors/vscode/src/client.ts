@@ -72,8 +72,13 @@ export class Server {
   /** Starts the server, after ending the one that runs. Never rejects: what goes wrong is a phase. */
   async start(): Promise<void> {
     this.stops = [];
-    await this.stop();
-    await this.launch(++this.wish);
+    const stopped = this.stop();
+    const wish = this.wish;
+    await stopped;
+    // Whoever wished something else meanwhile sees to it.
+    if (wish === this.wish) {
+      await this.launch(wish);
+    }
   }
 
   async stop(): Promise<void> {

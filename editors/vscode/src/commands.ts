@@ -37,7 +37,7 @@ export function register({ extension, output, server, snooze, status }: Parts): 
     output: () => output.show(true),
     restart: () => server.start(),
     walkthrough: () => vscode.commands.executeCommand('workbench.action.openWalkthrough', `${extension.id}#start`, false),
-    toggle: () => settings().update('enable', !settings().get('enable', true), vscode.ConfigurationTarget.Global),
+    toggle: () => change<boolean>('enable', () => !settings().get('enable', true)),
     toggleLanguage,
     snooze: async (minutes?: number) => {
       const chosen = minutes ?? (await pickMinutes());
@@ -80,8 +80,21 @@ async function toggleLanguage(): Promise<void> {
   }
   const languages = settings().get<Record<string, boolean>>('languages', {});
   const isOn = isLanguageOn(languages, document.languageId);
-  const changed = { ...languages, [languageName(document.languageId)]: !isOn };
-  await settings().update('languages', changed, vscode.ConfigurationTarget.Global);
+  const name = languageName(document.languageId);
+  await change<Record<string, boolean>>('languages', (own) => ({ ...own, [name]: !isOn }), (own) => name in own);
+}
+
+/** Changes a setting where its value comes from: that of a workspace stands above the user's own. */
+async function change<T>(
+  name: string,
+  to: (own: T | undefined) => T,
+  counts: (own: T) => boolean = () => true,
+): Promise<void> {
+  const found = settings().inspect<T>(name);
+  const workspace = found?.workspaceValue;
+  const isThere = workspace !== undefined && counts(workspace);
+  const target = isThere ? vscode.ConfigurationTarget.Workspace : vscode.ConfigurationTarget.Global;
+  await settings().update(name, to(isThere ? workspace : found?.globalValue), target);
 }
 
 async function pickMinutes(): Promise<number | undefined> {

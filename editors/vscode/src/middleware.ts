@@ -11,6 +11,7 @@ interface Proof {
   title: string;
   summary: string;
   diff: string;
+  cancelled?: boolean;
 }
 
 export interface Hooks {
@@ -35,7 +36,7 @@ export function middleware(hooks: Hooks): Middleware {
     },
     async executeCommand(command, args, next) {
       const answer: unknown = await next(command, args);
-      if (command === 'nestling.prove' && answer) {
+      if (command === 'nestling.prove' && answer && !(answer as Proof).cancelled) {
         const { title, summary, diff } = answer as Proof;
         hooks.output.appendLine(`${title}\n${summary}\n\n${diff}`);
       }

@@ -52,7 +52,9 @@ api.nvim_create_autocmd('LspProgress', {
 local function open()
   vim.cmd('botright new')
   local bufnr = api.nvim_get_current_buf()
-  vim.bo.buftype, vim.bo.bufhidden, vim.bo.swapfile, vim.bo.filetype = 'nofile', 'hide', false, 'markdown'
+  vim.bo.buftype, vim.bo.bufhidden, vim.bo.swapfile = 'nofile', 'hide', false
+  -- Afterwards: servers are attached to files of a type, and to no views.
+  vim.bo.filetype = 'markdown'
   vim.wo[0][0].wrap, vim.wo[0][0].linebreak = true, true
   local talk = { bufnr = bufnr, messages = {}, told = '' }
   talks[bufnr] = talk

@@ -92,18 +92,28 @@ local commands = {
   end,
   message = function()
     local buffer = vim.api.nvim_get_current_buf()
-    local folder = vim.fs.root(0, '.git') or vim.uv.cwd()
-    execute('nestling.commitMessage', { folder }, function(answer)
-      if answer.message == '' then
-        return vim.notify('nestling: nothing has changed', vim.log.levels.WARN)
+    local is_message = vim.bo[buffer].filetype == 'gitcommit'
+    -- The file of a message lies in the folder of git, which for a worktree or a submodule is elsewhere; git starts
+    -- the editor at the top of what is committed.
+    local within = vim.fs.dirname(vim.api.nvim_buf_get_name(buffer))
+    local folder = vim.uv.cwd()
+    if not is_message or vim.fs.basename(within) == '.git' then
+      folder = vim.fs.root(buffer, '.git') or folder
+    end
+    -- By the program, not by a server: where git starts the editor there is none.
+    local words = { config.options.cmd[1], 'commit-message', '--json', '--repo', folder }
+    vim.system(words, { text = true }, vim.schedule_wrap(function(done)
+      if done.code ~= 0 then
+        return vim.notify(vim.trim(done.stderr), vim.log.levels.WARN)
       end
-      local lines = vim.split(answer.message, '\n', { plain = true })
-      if vim.bo[buffer].filetype == 'gitcommit' then
+      local message = vim.json.decode(done.stdout).message
+      local lines = vim.split(message, '\n', { plain = true })
+      if is_message and vim.api.nvim_buf_is_valid(buffer) then
         return vim.api.nvim_buf_set_lines(buffer, 0, 0, false, lines)
       end
-      vim.fn.setreg('"', answer.message)
+      vim.fn.setreg('"', message)
       vim.notify('nestling: p puts “' .. lines[1] .. '”')
-    end)
+    end))
   end,
   why = function()
     local client = server.client(0)

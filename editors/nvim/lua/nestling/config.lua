@@ -59,9 +59,9 @@ end
 ---@return string? problem
 ---@return string? advice
 function M.problem()
-  if vim.fn.has('nvim-0.11') == 0 then
-    return ('needs Neovim 0.11 or newer, this is %s'):format(tostring(vim.version())),
-      'The server is started by vim.lsp.enable(), which older versions do not have.'
+  if vim.fn.has('nvim-0.11.2') == 0 then
+    return ('needs Neovim 0.11.2 or newer, this is %s'):format(tostring(vim.version())),
+      'The server is started by vim.lsp.enable(), which older versions lack, or do not apply to open files.'
   end
   local program = M.options.cmd[1]
   if not program or vim.fn.executable(program) == 0 then

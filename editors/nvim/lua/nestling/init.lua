@@ -51,6 +51,8 @@ function M.start()
         end
         process.attached()
         ghost.enable(event.data.client_id)
+        -- The options may be others than those of the client before.
+        keys.unmap(event.buf)
         keys.map(event.buf)
         -- Hints are quiet: underlined, without a column of signs that moves the text.
         vim.diagnostic.config({ signs = false }, vim.lsp.diagnostic.get_namespace(event.data.client_id))
@@ -61,7 +63,12 @@ function M.start()
     group = group,
     desc = 'nestling: give the keys back',
     callback = function(event)
-      if server.is_ours(event.data.client_id) then
+      local is_other = function(client)
+        return client.id ~= event.data.client_id
+      end
+      -- A client that ends slowly may leave after its successor has come.
+      local clients = vim.lsp.get_clients({ name = 'nestling', bufnr = event.buf })
+      if server.is_ours(event.data.client_id) and not vim.iter(clients):any(is_other) then
         keys.unmap(event.buf)
       end
     end,
@@ -82,6 +89,12 @@ end
 function M.disable()
   if started then
     vim.lsp.enable('nestling', false)
+    -- Neovim leaves out those that have not answered yet.
+    for _, client in ipairs(vim.lsp.get_clients({ name = 'nestling', _uninitialized = true })) do
+      if not client.initialized then
+        client:stop(true)
+      end
+    end
     started = false
   end
 end

@@ -34,12 +34,19 @@ local function pass_on(bufnr, lhs)
   end
   local keys = mapping.rhs and mapping.rhs:gsub('<SID>', ('<SNR>%d_'):format(mapping.sid or 0))
   if mapping.expr == 1 then
-    keys = mapping.callback and mapping.callback() or keys and api.nvim_eval(keys)
+    -- Keys in an expression are replaced when it is mapped; what is listed has their names.
+    keys = mapping.callback and mapping.callback() or keys and api.nvim_eval(raw(keys))
     keys = type(keys) == 'string' and (mapping.replace_keycodes == 1 and raw(keys) or keys) or ''
   elseif mapping.callback then
     return mapping.callback()
   else
     keys = raw(keys or '')
+  end
+  local own = raw(lhs)
+  if mapping.noremap ~= 1 and vim.startswith(keys, own) then
+    -- As without us: the key itself at the beginning is not mapped again. The second call puts it in front.
+    api.nvim_feedkeys(keys:sub(#own + 1), 'im', false)
+    return api.nvim_feedkeys(own, 'in', false)
   end
   api.nvim_feedkeys(keys, mapping.noremap == 1 and 'in' or 'im', false)
 end

@@ -48,6 +48,8 @@ local function apply(client, bufnr, action)
     }, function(problem, proof)
       if problem then
         return vim.notify('nestling: ' .. problem.message, vim.log.levels.WARN)
+      elseif not proof or proof.cancelled then
+        return
       end
       local lines = vim.split(proof.summary, ' · ', { plain = true })
       vim.list_extend(lines, { '', '```diff' })
