@@ -37,11 +37,15 @@ pub struct ExampleConfig {
     pub fixes: f64,
     /// Largest share that tests take of a language.
     pub tests: f64,
-    /// Weights of the languages, the others are left out; empty: all by their bytes.
+    /// Weights of the languages, the others are left out; empty: all by their bytes. None is drawn more than
+    /// [`MOST_OVER`] times as often as by its bytes: a language of one file would have it learnt by heart.
     pub mix: BTreeMap<String, f64>,
     /// Seed of everything that is drawn.
     pub seed: u64,
 }
+
+/// How many times as often as by its bytes a language of the mix is drawn at most.
+const MOST_OVER: f64 = 20.0;
 
 impl Default for ExampleConfig {
     fn default() -> ExampleConfig {
@@ -172,14 +176,20 @@ impl Dataset {
             totals.push(totals.last().copied().unwrap_or(0) + weighted);
         }
         let bytes = |totals: &[u64]| totals.last().copied().unwrap_or(0) as f64;
+        let all: f64 = languages.values().flatten().map(|(_, totals)| bytes(totals)).sum();
+        let whole: f64 = config.mix.values().sum();
         let mut shares = Vec::new();
         for (language, [code, tests]) in languages {
             let (code_bytes, test_bytes) = (bytes(&code.1), bytes(&tests.1));
+            let own = code_bytes + test_bytes;
             let weight = match config.mix.is_empty() {
-                true => code_bytes + test_bytes,
-                false => config.mix.get(language).copied().unwrap_or(0.0),
+                true => own,
+                false => {
+                    let wanted = config.mix.get(language).copied().unwrap_or(0.0);
+                    wanted.min(MOST_OVER * whole * own / all)
+                }
             };
-            let natural = test_bytes / (code_bytes + test_bytes).max(1.0);
+            let natural = test_bytes / own.max(1.0);
             let capped = if code_bytes > 0.0 { natural.min(config.tests) } else { 1.0 };
             shares.push((weight * (1.0 - capped), code));
             shares.push((weight * capped, tests));
@@ -320,6 +330,20 @@ pub(super) mod tests {
         (0..4000).for_each(|_| counts[dataset.draw(&mut rng)] += 1.0 / 4000.0);
         assert!((counts[3] - 0.75).abs() < 0.03, "{counts:?}");
         assert!((counts[2] - 0.05).abs() < 0.02, "tests are a fifth of rust: {counts:?}");
+    }
+
+    #[test]
+    fn a_language_of_one_small_file_is_not_learnt_by_heart() {
+        let code = "fn area(width: u32) -> u32 {\n    width\n}\n".repeat(500);
+        let documents =
+            Documents::from_texts([("a.rs", 0, code.as_str()), ("b.py", 0, "print(1)\n")]);
+        let tokenizer = crate::tokenizer::train([code.as_str()].into_iter(), 300).unwrap();
+        let mix = [("rust".to_string(), 1.0), ("python".to_string(), 1.0)].into();
+        let config = ExampleConfig { mix, ..Default::default() };
+        let dataset = Dataset::new(documents, &tokenizer, config).unwrap();
+        let mut rng = StdRng::seed_from_u64(1);
+        let python = (0..2000).filter(|_| dataset.draw(&mut rng) == 1).count();
+        assert!((5..60).contains(&python), "{python} of 2000");
     }
 
     #[test]
