@@ -2,7 +2,7 @@
 // VS Code says neither what is shown nor what is taken in part, so the latter is read off the changes of the text.
 
 import * as vscode from 'vscode';
-import type { InlineCompletionItem } from 'vscode-languageclient/node';
+import type { InlineCompletionItem, LanguageClient } from 'vscode-languageclient/node';
 import { SCHEMES } from './documents';
 import { acceptedLength } from './partial';
 import type { Server } from './client';
@@ -15,6 +15,7 @@ interface Offer {
 
 export class Accepting implements vscode.Disposable {
   private offer: Offer | undefined;
+  private greeted: LanguageClient | undefined;
   private readonly listeners: vscode.Disposable[];
 
   constructor(private readonly server: () => Server) {
@@ -66,6 +67,15 @@ export class Accepting implements vscode.Disposable {
       this.tell('textDocument/didPartiallyAcceptCompletion', { item: offered.item, acceptedLength: length });
       return;
     }
+  }
+
+  /** Tells a server that has come to run where the focus is: it has not seen how it came there. */
+  greet(): void {
+    const { client } = this.server();
+    if (client && client !== this.greeted) {
+      this.focused(vscode.window.activeTextEditor?.document);
+    }
+    this.greeted = client;
   }
 
   private focused(document: vscode.TextDocument | undefined): void {

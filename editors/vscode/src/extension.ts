@@ -39,6 +39,7 @@ export function activate(context: vscode.ExtensionContext): void {
     status,
     ...register({ extension, output, server, snooze, status }),
     tellOfFailures(server, output),
+    server.onChange(() => accepting.greet()),
     server.onChange(() => server.client ?? progress.endAll()),
     vscode.workspace.onDidChangeConfiguration(async (event) => {
       if (OF_THE_START.some((key) => event.affectsConfiguration(key))) {
