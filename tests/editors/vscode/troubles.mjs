@@ -51,6 +51,7 @@ troubles['the program inside the extension runs; if it does not, another is used
 };
 
 troubles['a server that is killed comes back'] = async (editor) => {
+  await editor.ready();
   await editor.show('python/killed.py', SHELVES);
   for (const id of servers(editor)) {
     process.kill(id, 'SIGKILL');
