@@ -51,9 +51,17 @@ troubles['the program inside the extension runs; if it does not, another is used
 };
 
 troubles['a server that is killed comes back'] = async (editor) => {
-  await editor.ready();
   await editor.show('python/killed.py', SHELVES);
-  for (const id of servers(editor)) {
+  // The test before may have had another program, which is being replaced.
+  const ids = await until('the server', () => {
+    try {
+      return servers(editor);
+    } catch {
+      return false;
+    }
+  });
+  await editor.ready();
+  for (const id of ids) {
     process.kill(id, 'SIGKILL');
   }
   await until('the pause', async () => /starts again|starting/.test(await editor.said()), 3000);
