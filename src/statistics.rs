@@ -1,5 +1,5 @@
-//! The little statistics that the suites share: intervals of ratios, similarity of lines, tables of
-//! text.
+//! The little statistics that all share: intervals of ratios, similarity of lines, a descent for fits of a few weights,
+//! tables of text.
 
 use std::fmt;
 
@@ -127,6 +127,30 @@ pub fn paired_bootstrap(differences: &[f64], seed: u64) -> (Figure, f64) {
     let above = share(means.iter().filter(|m| **m >= 0.0).count());
     let p = (2.0 * below.min(above)).min(1.0);
     (Figure { value, low: Some(low), high: Some(high) }, p)
+}
+
+/// Lowers a loss by Adam (Kingma & Ba 2014), at a rate that falls to 0. `gradient` adds the slopes at the weights to zeros.
+pub fn descend(
+    weights: &mut [f32],
+    rounds: usize,
+    rate: f32,
+    mut gradient: impl FnMut(&[f32], &mut [f32]),
+) {
+    let mut slopes = vec![0f32; weights.len()];
+    let (mut mean, mut square) = (slopes.clone(), slopes.clone());
+    for round in 1..=rounds {
+        slopes.fill(0.0);
+        gradient(weights, &mut slopes);
+        let rate = rate * (1.0 - round as f32 / (rounds + 1) as f32);
+        let first = 1.0 - 0.9f32.powi(round as i32);
+        let second = 1.0 - 0.99f32.powi(round as i32);
+        let moments = mean.iter_mut().zip(&mut square);
+        for ((weight, slope), (m, s)) in weights.iter_mut().zip(&slopes).zip(moments) {
+            *m += 0.1 * (slope - *m);
+            *s += 0.01 * (slope * slope - *s);
+            *weight -= rate * (*m / first) / ((*s / second).sqrt() + 1e-8);
+        }
+    }
 }
 
 /// The value at a share (0 to 1) of sorted values; 0 if there are none.

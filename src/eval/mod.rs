@@ -2,6 +2,7 @@
 
 pub mod completion;
 pub mod compression;
+pub mod corrections;
 pub mod engine;
 pub mod fitting;
 pub mod fix;

@@ -153,8 +153,7 @@ pub fn finetune(
     if request.fresh {
         let _ = std::fs::remove_dir_all(&folder);
     }
-    std::fs::create_dir_all(&folder)
-        .with_context(|| format!("cannot make {}; free some space", folder.display()))?;
+    make(&folder)?;
     let before = State::load(&file)?;
     match (&before, request.resume) {
         (Some(_), false) => bail!(
@@ -420,8 +419,7 @@ fn judge_and_install(
 /// given back by the system where the program is killed.
 fn alone(workspace: &Workspace) -> Result<std::fs::File> {
     let folder = workspace.folder();
-    std::fs::create_dir_all(folder)
-        .with_context(|| format!("cannot make {}; free some space", folder.display()))?;
+    make(folder)?;
     let path = folder.join(".finetune.lock");
     let file =
         std::fs::File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
@@ -433,6 +431,11 @@ fn alone(workspace: &Workspace) -> Result<std::fs::File> {
         // Where the system knows no locks, nobody is kept out.
         _ => Ok(file),
     }
+}
+
+fn make(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("cannot make {}; free some space", folder.display()))
 }
 
 /// The one repository that is asked for.

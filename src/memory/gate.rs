@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::evidence::Evidence;
+use crate::statistics::descend;
 
 /// From near to far: the file itself, open files, the file's folder, the repository, what was shipped.
 pub const TIERS: [&str; 5] = ["file", "open", "folder", "repository", "general"];
@@ -204,16 +205,16 @@ impl Gate {
         if events.is_empty() {
             return gate;
         }
-        let zero = [[0f32; FEATURES.len()]; TIERS.len()];
-        let (mut mean, mut square) = (zero, zero);
         let each = 1.0 / (events.len() as f32 + prior);
-        let pull = prior * each;
-        for round in 1..=rounds {
-            let mut gradient = zero;
+        let pull = 0.1 * prior * each;
+        let mut tried = self.clone();
+        let weights = gate.weights.as_flattened_mut();
+        descend(weights, rounds, RATE, |weights, gradient| {
+            tried.weights.as_flattened_mut().copy_from_slice(weights);
             for event in events {
-                let shares = gate.shares(&event.features);
-                let mixed = gate.mixed(event).max(1e-9);
-                for (tier, row) in gradient.iter_mut().enumerate() {
+                let shares = tried.shares(&event.features);
+                let mixed = tried.mixed(event).max(1e-9);
+                for (tier, row) in gradient.chunks_exact_mut(FEATURES.len()).enumerate() {
                     let Some(x) = &event.features.tiers[tier] else { continue };
                     let share = shares.tiers[tier];
                     // ∂(−ln p)/∂logit
@@ -221,20 +222,9 @@ impl Gate {
                     row.iter_mut().zip(x).for_each(|(g, x)| *g += slope * x);
                 }
             }
-            let rate = RATE * (1.0 - round as f32 / (rounds + 1) as f32);
-            for tier in 0..TIERS.len() {
-                for i in 0..FEATURES.len() {
-                    let (w, start) = (&mut gate.weights[tier][i], self.weights[tier][i]);
-                    let g = gradient[tier][i] + 0.1 * pull * (*w - start);
-                    let (m, s) = (&mut mean[tier][i], &mut square[tier][i]);
-                    *m += 0.1 * (g - *m);
-                    *s += 0.01 * (g * g - *s);
-                    let (first, second) =
-                        (1.0 - 0.9f32.powi(round as i32), 1.0 - 0.99f32.powi(round as i32));
-                    *w -= rate * (*m / first) / ((*s / second).sqrt() + 1e-8);
-                }
-            }
-        }
+            let moved = weights.iter().zip(self.weights.as_flattened());
+            gradient.iter_mut().zip(moved).for_each(|(g, (w, start))| *g += pull * (w - start));
+        });
         gate
     }
 }

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::generation::{Generation, Mark};
+use crate::statistics::descend;
 
 /// What is known of the beginning of an answer up to one of its tokens.
 pub const FEATURES: [&str; 11] = [
@@ -122,24 +123,16 @@ impl Confidence {
         const ROUNDS: usize = 1500;
         const RATE: f32 = 0.02;
         let mut scale = Confidence::naive();
-        let size = FEATURES.len();
-        let (mut mean, mut square) = (vec![0f32; size], vec![0f32; size]);
-        for round in 1..=ROUNDS {
-            let mut gradient = vec![0f32; size];
+        let mut tried = scale.clone();
+        descend(&mut scale.weights, ROUNDS, RATE, |weights, gradient| {
+            tried.weights.copy_from_slice(weights);
             for (beginning, right) in samples {
-                let off = scale.probability(beginning) - f32::from(u8::from(*right));
+                let off = tried.probability(beginning) - f32::from(u8::from(*right));
                 gradient.iter_mut().zip(&beginning.features).for_each(|(g, x)| *g += off * x);
             }
-            let rate = RATE * (1.0 - round as f32 / (ROUNDS + 1) as f32);
-            for i in 0..size {
-                let g = gradient[i] / samples.len().max(1) as f32 + 1e-4 * scale.weights[i];
-                mean[i] += 0.1 * (g - mean[i]);
-                square[i] += 0.01 * (g * g - square[i]);
-                let first = mean[i] / (1.0 - 0.9f32.powi(round as i32));
-                let second = square[i] / (1.0 - 0.99f32.powi(round as i32));
-                scale.weights[i] -= rate * first / (second.sqrt() + 1e-8);
-            }
-        }
+            let size = samples.len().max(1) as f32;
+            gradient.iter_mut().zip(weights).for_each(|(g, w)| *g = *g / size + 1e-4 * w);
+        });
         let threshold = |percent: u32| scale.lowest(walks, percent as f32 / 100.0);
         scale.thresholds = (2..20).map(|i| (5 * i, threshold(5 * i))).collect();
         scale

@@ -21,30 +21,35 @@ const COMMITS: &str = "--max-count=2000";
 const MOST_PLACES: usize = 8;
 /// Lines of one side of a change.
 const MOST_LINES: usize = 6;
-/// Lines shown around a change.
-const CONTEXT: &str = "-U16";
+/// What is shown around a change, as an option of git: some lines.
+pub(super) const LINES_AROUND: &str = "-U16";
+/// Instead: the whole function or type in which it lies.
+pub const ITEM_AROUND: &str = "-W";
 /// Less in common than this share of the characters is a new text, not a corrected one.
 const LEAST_ALIKE: f32 = 0.5;
 
 /// Whole lines that were wrong, what they became, and what stood around them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Fix {
+pub struct Fix {
     /// Index of its repository.
-    pub(super) repository: u32,
+    pub repository: u32,
     /// Path inside the repository, with `/`.
-    pub(super) path: String,
+    pub path: String,
     /// Lines before.
-    pub(super) before: String,
+    pub before: String,
     /// The lines as they were.
-    pub(super) wrong: String,
+    pub wrong: String,
     /// The lines as they are now.
-    pub(super) right: String,
+    pub right: String,
     /// Lines after.
-    pub(super) after: String,
+    pub after: String,
 }
 
 /// The fixes in the history of a source; none if it has no history, and those up to where a clone lacks contents.
-pub(super) fn fixes(source: &Source, repository: u32) -> Result<Vec<Fix>> {
+///
+/// # Errors
+/// There is no git.
+pub fn fixes(source: &Source, repository: u32, around: &str) -> Result<Vec<Fix>> {
     if !source.is_git() {
         return Ok(Vec::new());
     }
@@ -59,7 +64,7 @@ pub(super) fn fixes(source: &Source, repository: u32) -> Result<Vec<Fix>> {
         &grep,
         "--format=%x00",
         "-p",
-        CONTEXT,
+        around,
         "--no-color",
         "--no-ext-diff",
         "--no-textconv",

@@ -12,6 +12,7 @@ mod export;
 mod filter;
 pub use filter::is_foreign;
 mod fixes;
+pub use fixes::{Fix, ITEM_AROUND, fixes};
 pub mod footprint;
 pub mod history;
 pub mod near_duplicates;

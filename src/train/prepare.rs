@@ -17,7 +17,7 @@ use crate::memory::retrieval::hash;
 
 use super::documents::{Document, Documents, Writer};
 use super::filter;
-use super::fixes::{Fix, fixes};
+use super::fixes::{Fix, LINES_AROUND, fixes};
 use super::near_duplicates::{NearDuplicates, Signature};
 use super::sources::{Listing, RawFile, Source};
 
@@ -335,7 +335,7 @@ impl<'a> Run<'a> {
                     return Ok(Vec::new());
                 }
                 let closed = closed_folders(listing, self.options);
-                let mut found = fixes(source, index as u32)?;
+                let mut found = fixes(source, index as u32, LINES_AROUND)?;
                 found.retain(|fix| !closed.iter().any(|folder| lies_below(&fix.path, folder)));
                 Ok(found)
             })

@@ -247,3 +247,40 @@ fn what_is_not_there_is_refused() {
         "no-python",
     );
 }
+
+#[test]
+fn what_people_corrected_is_looked_for_among_the_proposals() {
+    let folder = tempdir().expect("a folder");
+    let (root, out) = (folder.path().join("work"), folder.path().join("habits.json"));
+    std::fs::create_dir(&root).expect("a folder");
+    let git = |arguments: &[&str]| {
+        let mut git = std::process::Command::new("git");
+        git.args(["-c", "user.name=A", "-c", "user.email=a@b", "-c", "commit.gpgsign=false", "-C"]);
+        assert!(git.arg(&root).args(arguments).status().expect("git runs").success());
+    };
+    let commit = |message: &str, code: &str| {
+        let file =
+            format!("def last(items):\n{code}\n\n\ndef first(items):\n    return items[0]\n");
+        std::fs::write(root.join("a.py"), file).expect("a file");
+        git(&["add", "-A"]);
+        git(&["commit", "-q", "-m", message]);
+    };
+    git(&["init", "-q"]);
+    commit("start", "    n = len(items)\n    return items[n]");
+    let history = ["fix", "--history", "--repo", text(&root)];
+    let none: Run = run(&[&["eval"], &history[..]].concat());
+    none.refused(3, &["work", "corrects"]);
+    commit("fix an off by one", "    n = len(items)\n    return items[n - 1]");
+    commit("fix empty lists", "    n = len(items)\n    return items[max(n, 1) - 1] if n else None");
+    let json = done(&history);
+    let results = json["results"].as_array().expect("a list");
+    let mut tried: Vec<bool> = results.iter().map(|r| r["tried"] == true).collect();
+    tried.sort_unstable();
+    assert_eq!(tried, [false, true], "{json}");
+    let found = results.iter().find(|r| r["tried"] == true).expect("one");
+    let rank = found["rank"].as_u64().expect("a rank") as usize;
+    assert_eq!(found["proposals"][rank]["kind"], "off by one", "{json}");
+    let few = run(&[&["eval"], &history[..], &["--fit", text(&out)]].concat());
+    few.refused(3, &["1 corrections", "--count"]);
+    assert!(!out.exists());
+}

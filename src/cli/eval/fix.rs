@@ -1,4 +1,5 @@
-//! `nestling eval fix`: broken syntax repaired, functions with their tests, exercises with their compiler.
+//! `nestling eval fix`: broken syntax repaired, functions with their tests, exercises with their compiler, what people
+//! corrected.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use serde_json::json;
 use super::super::train::parse_duration;
 use super::{ModelArgs, Steps, show};
 use crate::eval::fix::{fix, rows, table};
-use crate::eval::{machine, repair, texts};
+use crate::eval::{corrections, machine, repair, texts};
 use crate::generation::Generator;
 use crate::suggest::{CompletionOptions, ModelCompleter};
 use crate::syntax::Language;
@@ -19,6 +20,12 @@ pub(in crate::cli) struct FixArgs {
     /// Folders, git repositories or lists of them whose files are broken
     #[arg(long, num_args = 1.., value_name = "DIR[@REV]", required_unless_present_any = ["suite", "exercises"])]
     repo: Vec<PathBuf>,
+    /// Instead: small corrections that somebody made in their commits, and whether these are proposed
+    #[arg(long, requires = "repo")]
+    history: bool,
+    /// Fit what is tried first to these corrections, and write it into this file
+    #[arg(long, value_name = "FILE", requires = "history")]
+    fit: Option<PathBuf>,
     /// Functions with a bug and tests that show it, as JSON lines: HumanEvalFix in Python or Rust
     #[arg(long, value_name = "FILE", conflicts_with = "repo")]
     suite: Option<PathBuf>,
@@ -36,7 +43,7 @@ pub(in crate::cli) struct FixArgs {
     language: Vec<String>,
     /// Broken files of each language; a quarter each by deleting, inserting, doubling and swapping a token
     ///
-    /// Of a suite: so many functions, drawn by the seed; all by default.
+    /// Of a suite: so many functions, drawn by the seed; all by default. Of a history: so many corrections.
     #[arg(long, value_name = "N")]
     count: Option<usize>,
     /// Seed of everything that is drawn
@@ -60,7 +67,7 @@ pub(super) fn measure(own: FixArgs, args: &ModelArgs) -> Result<()> {
     if let Some(unknown) = own.language.iter().find(|name| Language::by_name(name).is_none()) {
         bail!("--language: there is no language {unknown:?}");
     }
-    if own.suite.is_some() || own.exercises.is_some() {
+    if own.suite.is_some() || own.exercises.is_some() || own.history {
         return measure_programs(&own, args);
     }
     let repositories = texts::repositories(&own.repo, None)?;
@@ -110,7 +117,18 @@ fn measure_programs(own: &FixArgs, args: &ModelArgs) -> Result<()> {
             let results = repair::exercises(&mut completer, folder, solutions, limit, &mut say)?;
             (serde_json::to_value(&results)?, repair::exercise_table(&results))
         }
-        (None, None) => bail!("name --suite or --exercises"),
+        (None, None) => {
+            let sources = texts::sources(&own.repo)?;
+            let count = own.count.unwrap_or(COUNT);
+            let mut steps = Steps::new("corrections proposed");
+            let mut say = |done, all| steps.at(done, all);
+            let results =
+                corrections::corrections(&mut completer, &sources, count, own.seed, &mut say)?;
+            if let Some(path) = &own.fit {
+                write_text(path, &serde_json::to_string(&corrections::habits(&results)?)?)?;
+            }
+            (serde_json::to_value(&results)?, corrections::table(&results))
+        }
     };
     if let (Some(path), Some(list)) = (&own.cases, results.as_array()) {
         write(path, list)?;
@@ -127,6 +145,10 @@ fn measure_programs(own: &FixArgs, args: &ModelArgs) -> Result<()> {
 
 fn write(path: &Path, cases: &[impl serde::Serialize]) -> Result<()> {
     let lines: Vec<String> = cases.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
-    std::fs::write(path, lines.join("\n") + "\n")
+    write_text(path, &lines.join("\n"))
+}
+
+fn write_text(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, format!("{text}\n"))
         .with_context(|| format!("cannot write {}", path.display()))
 }

@@ -1,6 +1,7 @@
 //! Repairs: candidates → those that hold → the likeliest. What is offered says what was proven about it.
 
 mod fix;
+mod habits;
 pub mod mistakes;
 pub mod mutations;
 mod nearest;
@@ -16,6 +17,7 @@ use crate::syntax::SyntaxTree;
 use crate::text::Text;
 
 pub use fix::{Check, Evidence, Fixed, Fixing, Outcome, fix, validated};
+pub use habits::{Choice, Habits, Signals};
 pub use propose::{Ask, Origin, Proposal, proposals};
 pub use syntax::{Candidate, Change};
 pub use weigh::Weigher;

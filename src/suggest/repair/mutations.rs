@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 
+use super::habits::Signals;
 use crate::syntax::{Lexeme, LexemeKind, Part, SyntaxTree};
 use crate::text::{Text, TextEdit};
 
@@ -15,6 +16,14 @@ pub struct Mutation {
     pub rule: &'static str,
     /// Nats that speak for it before any model is asked.
     pub worth: f32,
+}
+
+impl Mutation {
+    /// What speaks for it before any model is asked.
+    pub(super) fn signals(&self) -> Signals {
+        let longer = self.edit.new_text.len() as isize - self.edit.range.len() as isize;
+        Signals { kind: self.rule, prior: self.worth, longer, gain: 0.0 }
+    }
 }
 
 /// Languages that a row is for; empty for all.

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use super::habits::{Habits, Signals, UNWEIGHED};
 use super::mutations::{self, mutations};
 use super::{nearest, syntax_repairs};
 use crate::check::Diagnostic;
@@ -42,6 +43,8 @@ pub struct Proposal {
     pub title: String,
     /// Nats that speak for it.
     pub worth: f32,
+    /// What they are made of, where the parser had nothing to say.
+    pub signals: Signals,
     /// Errors of the parse afterwards.
     pub errors: usize,
 }
@@ -69,6 +72,15 @@ pub struct Ask<'a> {
     pub writes: bool,
 }
 
+impl Ask<'_> {
+    fn habits(&self) -> &'static Habits {
+        match self.diagnostic {
+            Some(_) => Habits::of_reported(),
+            None => Habits::shipped(),
+        }
+    }
+}
+
 /// Characters of code in a title.
 pub(super) const SHOWN: usize = 40;
 /// Parses and weighings take about so long; more are not begun than fit.
@@ -76,10 +88,6 @@ const WEIGHING: Duration = Duration::from_millis(5);
 /// Nats for a suggestion of a checker; they only order these.
 const CERTAIN: f32 = 30.0;
 const SUGGESTED: f32 = 25.0;
-/// A shorter text is always likelier. What a byte that goes must not gain, in nats: about what code costs; and what
-/// all of them gain at most.
-const BYTE: f32 = 0.5;
-const MOST_GAIN: f32 = 3.0;
 
 /// Proposals, likeliest first.
 pub fn proposals(
@@ -137,6 +145,7 @@ pub(super) fn suggested(diagnostic: &Diagnostic, name: &str, text: &Text) -> Vec
         origin: Origin::Checker,
         title: suggestion.message.clone(),
         worth: if suggestion.is_certain { CERTAIN } else { SUGGESTED } - rank as f32,
+        signals: Signals::default(),
         errors: 0,
     };
     own.map(proposal).collect()
@@ -163,6 +172,7 @@ fn repaired_syntax(
         edits: vec![candidate.edit],
         origin: Origin::Syntax,
         worth: candidate.worth,
+        signals: Signals::default(),
         errors: candidate.errors,
     };
     found.into_iter().map(proposal).collect()
@@ -182,6 +192,10 @@ fn mutated(
     let near = near.unwrap_or_default();
     let mut all = nearest::nearest(text, &ask.within, near.iter().map(String::as_str));
     all.extend(mutations(tree, text, ask.within.clone(), undefined));
+    // What people correct more often first: there may be no time for all.
+    let habits = ask.habits();
+    let prior = |mutation: &mutations::Mutation| habits.prior(&mutation.signals());
+    all.sort_by(|a, b| prior(b).total_cmp(&prior(a)));
     let errors = tree.error_count(0..text.len());
     let fits = |mutation: &mutations::Mutation| {
         let in_time = start.elapsed() < limit / 2;
@@ -189,38 +203,36 @@ fn mutated(
         left.filter(|&left| left <= errors).map(|left| (mutation.clone(), left))
     };
     let mut kept: Vec<_> = all.iter().filter_map(fits).collect();
+    let mut gains = Vec::new();
     if let Some(completer) = completer {
         let most = (limit.as_secs_f64() / WEIGHING.as_secs_f64()) as usize;
         kept.truncate(most.max(8));
         let edits: Vec<&TextEdit> = kept.iter().map(|(mutation, _)| &mutation.edit).collect();
         let go_on = || start.elapsed() < limit && !cancel.is_cancelled();
-        let gains = completer.with_weigher(&ask.snapshot.document, ask.name, |weigher| {
+        let weighed = completer.with_weigher(&ask.snapshot.document, ask.name, |weigher| {
             weigher.gains(text, &edits, &go_on)
         });
-        let gains = gains.unwrap_or_else(|error| {
+        gains = weighed.unwrap_or_else(|error| {
             tracing::error!(%error, "mutations are not weighed");
             Vec::new()
         });
-        for ((mutation, _), gain) in kept.iter_mut().zip(gains) {
-            let gone = mutation.edit.range.len().saturating_sub(mutation.edit.new_text.len());
-            let gain = gain.unwrap_or(-20.0);
-            mutation.worth += match gone {
-                0 => gain,
-                _ => (gain - BYTE * gone as f32).min(MOST_GAIN),
-            };
-        }
     }
-    let proposal = |(mutation, errors): (mutations::Mutation, usize)| Proposal {
-        title: title(text, &mutation.edit, mutation.rule),
-        edits: vec![mutation.edit],
-        origin: match mutation.rule {
-            nearest::RULE => Origin::Repository,
-            _ => Origin::Mutation,
-        },
-        worth: mutation.worth,
-        errors,
+    let proposal = |(at, (mutation, errors)): (usize, (mutations::Mutation, usize))| {
+        let gain = gains.get(at).copied().flatten().unwrap_or(UNWEIGHED);
+        let signals = Signals { gain, ..mutation.signals() };
+        Proposal {
+            title: title(text, &mutation.edit, mutation.rule),
+            edits: vec![mutation.edit],
+            origin: match mutation.rule {
+                nearest::RULE => Origin::Repository,
+                _ => Origin::Mutation,
+            },
+            worth: habits.worth(&signals),
+            signals,
+            errors,
+        }
     };
-    kept.into_iter().map(proposal).collect()
+    kept.into_iter().enumerate().map(proposal).collect()
 }
 
 /// Lines and ends of lines of the place, written by the model without seeing what stands there; and the place as the
@@ -254,11 +266,13 @@ fn written(
         }
     }
     let mut found = Vec::new();
-    let mut push = |edit: TextEdit, worth: f32| {
+    let mut push = |edit: TextEdit, kind: &'static str, prior: f32| {
         let errors = tree.errors_after(text, &edit).unwrap_or(usize::MAX);
         let title = format!("write `{}`", short(edit.new_text.trim(), SHOWN));
         let edits = vec![edit];
-        found.push(Proposal { edits, origin: Origin::Model, title, worth, errors });
+        let signals = Signals { kind, prior, ..Signals::default() };
+        let worth = ask.habits().worth(&signals);
+        found.push(Proposal { edits, origin: Origin::Model, title, worth, signals, errors });
     };
     for hole in holes {
         if cancel.is_cancelled() || Instant::now() >= late {
@@ -284,11 +298,11 @@ fn written(
             let behind = edit.range.end.saturating_sub(hole.start);
             let range = edit.range.start.min(hole.start)..hole.end + behind;
             let edit = TextEdit { range, new_text: edit.new_text };
-            push(edit, suggestion.probability.max(1e-6).ln() - 1.0);
+            push(edit, "written", suggestion.probability.max(1e-6).ln());
         }
     }
     if let Some((range, new_text)) = completer.corrected(document, ask.within.clone(), cancel) {
-        push(TextEdit { range, new_text }, -1.0);
+        push(TextEdit { range, new_text }, "corrected", 0.0);
     }
     found
 }
