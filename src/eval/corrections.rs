@@ -15,7 +15,7 @@ use crate::statistics::{self, Figure};
 use crate::suggest::ModelCompleter;
 use crate::suggest::repair::mutations::mutations;
 use crate::suggest::repair::{Ask, Choice, Habits, Signals, proposals};
-use crate::syntax::{Language, SyntaxTree};
+use crate::syntax::Language;
 use crate::text::{Text, TextEdit, apply};
 use crate::train::sources::Source;
 use crate::train::{Fix, ITEM_AROUND, fixes};
@@ -73,8 +73,8 @@ pub fn corrections(
     all.shuffle(&mut StdRng::seed_from_u64(seed));
     all.truncate(count);
     let mut done = Vec::new();
-    for fix in &all {
-        say(done.len(), all.len());
+    for (number, fix) in all.iter().enumerate() {
+        say(number + 1, all.len());
         let name = &sources[fix.repository as usize].name;
         done.extend(
             proposed(completer, fix).map(|correction| Correction {
@@ -94,14 +94,14 @@ fn proposed(completer: &mut ModelCompleter, fix: &Fix) -> Option<Correction> {
     let beside = fix.after.match_indices('\n').nth(BESIDE - 1);
     let after = beside.map_or(fix.after.len(), |(at, _)| at + 1);
     let within = start..fix.before.len() + fix.wrong.len() + after;
-    let tree = SyntaxTree::parse_steadily(language, &text)?;
+    let document = Document::new(fix.path.clone(), language.name, 1, Text::new(text.as_str()));
+    let tree = document.tree.as_ref()?;
     // What does not parse by itself, as a method without its type in some languages, says nothing.
     if text.len() > LONGEST || tree.error_count(0..text.len()) > 0 {
         return None;
     }
-    let document = Document::new(fix.path.clone(), language.name, 1, Text::new(text.as_str()));
     let is_wanted = |edits: &[TextEdit]| apply(&text, edits) == wanted;
-    let known = mutations(&tree, &document.text, within.clone(), None);
+    let known = mutations(tree, &document.text, within.clone(), None);
     let mut correction = Correction {
         language: language.name,
         path: fix.path.clone(),

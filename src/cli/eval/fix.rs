@@ -21,7 +21,7 @@ pub(in crate::cli) struct FixArgs {
     #[arg(long, num_args = 1.., value_name = "DIR[@REV]", required_unless_present_any = ["suite", "exercises"])]
     repo: Vec<PathBuf>,
     /// Instead: small corrections that somebody made in their commits, and whether these are proposed
-    #[arg(long, requires = "repo")]
+    #[arg(long, requires = "repo", conflicts_with_all = ["no_model", "language"])]
     history: bool,
     /// Fit what is tried first to these corrections, and write it into this file
     #[arg(long, value_name = "FILE", requires = "history")]
