@@ -178,9 +178,15 @@ export class Editor {
 
   /** Calls a function in the extension host, with the `vscode` module and the arguments. */
   async vs(run, ...args) {
-    const port = fs.readFileSync(this.probeFile, 'utf8');
     const body = JSON.stringify({ source: run.toString(), args });
-    const answer = await (await fetch(`http://127.0.0.1:${port}/`, { method: 'POST', body, signal: AbortSignal.timeout(VS_MS) })).json();
+    // An extension host that starts again, as it may when a workspace turns out not to be trusted, listens elsewhere.
+    const ask = () =>
+      fetch(`http://127.0.0.1:${fs.readFileSync(this.probeFile, 'utf8')}/`, { method: 'POST', body, signal: AbortSignal.timeout(VS_MS) }).catch((error) => {
+        if (error.cause?.code !== 'ECONNREFUSED') {
+          throw new Error(`the probe: ${error.cause?.code ?? error}`);
+        }
+      });
+    const answer = await (await until('the probe', ask)).json();
     if (answer.error) {
       throw new Error(answer.error);
     }

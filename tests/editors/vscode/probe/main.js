@@ -1,7 +1,7 @@
 // An extension for tests: takes the text of a function over a loopback port, calls it with the `vscode` module, and
 // answers with its result. The port is written to the file in PROBE_FILE.
 
-const { writeFileSync } = require('fs');
+const { renameSync, writeFileSync } = require('fs');
 const { createServer } = require('http');
 const vscode = require('vscode');
 
@@ -15,6 +15,8 @@ exports.activate = () => {
     }
   });
   const server = createServer(async (request, response) => {
+    // A connection that is kept may end just when the next question goes out on it.
+    response.setHeader('connection', 'close');
     let body = '';
     for await (const part of request) {
       body += part;
@@ -28,5 +30,10 @@ exports.activate = () => {
     }
   });
   globalThis.probe = { changes };
-  server.listen(0, '127.0.0.1', () => writeFileSync(process.env.PROBE_FILE, String(server.address().port)));
+  server.listen(0, '127.0.0.1', () => {
+    // Who waits for the file must not find it empty.
+    const file = process.env.PROBE_FILE;
+    writeFileSync(`${file}.new`, String(server.address().port));
+    renameSync(`${file}.new`, file);
+  });
 };
