@@ -7,7 +7,8 @@
 Prints for each method tokens per second (the best of the rounds), the peak of resident memory of the whole
 process, and the mean loss on rows that neither trained on, judged by the same PyTorch code for both. What
 nestling wrote goes through PEFT for that. PYTHON needs torch, transformers, peft; the default is what
-tests/interop/setup.sh installs. Both use all cores; nothing else should run. The first steps are not timed.
+tests/interop/setup.sh installs. Debian's torch multiplies matrices ten times slower than one with MKL: for
+figures name a PYTHON that has MKL. Both use all cores; nothing else should run. The first steps are not timed.
 """
 
 import argparse
