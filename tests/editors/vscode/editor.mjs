@@ -179,7 +179,7 @@ export class Editor {
   /** Calls a function in the extension host, with the `vscode` module and the arguments. */
   async vs(run, ...args) {
     const body = JSON.stringify({ source: run.toString(), args });
-    // An extension host that starts again, as it may when a workspace turns out not to be trusted, listens elsewhere.
+    // An extension host that starts again listens elsewhere; what nobody listened to may be asked again.
     const ask = () =>
       fetch(`http://127.0.0.1:${fs.readFileSync(this.probeFile, 'utf8')}/`, { method: 'POST', body, signal: AbortSignal.timeout(VS_MS) }).catch((error) => {
         if (error.cause?.code !== 'ECONNREFUSED') {
