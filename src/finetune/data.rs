@@ -1,7 +1,7 @@
 //! What a repository gives to a fine-tune: texts to learn from and newer lines to judge by, divided by commit time
 //! where there is a history and by file where there is none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use anyhow::{Context, Result, bail};
@@ -94,7 +94,14 @@ impl Data {
         if commits >= LEAST_COMMITS {
             let mut best: Option<Data> = None;
             for shares in SHARES {
-                let data = Data::by_commits(source, shares, seed)?;
+                let data = match Data::by_commits(source, shares, seed) {
+                    Ok(data) => data,
+                    Err(error) => {
+                        // An older state may have had no code yet.
+                        tracing::info!("not divided at {shares:?} of the history: {error:#}");
+                        continue;
+                    }
+                };
                 if best.as_ref().is_none_or(|best| data.places() > best.places()) {
                     best = Some(data);
                 }
@@ -138,7 +145,8 @@ impl Data {
             let files = corpus::read_source(&source).with_context(|| {
                 format!("the state after {:.0} % of the history", 100.0 * share)
             })?;
-            let judge = Repository::since(judge, learn.to_string())?;
+            let mut judge = Repository::since(judge, learn.to_string())?;
+            leave_out_copies(&mut judge, &files);
             Ok(Part::new(files, &recent, judge, seed))
         };
         let search = part(&first, shares[0], &at(&second)?)?;
@@ -213,6 +221,21 @@ impl Part {
     }
 }
 
+/// Takes new files from what is judged that are nearly copies of learnt ones: what was only moved or copied is no news.
+fn leave_out_copies(judge: &mut Repository, learnt: &[SourceFile]) {
+    let Repository { files, since: Some(since), .. } = judge else { return };
+    let known: BTreeSet<&str> = learnt.iter().map(|file| file.path.as_str()).collect();
+    let is_new = |path: &str| since.added.contains_key(path) && !known.contains(path);
+    let new: Vec<&SourceFile> = files.iter().filter(|file| is_new(&file.path)).collect();
+    let texts: Vec<&str> = learnt.iter().chain(new.iter().copied()).map(|f| &*f.text).collect();
+    let originals = copies(&texts).split_off(learnt.len());
+    for (file, original) in new.iter().zip(originals) {
+        if original < learnt.len() {
+            since.added.remove(&file.path);
+        }
+    }
+}
+
 /// The functions around runs of lines, or the runs themselves where those are large or none; disjoint.
 fn nodes(file: &SourceFile, runs: &[Range<usize>]) -> Vec<Range<u32>> {
     let text = Text::new(file.text.as_str());
@@ -259,6 +282,24 @@ mod tests {
         assert_eq!(found(&[(7, 8)]), ["const N: u8 = 1;"]);
         assert_eq!(found(&[(0, 1), (3, 4)]), ["use a::b;", function]);
         assert!(found(&[(90, 91)]).is_empty(), "lines that are not there");
+    }
+
+    #[test]
+    fn what_was_moved_or_copied_is_no_news() {
+        let code = |number: usize| -> String {
+            let line = |i: usize| format!("    value_{number}_{i} = compute_{number}({i})\n");
+            (0..40).map(line).collect()
+        };
+        let learnt = [file("old.py", &code(1)), file("grown.py", &code(2))];
+        let grown = code(2) + "    another = compute(2)\n";
+        let files =
+            vec![file("moved.py", &code(1)), file("grown.py", &grown), file("new.py", &code(3))];
+        let added = files.iter().map(|file| (file.path.clone(), vec![0..1])).collect();
+        let since = Some(Since { commit: String::new(), added });
+        let mut judge = Repository { name: "r".into(), revision: None, files, since };
+        leave_out_copies(&mut judge, &learnt);
+        let left: Vec<String> = judge.since.unwrap().added.into_keys().collect();
+        assert_eq!(left, ["grown.py", "new.py"]);
     }
 
     #[test]

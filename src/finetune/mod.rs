@@ -26,7 +26,9 @@ use crate::model::lora::{Base, Method};
 use crate::model::quantize::{FileType, write_gguf};
 use crate::statistics::{Figure, paired_bootstrap};
 use crate::store::Workspace;
+use crate::train::checkpoint::Progress;
 use crate::train::sources::Source;
+use crate::train::trainer::Trainer;
 
 use data::Data;
 use judge::Judge;
@@ -257,49 +259,46 @@ pub fn finetune(
         }
     }
     let saved = (&mut state, file.as_path());
-    let mut winner = search::halving(
+    search::halving(
         &bench,
         (&learn, &judge, &gate, GENERAL * base_general),
         saved,
         &plan,
         watch,
     )?;
-    if let Some(exact) = winner.exact() {
-        watch.note(format!(
-            "best candidate: {}, {:.1} % of the rests of newer lines should come out exactly, {:.1} % untouched",
-            winner.name(),
-            100.0 * exact,
-            100.0 * base_exact
-        ));
-    }
-    let long = match state.long.clone() {
-        Some(long) => long,
-        None => {
-            let (trainer, progress) =
-                bench.train(&winner, &learn, ("long", plan.long, true), watch)?;
-            let (mut strengths, mut lines) = (Vec::new(), Vec::new());
-            for strength in STRENGTHS {
-                let model = bench.model(&trainer, true, strength)?;
-                let scored = judge.lines(&model)?;
-                strengths.push((strength, scored.exact(&gate), judge::general(&model)?));
-                lines.push(scored);
-                watch.step("trying strengths", strengths.len(), STRENGTHS.len())?;
-            }
-            let before = gate.refitted(&base_lines.events);
-            let mut long =
-                Long { steps: progress.step, strengths, gates: [before.clone(), before] };
-            if let Some(best) = long.best(base_general) {
-                let at = long.strengths.iter().position(|tried| *tried == best);
-                long.gates[1] = gate.refitted(&lines[at.unwrap_or(0)].events);
-            }
-            long
+    let winner = loop {
+        let Some(winner) = state.best().cloned() else {
+            bail!("every candidate lost its loss, at whatever learning rate: nothing was changed");
+        };
+        if let Some(exact) = winner.exact() {
+            watch.note(format!(
+                "best candidate: {}, {:.1} % of the rests of newer lines should come out exactly, {:.1} % untouched",
+                winner.name(),
+                100.0 * exact,
+                100.0 * base_exact
+            ));
         }
+        let lengths = plan.lengths();
+        while let Some(&steps) = lengths.get(state.longs.len()) {
+            let trained = bench.train(&winner, &learn, ("long", steps, true), watch)?;
+            let Some(trained) = trained else { break };
+            let before = (&gate, &base_lines, base_general);
+            state.longs.push(at_strengths(&bench, trained, &judge, before, watch)?);
+            state.seconds = spent(watch);
+            state.save(&file)?;
+        }
+        if !state.longs.is_empty() {
+            break winner;
+        }
+        // The next best begins in an empty folder.
+        let _ = std::fs::remove_dir_all(folder.join("long"));
+        state.give_up(&winner, &file)?;
     };
-    state.long = Some(long.clone());
-    state.seconds = spent(watch);
-    state.save(&file)?;
     drop(judge);
-    winner.scores.push((long.steps, long.best(base_general).map_or(0.0, |best| best.1)));
+    // Of equals the shorter one.
+    let exact = |long: &Long| long.best(base_general).map_or(0.0, |best| best.1);
+    let best = state.longs.iter().rev().max_by(|a, b| exact(a).total_cmp(&exact(b)));
+    let Some(long) = best.cloned() else { bail!("there is no long run") };
 
     let mut report = FinetuneReport {
         repository: source.name,
@@ -313,8 +312,9 @@ pub fn finetune(
         rates: state.rates.clone(),
         trials: state.trials.clone(),
         base_exact,
+        longs: state.longs.clone(),
         long: long.clone(),
-        winner: winner.clone(),
+        winner,
         strength: 0.0,
         curve: Vec::new(),
         places: 0,
@@ -342,6 +342,31 @@ pub fn finetune(
     Ok(report)
 }
 
+/// Judges what a long run came to at several strengths, beside the untouched model.
+fn at_strengths(
+    bench: &Bench<'_>,
+    (trainer, progress): (Trainer, Progress),
+    judge: &Judge<'_>,
+    (gate, base_lines, base_general): (&Gate, &judge::Lines, f64),
+    watch: &mut Watch<'_>,
+) -> Result<Long> {
+    let (mut strengths, mut lines) = (Vec::new(), Vec::new());
+    for strength in STRENGTHS {
+        let model = bench.model(&trainer, true, strength)?;
+        let scored = judge.lines(&model)?;
+        strengths.push((strength, scored.exact(gate), judge::general(&model)?));
+        lines.push(scored);
+        watch.step("trying strengths", strengths.len(), STRENGTHS.len())?;
+    }
+    let before = gate.refitted(&base_lines.events);
+    let mut long = Long { steps: progress.step, strengths, gates: [before.clone(), before] };
+    if let Some(best) = long.best(base_general) {
+        let at = long.strengths.iter().position(|tried| *tried == best);
+        long.gates[1] = gate.refitted(&lines[at.unwrap_or(0)].events);
+    }
+    Ok(long)
+}
+
 /// The last run, on all but the newest lines, its judgement by those, and its installation if it deserves it.
 fn judge_and_install(
     request: &Request,
@@ -352,7 +377,11 @@ fn judge_and_install(
 ) -> Result<()> {
     let learn = bench.weighed(&data.last.learn, &original, watch)?;
     let steps = report.long.steps;
-    let (trainer, progress) = bench.train(&report.winner, &learn, ("last", steps, true), watch)?;
+    let trained = bench.train(&report.winner, &learn, ("last", steps, true), watch)?;
+    let Some((trainer, progress)) = trained else {
+        report.verdict = "the loss of the last run is lost".into();
+        return Ok(());
+    };
     report.curve = progress.curve;
     // General code is nothing that the choice of the strength has seen of this run.
     let base_general = report.general.0;

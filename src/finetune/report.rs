@@ -72,7 +72,9 @@ pub struct FinetuneReport {
     pub trials: Vec<Trial>,
     /// Share of the rests of newer lines that should come out exactly with the untouched model, memory mixed in.
     pub base_exact: f64,
-    /// The best candidate's long run.
+    /// The best candidate's long runs.
+    pub longs: Vec<Long>,
+    /// The better one of them.
     pub long: Long,
     /// The best candidate.
     pub winner: Trial,
@@ -242,10 +244,13 @@ fn pictures(report: &FinetuneReport) -> Vec<Picture<'_>> {
         points: trial.scores.iter().map(|&(steps, exact)| (steps as f64, exact)).collect(),
         ..Series::default()
     };
+    // One that was given up at once has nothing to show.
+    let tried = report.trials.iter().filter(|trial| !trial.scores.is_empty());
+    let exact = |long: &Long| long.best(report.general.0).map_or(0.0, |best| best.1);
     let long = Series {
-        name: "long run",
-        points: vec![(report.long.steps as f64, report.winner.exact().unwrap_or(0.0))],
-        labels: vec!["long run".into()],
+        name: "long runs",
+        points: report.longs.iter().map(|long| (long.steps as f64, exact(long))).collect(),
+        labels: report.longs.iter().map(|long| format!("{} steps", long.steps)).collect(),
         ..Series::default()
     };
     let strengths = Series {
@@ -265,7 +270,7 @@ fn pictures(report: &FinetuneReport) -> Vec<Picture<'_>> {
         (
             "Each candidate after its rounds; those that go on are the better half. Memory mixed in.",
             axes("Candidates", "steps", "share of rests that should come out", false),
-            report.trials.iter().map(trial).chain([long]).collect(),
+            tried.map(trial).chain([long]).collect(),
         ),
         (
             "Between the untouched weights (0) and the tuned ones (1).",

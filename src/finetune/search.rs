@@ -23,7 +23,7 @@ use crate::train::dataset::{Dataset, ExampleConfig};
 use crate::train::documents::Documents;
 use crate::train::footprint::Memory;
 use crate::train::optimizer::OptimizerConfig;
-use crate::train::trainer::{News as TrainNews, Start, TrainConfig, Trainer};
+use crate::train::trainer::{Lost, News as TrainNews, Start, TrainConfig, Trainer};
 
 /// What can be trained, cheapest first.
 pub(super) const METHODS: [Method; 3] =
@@ -76,6 +76,11 @@ impl Plan {
         let (candidates, runs) = (methods * FACTORS.len(), places.min(RUNS[1]));
         Plan { candidates, steps, long: steps * LONG, runs, places }
     }
+
+    /// Steps at which the long run is judged, the rate having fallen: a small repository is learnt sooner.
+    pub(super) fn lengths(&self) -> [u64; 2] {
+        [self.long / 2, self.long]
+    }
 }
 
 /// Seconds that things take here.
@@ -101,6 +106,9 @@ pub struct Trial {
     pub rate: f64,
     /// (steps, share of rests of newer lines that should come out exactly, memory mixed in) after each round.
     pub scores: Vec<(u64, f64)>,
+    /// Whether it was given up, because its loss was lost.
+    #[serde(default)]
+    pub is_lost: bool,
 }
 
 impl Trial {
@@ -225,14 +233,15 @@ impl Bench<'_> {
         Ok((rate, curve))
     }
 
-    /// Trains a candidate up to `steps`, going on from where it was. With `is_long` its rate falls at the end.
+    /// Trains a candidate up to `steps`, going on from where it was. With `is_long` its rate falls at the end. `None` if
+    /// its loss is lost.
     pub(super) fn train(
         &self,
         trial: &Trial,
         data: &Dataset,
         (folder, steps, is_long): (&str, u64, bool),
         watch: &mut Watch<'_>,
-    ) -> Result<(Trainer, Progress)> {
+    ) -> Result<Option<(Trainer, Progress)>> {
         let mut trainer =
             self.trainer(trial.method, trial.rate, if is_long { DECAY } else { 0.0 })?;
         let folder = self.folder.join(folder).join("checkpoint");
@@ -255,11 +264,18 @@ impl Bench<'_> {
             Vec::new(),
             stop,
             &mut news,
-        )?;
+        );
+        let progress = match progress {
+            Err(error) if error.is::<Lost>() => {
+                watch.note(format!("{} is given up: its loss is lost", trial.name()));
+                return Ok(None);
+            }
+            progress => progress?,
+        };
         if progress.step < progress.steps {
             watch.check()?;
         }
-        Ok((trainer, progress))
+        Ok(Some((trainer, progress)))
     }
 
     /// The model that a run has made, at a strength: as it would be installed.
@@ -304,13 +320,13 @@ impl Bench<'_> {
                 true => LAST_STRENGTHS.len() * keep,
                 false => keep,
             };
-            // The untouched model is judged, and the winner at each strength.
-            let judged = rounds.iter().enumerate().map(models).sum::<usize>() + 5;
-            // General code is looked at with the untouched model and at each strength of both long runs; in a search
-            // with the last candidates, too.
+            // The untouched model is judged, and the winner at each strength and length.
+            let judged = rounds.iter().enumerate().map(models).sum::<usize>() + 9;
+            // General code is looked at with the untouched model and at each strength of the long runs and the last one;
+            // in a search with the last candidates, too.
             let (least_steps, generals) = match candidates {
-                1 => (LEAST_ALONE, 10.0),
-                _ => (LEAST_STEPS, 15.0),
+                1 => (LEAST_ALONE, 14.0),
+                _ => (LEAST_STEPS, 19.0),
             };
             let runs = fitting(0.15, judged as f64 * run, RUNS);
             let tests = methods.len().min(candidates) as u64 * RANGE_STEPS;
@@ -337,15 +353,15 @@ impl Bench<'_> {
     }
 }
 
-/// First trials' worth of steps that so many candidates cost, with both long runs. A round goes on where the one before
-/// ended.
+/// First trials' worth of steps that so many candidates cost, with the long run and the last one. A round goes on where
+/// the one before ended, the long run from before its rate fell at half of its length.
 fn cost(candidates: usize) -> u64 {
     let mut before = 0;
     let steps = rounds(candidates).into_iter().map(|(keep, factor)| {
         let further = factor - std::mem::replace(&mut before, factor);
         keep as u64 * further
     });
-    steps.sum::<u64>() + 2 * LONG
+    steps.sum::<u64>() + 2 * LONG + (DECAY * LONG as f64 / 2.0).ceil() as u64
 }
 
 /// Candidates of each round, and how many times the steps of a first trial they have had after it. One alone has
@@ -371,8 +387,8 @@ pub(super) struct State {
     /// The rate of each method, with the curve of its range test.
     pub(super) rates: Vec<RangeTest>,
     pub(super) trials: Vec<Trial>,
-    /// The winner after a long run.
-    pub(super) long: Option<Long>,
+    /// The winner after long runs.
+    pub(super) longs: Vec<Long>,
     /// Seconds that went by in earlier starts.
     pub(super) seconds: f64,
 }
@@ -404,22 +420,38 @@ impl State {
         let text = serde_json::to_vec_pretty(self)?;
         crate::files::write(file, &text).context("free some space and add --resume")
     }
+
+    /// The best of the candidates that were tried longest; `None` if all were given up.
+    pub(super) fn best(&self) -> Option<&Trial> {
+        let left = self.trials.iter().filter(|trial| !trial.is_lost);
+        let most = left.clone().map(|trial| trial.scores.len()).max()?;
+        // Of equals the first.
+        let tried = left.filter(|trial| trial.scores.len() == most).rev();
+        tried.max_by(|a, b| a.exact().unwrap_or(0.0).total_cmp(&b.exact().unwrap_or(0.0)))
+    }
+
+    /// Gives a candidate up, and writes that down.
+    pub(super) fn give_up(&mut self, lost: &Trial, file: &Path) -> Result<()> {
+        let same = self.trials.iter_mut().filter(|trial| **trial == *lost);
+        same.for_each(|trial| trial.is_lost = true);
+        self.save(file)
+    }
 }
 
-/// Tries all candidates and returns the best one. In the last round only strengths count at which general code costs
-/// no more than `most_general` bits per byte.
+/// Tries all candidates. In the last round only strengths count at which general code costs no more than
+/// `most_general` bits per byte.
 pub(super) fn halving(
     bench: &Bench<'_>,
     (data, judge, gate, most_general): (&Dataset, &Judge<'_>, &Gate, f64),
     (state, file): (&mut State, &Path),
     plan: &Plan,
     watch: &mut Watch<'_>,
-) -> Result<Trial> {
+) -> Result<()> {
     if state.trials.is_empty() {
         let factors: &[f64] = if plan.candidates > state.rates.len() { &FACTORS } else { &[1.0] };
         let trial = |&(method, rate, _): &(Method, f64, _), factor: f64| {
             let rate = rate * factor;
-            Trial { method, rate, scores: Vec::new() }
+            Trial { method, rate, scores: Vec::new(), is_lost: false }
         };
         let rates = state.rates.iter();
         let trials = rates.flat_map(|found| factors.iter().map(move |&f| trial(found, f)));
@@ -437,13 +469,17 @@ pub(super) fn halving(
         };
         order.sort_by(|a, b| before(b).total_cmp(&before(a)).then(a.cmp(b)));
         for (done, &i) in order[..keep.min(order.len())].iter().enumerate() {
-            if state.trials[i].scores.len() > round {
+            if state.trials[i].scores.len() > round || state.trials[i].is_lost {
                 continue;
             }
             (watch.say)(super::News::Round(round + 1, done, keep));
             let (trial, steps) = (state.trials[i].clone(), factor * plan.steps);
             let folder = format!("trial-{i}");
-            let (trainer, _) = bench.train(&trial, data, (&folder, steps, false), watch)?;
+            let Some((trainer, _)) = bench.train(&trial, data, (&folder, steps, false), watch)?
+            else {
+                state.give_up(&trial, file)?;
+                continue;
+            };
             let is_last = round + 1 == rounds.len();
             let strengths: &[f32] = if is_last { &LAST_STRENGTHS } else { &[1.0] };
             // What forgets too much at any strength comes behind all others.
@@ -458,11 +494,7 @@ pub(super) fn halving(
             state.save(file)?;
         }
     }
-    let best = state.trials.iter().filter(|t| t.scores.len() == rounds.len());
-    // Of equals the first.
-    let best =
-        best.rev().max_by(|a, b| a.exact().unwrap_or(0.0).total_cmp(&b.exact().unwrap_or(0.0)));
-    best.cloned().context("no candidate was tried to its end")
+    Ok(())
 }
 
 /// Bytes that can be had without swapping, less a reserve for the editor and its servers.
@@ -479,7 +511,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("state.json");
         let rate = 0.0011304120593436037;
-        let trial = Trial { method: METHODS[1], rate, scores: vec![(4, 2.2534 + 1e-15)] };
+        let scores = vec![(4, 2.2534 + 1e-15)];
+        let trial = Trial { method: METHODS[1], rate, scores, is_lost: false };
         let state = State { trials: vec![trial], general: Some(0.1 + 0.2), ..State::default() };
         state.save(&file).unwrap();
         assert_eq!(State::load(&file).unwrap(), Some(state));
@@ -493,7 +526,7 @@ mod tests {
         assert_eq!(rounds(9), [(9, 1), (5, 2), (3, 4)]);
         assert_eq!(rounds(3), [(3, 1), (2, 2), (1, 4)]);
         assert!(rounds(1).is_empty());
-        // Each goes on from where it was: 9 + 5 + 2·3 first trials, and two long runs.
-        assert_eq!((cost(9), cost(1)), (20 + 2 * LONG, 2 * LONG));
+        // Each goes on from where it was: 9 + 5 + 2·3 first trials, two long runs and the end of half of one.
+        assert_eq!((cost(9), cost(1)), (20 + 2 * LONG + 3, 2 * LONG + 3));
     }
 }

@@ -258,6 +258,13 @@ impl Segment {
         before.iter().rev().zip(history.iter().rev()).take_while(|(a, b)| a == b).count()
     }
 
+    /// Whether at least `length` tokens before `position` agree with the end of `history`.
+    fn agrees(&self, history: &[TokenId], length: usize, position: u32) -> bool {
+        let end = position as usize;
+        let before = end.checked_sub(length).and_then(|start| self.tokens().get(start..end));
+        before.is_some_and(|before| history.ends_with(before))
+    }
+
     /// The position at a place of the order; a damaged index gives 0, which agrees with nothing.
     pub fn position(&self, place: usize) -> u32 {
         self.part(&self.positions).get(place).copied().unwrap_or(0)
@@ -279,17 +286,31 @@ impl Segment {
         let end = (starts[last as usize + 1] as usize).min(self.positions.len());
         let bucket = (starts[last as usize] as usize).min(end)..end;
         let places = self.run(bucket.clone()).0;
-        let at = places.partition_point(|&p| self.order(history, p) == Ordering::Less);
-        (!places.is_empty()).then_some((bucket.clone(), bucket.start + at))
+        let (mut low, mut high) = (0, places.len());
+        // All places between two agree with the history in what both do (Manber and Myers 1990).
+        let (mut below, mut above) = (1, 1);
+        while low < high {
+            let middle = (low + high) / 2;
+            let (order, agreed) = self.order(history, places[middle], below.min(above));
+            match order {
+                Ordering::Less => (low, below) = (middle + 1, agreed),
+                _ => (high, above) = (middle, agreed),
+            }
+        }
+        (!places.is_empty()).then_some((bucket.clone(), bucket.start + low))
     }
 
-    /// The text before `position` against the end of `history`, last tokens first.
-    fn order(&self, history: &[TokenId], position: u32) -> Ordering {
-        let n = self.agreement(history, position);
-        let Some(at) = (history.len() - 1).checked_sub(n) else { return Ordering::Greater };
-        let before = (position as usize).checked_sub(n + 1);
-        let token = before.and_then(|at| self.tokens().get(at)).copied();
-        token.cmp(&Some(history[at])).then(Ordering::Less)
+    /// The text before `position` against the end of `history`, last tokens first, of which the last `agreed` are known
+    /// to agree; with how many do.
+    fn order(&self, history: &[TokenId], position: u32, agreed: usize) -> (Ordering, usize) {
+        // In a damaged index a place may stand anywhere.
+        let agreed = agreed.min(history.len()).min(position as usize);
+        let (history, position) = (&history[..history.len() - agreed], position as usize - agreed);
+        let n = self.agreement(history, position as u32);
+        let all = agreed + n;
+        let Some(at) = history.len().checked_sub(n + 1) else { return (Ordering::Greater, all) };
+        let token = position.checked_sub(n + 1).and_then(|at| self.tokens().get(at)).copied();
+        (token.cmp(&Some(history[at])).then(Ordering::Less), all)
     }
 
     /// The places around `inside` that agree with at least `length` tokens of `history`, within `bucket`;
@@ -301,7 +322,11 @@ impl Segment {
         bucket: &Range<usize>,
         inside: Range<usize>,
     ) -> Range<usize> {
-        let fits = |place: usize| self.agreement(history, self.position(place)) >= length;
+        // The bucket is what agrees in one token.
+        if length <= 1 {
+            return bucket.clone();
+        }
+        let fits = |place: usize| self.agrees(history, length, self.position(place));
         // Galloping: runs of long agreement are short, and the next one mostly ends near.
         let reach = |room: usize, fits: &dyn Fn(usize) -> bool| {
             let mut step = 1;

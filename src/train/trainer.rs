@@ -23,6 +23,17 @@ use super::energy::EnergyCounter;
 use super::optimizer::{Optimizer, OptimizerConfig};
 use super::recovery::{beside, is_lost};
 
+/// The loss of a run is lost again and again, although its learning rate was lowered.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error(
+    "the loss ({loss}) is lost again and again after step {step}, although the learning rate was lowered: start anew with \
+     a lower --learning-rate"
+)]
+pub struct Lost {
+    loss: f32,
+    step: u64,
+}
+
 /// Everything that decides a run besides model and data.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -270,8 +281,7 @@ impl Trainer {
     /// `held_out` nothing is evaluated, and the run does not end early.
     ///
     /// # Errors
-    /// A first or last checkpoint that cannot be written, a checkpoint of another run, a loss that is lost
-    /// again and again.
+    /// A first or last checkpoint that cannot be written, a checkpoint of another run, a [`Lost`] loss.
     pub fn run(
         &mut self,
         tokenizer: &Tokenizer,
@@ -334,10 +344,7 @@ impl Trainer {
             if is_lost(&mut progress.recent, loss, norm) {
                 rollbacks_in_a_row += 1;
                 if rollbacks_in_a_row > 4 {
-                    bail!(
-                        "the loss ({loss}) is lost again and again after step {step}, although the \
-                         learning rate was lowered: start anew with a lower --learning-rate"
-                    );
+                    return Err(Lost { loss, step }.into());
                 }
                 self.roll_back(folder, &mut progress, (loss, rollbacks_in_a_row), news)?;
                 ready = data.batch(tokenizer, progress.step * batch as u64, batch);

@@ -1,10 +1,13 @@
 """A fine-tune that is killed at random moments: does it come to the same end, and is what is installed ever half-written?
 
     python3 tests/bench/kills.py NESTLING REPO [--kills 20] [--model models/tiny] [--steps 1] [--places 60] [--seed 1]
+                                   [--last SECONDS]
 
 Runs it once to its end. Then, as often as asked, anew: killed (SIGKILL) after a random part of that time, looked at,
-and gone on with by --resume. The number of steps is given, so that the speed of the machine decides nothing. The same end
-is the same report, without what differs from run to run, and the same bytes of what is installed. Exit code 1: it was not.
+and gone on with by --resume. With --last, each begins where one that was killed so many seconds before its end stood, so that
+they are killed while it is decided what to install, and while that happens. The number of steps is given, so that the speed of the
+machine decides nothing. The same end is the same report, without what differs from run to run, and the same bytes of what is
+installed. Exit code 1: it was not.
 """
 
 import argparse
@@ -12,6 +15,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,6 +43,7 @@ def main():
     parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--places", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--last", type=float)
     options = parser.parse_args()
     command = [options.nestling.resolve(), "finetune", "--json", "--no-wait", "--model", options.model.resolve()]
     command += ["--steps", str(options.steps), "--places", str(options.places)]
@@ -65,14 +70,30 @@ def main():
         wanted = end(Path(folder, "unbroken"))
         whole = time.monotonic() - begin
         print(f"unbroken: {whole:.1f} s, {wanted[0]['verdict']}, {len(wanted[1])} file(s) installed", flush=True)
-        wrong = 0
-        for number in range(options.kills):
-            data = Path(folder, f"killed-{number}")
-            process = start(data)
-            after = draw.uniform(0, whole)
+        begun, wrong = Path(folder, "begun"), 0
+
+        def kill(process, after):
             time.sleep(after)
             process.send_signal(signal.SIGKILL)
             process.communicate()
+
+        def begin_anew(name):
+            data = Path(folder, name)
+            if begun.exists():
+                shutil.copytree(begun, data)
+            return data, ["--resume"] if begun.exists() else []
+
+        if options.last:
+            kill(start(begun), max(whole - options.last, 0))
+            begin = time.monotonic()
+            data, more = begin_anew("rest")
+            wrong += end(data, *more) != wanted
+            whole = time.monotonic() - begin
+            print(f"the rest of it: {whole:.1f} s, {'ANOTHER END' if wrong else 'the same end'}", flush=True)
+        for number in range(options.kills):
+            data, more = begin_anew(f"killed-{number}")
+            after = draw.uniform(0, whole)
+            kill(start(data, *more), after)
             # Whole, or not there.
             there = installed(data)
             is_whole = all(wanted[1].get(name) == value for name, value in there.items())

@@ -159,6 +159,45 @@ fn a_killed_run_comes_to_the_same_end() {
 }
 
 #[test]
+fn a_candidate_whose_loss_is_lost_is_given_up() {
+    let house = House::with_history();
+    let state = Store::at(house.data()).workspace(&house.work());
+    let state = state.folder().join(".finetune/state.json");
+    let mut child = house.finetune(&["--dry-run"]);
+    let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
+    // Once there are candidates, all but the first get a rate at which nothing can be learnt.
+    let mut known = loop {
+        assert_eq!(child.try_wait().expect("a child"), None, "it goes on for longer");
+        let text = std::fs::read(&state).unwrap_or_default();
+        let known: Value = serde_json::from_slice(&text).unwrap_or_default();
+        if known["trials"].as_array().is_some_and(|trials| trials.len() == 9) {
+            break known;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    child.kill().expect("it can be killed");
+    child.wait().expect("it ends");
+    for trial in &mut known["trials"].as_array_mut().expect("trials")[1..] {
+        trial["rate"] = json!(1e6);
+    }
+    for begun in 1..9 {
+        let _ = std::fs::remove_dir_all(state.with_file_name(format!("trial-{begun}")));
+    }
+    std::fs::write(&state, known.to_string()).expect("a file");
+    let run = Run::of(&mut house.finetune(&["--dry-run", "--resume"]));
+    let report = result(&run);
+    let lost: Vec<bool> = report["trials"]
+        .as_array()
+        .expect("trials")
+        .iter()
+        .map(|trial| trial["is_lost"] == true)
+        .collect();
+    assert!(lost[1..].iter().any(|lost| *lost) && !lost[0], "{report}");
+    assert!(run.stderr.contains("is given up: its loss is lost"), "{run:?}");
+    assert_eq!(report["winner"]["is_lost"], false);
+}
+
+#[test]
 fn an_export_holds_all_of_a_job_and_what_comes_back_is_judged() {
     let house = House::with_history();
     let job = house.folder.path().join("job");
