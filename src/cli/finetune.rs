@@ -1,7 +1,9 @@
 //! `nestling finetune`: the model learns a repository, and is installed there if it is better.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -10,7 +12,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::train::{parse_duration, stop_on_ctrl_c};
 use super::{ModelArgs, neighbour, print, print_json, wrong_use};
 use crate::finetune::{Exported, News, Request, Stopped, Watch, export, finetune, html};
-use crate::store::Store;
+use crate::generation::ModelSource;
+use crate::store::{Choice, Store, Workspace};
 
 #[derive(clap::Args)]
 pub(super) struct FinetuneArgs {
@@ -47,6 +50,9 @@ pub(super) struct FinetuneArgs {
     /// Write the data and a job for Transformers and PEFT into this folder instead, to be run anywhere
     #[arg(long, value_name = "DIR", conflicts_with_all = ["resume", "fresh", "dry_run", "html"])]
     export: Option<PathBuf>,
+    /// Copy a better model into this folder as well
+    #[arg(long, value_name = "DIR", conflicts_with = "export")]
+    out: Option<PathBuf>,
     /// Write a page with curves and with examples that changed
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -68,13 +74,19 @@ pub(super) fn run(args: FinetuneArgs, model: &ModelArgs) -> Result<ExitCode> {
             args.repo.display()
         )));
     }
+    if let Some(page) = &args.html
+        && !page.parent().is_none_or(|folder| folder.as_os_str().is_empty() || folder.is_dir())
+    {
+        return Ok(wrong_use(format!("--html {}: there is no such folder", page.display())));
+    }
+    // Before there are threads: they take it over.
+    neighbour::lower_priority();
     if let Some(threads) = args.threads {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads as usize);
         pool.build_global().context("the number of threads cannot be set")?;
     }
     let store = Store::of_user().context("there is no data folder: set NESTLING_DATA")?;
     let workspace = store.workspace(&args.repo);
-    neighbour::lower_priority();
     let busy = || {
         if args.no_wait {
             return None;
@@ -85,9 +97,12 @@ pub(super) fn run(args: FinetuneArgs, model: &ModelArgs) -> Result<ExitCode> {
         neighbour::on_battery(Path::new("/sys/class/power_supply")).then_some("on battery")
     };
     let stop = stop_on_ctrl_c();
+    let (model, rival) = base(model, &workspace)?;
     let request = Request {
-        repo: args.repo.clone(),
-        model: model.source(),
+        // What is installed counts for all of a repository.
+        repo: workspace.root().to_path_buf(),
+        model,
+        rival,
         budget: args.budget,
         steps: args.steps,
         places: args.places,
@@ -95,15 +110,22 @@ pub(super) fn run(args: FinetuneArgs, model: &ModelArgs) -> Result<ExitCode> {
         resume: args.resume,
         fresh: args.fresh,
         install: !args.dry_run,
+        out: args.out.clone(),
     };
     let bar = ProgressBar::no_length();
     bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} {elapsed_precise}")?);
     let (mut round, mut told) = (String::new(), Instant::now());
+    // Whoever read it may be gone: then nobody waits for the end, either.
+    let tell_line = |line: &str| {
+        if writeln!(std::io::stderr(), "{line}").is_err() {
+            stop.store(true, Ordering::Relaxed);
+        }
+    };
     let mut say = |news| match news {
         News::Note(text) => {
             // Whatever comes after a word about the search is no part of its rounds.
             round.clear();
-            bar.suspend(|| eprintln!("{text}"));
+            bar.suspend(|| tell_line(&text));
         }
         News::Round(number, done, all) => {
             round = format!("round {number}, candidate {} of {all}: ", done + 1);
@@ -113,7 +135,7 @@ pub(super) fn run(args: FinetuneArgs, model: &ModelArgs) -> Result<ExitCode> {
             bar.set_position(done as u64);
             // Whoever reads lines gets one now and then.
             if bar.is_hidden() && told.elapsed() >= LINE_INTERVAL {
-                eprintln!("{done}/{all} {round}{what}");
+                tell_line(&format!("{done}/{all} {round}{what}"));
                 told = Instant::now();
             }
             bar.set_message(format!("{round}{what}"));
@@ -129,20 +151,37 @@ pub(super) fn run(args: FinetuneArgs, model: &ModelArgs) -> Result<ExitCode> {
     bar.finish_and_clear();
     let report = match report {
         Err(error) if error.is::<Stopped>() => {
-            eprintln!("nestling: {error}");
+            let _ = writeln!(std::io::stderr(), "nestling: {error}");
             return Ok(ExitCode::from(130));
         }
         other => other?,
     };
-    if let Some(path) = &args.html {
-        std::fs::write(path, html(&report)?)
-            .with_context(|| format!("cannot write {}", path.display()))?;
-    }
     match args.json {
         true => print_json(&report)?,
         false => print(&report.to_string())?,
     }
+    if let Some(path) = &args.html {
+        std::fs::write(path, html(&report)?)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
     Ok(if report.is_better() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// The model to start from, and another one that is in use: a model that was imported is tuned itself; one that was
+/// tuned before is not tuned again, but must be beaten.
+fn base(
+    model: &ModelArgs,
+    workspace: &Workspace,
+) -> Result<(ModelSource, Option<(String, PathBuf)>)> {
+    let given = model.source();
+    let Choice::Installed(installed) = workspace.in_use() else { return Ok((given, None)) };
+    let (name, folder) = (installed.name.clone(), installed.folder.clone());
+    let is_tuned = installed.card()["method"].is_object() || installed.card()["method"].is_string();
+    if model.model.is_some() || is_tuned {
+        return Ok((given, Some((name, folder))));
+    }
+    let _ = writeln!(std::io::stderr(), "{name} is in use: it is the one that is tuned");
+    Ok((ModelSource::Path(folder), None))
 }
 
 /// Says what an export came to and what is next.

@@ -25,8 +25,7 @@ pub(super) fn run(args: ServeArgs, model: &ModelArgs) -> Result<ExitCode> {
         Ok(remote) => remote,
         Err(code) => return Ok(code),
     };
-    let follows_store = model.model.is_none();
-    let model = model.clone();
+    let (model, given) = (model.clone(), model.model.clone());
     let factory = move |installed: Option<&Installed>| -> Result<Box<dyn Completer>> {
         Ok(Box::new(model.load_installed(installed)?.completer()))
     };
@@ -38,7 +37,7 @@ pub(super) fn run(args: ServeArgs, model: &ModelArgs) -> Result<ExitCode> {
     let options = ServeOptions {
         factory: Arc::new(factory),
         store: Store::of_user(),
-        follows_store,
+        model: given,
         remote,
         fallback,
     };

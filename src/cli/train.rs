@@ -1,5 +1,6 @@
 //! `nestling train`: folders in, a model directory out.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -208,7 +209,10 @@ pub(super) fn stop_on_ctrl_c() -> Arc<AtomicBool> {
             if flag.swap(true, Ordering::Relaxed) {
                 std::process::exit(130);
             }
-            eprintln!("stopping after this step; --resume goes on from there");
+            let _ = writeln!(
+                std::io::stderr(),
+                "stopping after this step; --resume goes on from there"
+            );
         }
     });
     stop

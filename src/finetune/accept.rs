@@ -57,7 +57,7 @@ pub fn accept(request: &Request, tuned: &Path, watch: &mut Watch<'_>) -> Result<
     let gate = {
         let mut judge = Judge::new(&data.search, &tokenizer, request.seed)?;
         judge.limit(RUNS[1], 0);
-        Gate::shipped().refitted(&judge.lines(&original)?.events)
+        Gate::shipped().refitted(&judge.lines(&original, watch)?.events)
     };
     let general = (judge::general(&original)?, judge::general(&tuned)?);
     let mut judge = Judge::new(&data.last, &tokenizer, request.seed)?;

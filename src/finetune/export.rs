@@ -45,16 +45,16 @@ pub fn export(request: &Request, folder: &Path, watch: &mut Watch<'_>) -> Result
     if folder.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
         bail!("{} is not empty: name another folder", folder.display());
     }
-    std::fs::create_dir_all(folder.join("data"))
-        .and_then(|()| std::fs::create_dir_all(folder.join("base")))
-        .with_context(|| format!("cannot make {}", folder.display()))?;
     let source = source_of(request)?;
     watch.note(format!("reading {}", request.repo.display()));
     let data = Data::read(&source, request.seed)?;
     let open = || Ok(request.model.weights()?);
-    let weights = open()?;
+    let weights = super::trainable(&request.model)?;
     let base = Arc::new(Base::load(&weights)?);
     let original = Model::of(&weights, Precision::Quantized, "base".into())?;
+    std::fs::create_dir_all(folder.join("data"))
+        .and_then(|()| std::fs::create_dir_all(folder.join("base")))
+        .with_context(|| format!("cannot make {}", folder.display()))?;
     let (tokenizer, config) = (original.tokenizer.clone(), weights.config);
     let bench = Bench {
         weights: &open,

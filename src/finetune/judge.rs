@@ -54,7 +54,8 @@ impl Lines {
             left = rest;
             exact::share(line)
         });
-        shares.sum::<f64>() / self.lengths.len().max(1) as f64
+        // A broken model foresees nothing.
+        (shares.sum::<f64>() / self.lengths.len().max(1) as f64).max(0.0)
     }
 }
 
@@ -102,7 +103,7 @@ impl<'a> Judge<'a> {
         const TRIED: usize = 6;
         let model = Model::load(source, Precision::Quantized)?;
         let start = Instant::now();
-        self.score(&model, &self.runs[..self.runs.len().min(TRIED)])?;
+        self.score(&model, &self.runs[..self.runs.len().min(TRIED)], &mut |_| Ok(()))?;
         let scored = start.elapsed().as_secs_f64() / self.runs.len().clamp(1, TRIED) as f64;
         let start = Instant::now();
         self.ask(model, gate, self.places.iter().take(TRIED), &mut |_| Ok(()))?;
@@ -110,14 +111,21 @@ impl<'a> Judge<'a> {
     }
 
     /// What the gate between model and memory sees at each token of the newer lines.
-    pub(super) fn lines(&self, model: &Model) -> Result<Lines> {
-        self.score(model, &self.runs)
+    pub(super) fn lines(&self, model: &Model, watch: &mut Watch<'_>) -> Result<Lines> {
+        let all = self.runs.len();
+        self.score(model, &self.runs, &mut |done| watch.step("newer lines weighed", done, all))
     }
 
-    fn score(&self, model: &Model, runs: &[Run]) -> Result<Lines> {
+    fn score(
+        &self,
+        model: &Model,
+        runs: &[Run],
+        say: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<Lines> {
         let (mut kv, mut cache) = (model.engine.new_cache(), FocusCache::default());
         let mut lines = Lines::default();
-        for run in runs {
+        for (done, run) in runs.iter().enumerate() {
+            say(done)?;
             let texts = (&run.before[..], &run.scored[..], &run.after[..]);
             let name = &run.name;
             let events = fit::events_within(model, &mut kv, &self.memory, &mut cache, name, texts)?;
@@ -160,11 +168,13 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// Bits per byte of code that came with the program and is in nobody's repository but its own.
+/// Bits per byte of code that came with the program and is in nobody's repository but its own; a large number for a
+/// broken model.
 pub(super) fn general(model: &Model) -> Result<f64> {
     let files = crate::eval::texts::sample(Texts::built_in().judged, GENERAL_BYTES, 1);
     let report = perplexity::loss(model, None, &files, 0, 1, &mut |_, _, _| {})?;
     let bytes: usize = report.languages.iter().map(|l| l.bytes).sum();
     let bits: f64 = report.languages.iter().map(|l| l.bits_per_byte * l.bytes as f64).sum();
-    Ok(bits / bytes.max(1) as f64)
+    // What is no number could not be written down.
+    Ok((bits / bytes.max(1) as f64).min(f64::MAX))
 }

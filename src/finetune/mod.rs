@@ -23,7 +23,9 @@ use crate::generation::{EMBEDDED_NAME, Model, ModelSource};
 use crate::memory::Gate;
 use crate::model::engine::Precision;
 use crate::model::lora::{Base, Method};
+use crate::model::peft;
 use crate::model::quantize::{FileType, write_gguf};
+use crate::model::weights::Weights;
 use crate::statistics::{Figure, paired_bootstrap};
 use crate::store::Workspace;
 use crate::train::checkpoint::Progress;
@@ -45,6 +47,8 @@ pub struct Request {
     pub repo: PathBuf,
     /// The model to start from.
     pub model: ModelSource,
+    /// The name and folder of another model that is in use: what is tuned must complete more than it, too.
+    pub rival: Option<(String, PathBuf)>,
     /// Seconds that all of it may take.
     pub budget: f64,
     /// Steps of a first trial, instead of what fits into the budget: then the result does not depend on the
@@ -60,6 +64,8 @@ pub struct Request {
     pub fresh: bool,
     /// Whether a better model is installed and used from then on.
     pub install: bool,
+    /// A folder that gets a copy of a better model.
+    pub out: Option<PathBuf>,
 }
 
 impl Request {
@@ -68,6 +74,7 @@ impl Request {
         Request {
             repo,
             model,
+            rival: None,
             budget: 1200.0,
             steps: None,
             places: None,
@@ -75,6 +82,7 @@ impl Request {
             resume: false,
             fresh: false,
             install: true,
+            out: None,
         }
     }
 }
@@ -165,10 +173,17 @@ pub fn finetune(
         (None, true) => watch.note("nothing is to be resumed: this run starts anew"),
         _ => {}
     }
-    let source = source_of(request)?;
+    let mut source = source_of(request)?;
+    let begun = before.as_ref().and_then(|state| state.settings["repository"].as_str());
+    if let Some(commit) = begun.filter(|_| source.is_git()) {
+        // It goes on with the commit at which it began, whatever was committed since.
+        source = source
+            .at_revision(commit)
+            .context("the earlier fine-tune cannot go on: start anew with --fresh")?;
+        watch.note(format!("going on with commit {}", short(&Some(commit.to_string()))));
+    }
     let open = || Ok(request.model.weights()?);
-    let weights = open()?;
-    weights.config.trainable()?;
+    let weights = trainable(&request.model)?;
     watch.note(format!("reading {}", request.repo.display()));
     let data = Data::read(&source, request.seed)?;
     let base = Arc::new(Base::load(&weights)?);
@@ -178,12 +193,12 @@ pub fn finetune(
     let (repository, seed) = (data.last.judge.revision.clone(), request.seed);
     let settings = json!({
         "repository": repository, "bytes": data.last.bytes, "base": base.fingerprint(),
-        "seed": seed, "budget": request.budget, "steps": request.steps, "places": request.places,
+        "seed": seed, "steps": request.steps, "places": request.places,
     });
     let mut state = before.unwrap_or_default();
     if !state.settings.is_null() && state.settings != settings {
         bail!(
-            "the repository, the model or the budget is another than when the earlier fine-tune began: start anew \
+            "the repository or the model is another than when the earlier fine-tune began, or more is asked for: start anew \
              with --fresh"
         );
     }
@@ -238,7 +253,7 @@ pub fn finetune(
         }
     };
     judge.limit(plan.runs, plan.places);
-    let base_lines = judge.lines(&original)?;
+    let base_lines = judge.lines(&original, watch)?;
     let base_exact = base_lines.exact(&gate);
     watch.note(match plan.candidates {
         1 => format!("time for one candidate, trained for {} steps", plan.long),
@@ -259,13 +274,7 @@ pub fn finetune(
         }
     }
     let saved = (&mut state, file.as_path());
-    search::halving(
-        &bench,
-        (&learn, &judge, &gate, GENERAL * base_general),
-        saved,
-        &plan,
-        watch,
-    )?;
+    search::halving(&bench, (&learn, &judge, &gate, GENERAL * base_general), saved, &plan, watch)?;
     let winner = loop {
         let Some(winner) = state.best().cloned() else {
             bail!("every candidate lost its loss, at whatever learning rate: nothing was changed");
@@ -318,6 +327,7 @@ pub fn finetune(
         strength: 0.0,
         curve: Vec::new(),
         places: 0,
+        beaten_by: None,
         before: Figure::default(),
         after: Figure::default(),
         gain: Figure::default(),
@@ -353,7 +363,7 @@ fn at_strengths(
     let (mut strengths, mut lines) = (Vec::new(), Vec::new());
     for strength in STRENGTHS {
         let model = bench.model(&trainer, true, strength)?;
-        let scored = judge.lines(&model)?;
+        let scored = judge.lines(&model, watch)?;
         strengths.push((strength, scored.exact(gate), judge::general(&model)?));
         lines.push(scored);
         watch.step("trying strengths", strengths.len(), STRENGTHS.len())?;
@@ -433,10 +443,30 @@ fn judge_and_install(
         report.verdict = uncertain(report.gain, report.places);
         return Ok(());
     }
+    if let Some((name, folder)) = &request.rival {
+        let rival = Model::load(&ModelSource::Path(folder.clone()), Precision::Quantized)?;
+        let own = std::fs::read(folder.join("gate.json")).ok();
+        let gate = own.and_then(|own| serde_json::from_slice(&own).ok());
+        let answers = judge.answers(rival, gate.as_ref().unwrap_or(&gates[0]), watch)?;
+        let exact = answers.iter().filter(|answer| answer.exact).count();
+        if 100.0 * exact as f64 >= report.after.value * answers.len() as f64 {
+            report.verdict = format!("{name}, which is in use, completes as many lines");
+            report.beaten_by = Some(name.clone());
+            return Ok(());
+        }
+    }
     report.verdict = "better, and certain at 95 %".into();
+    std::fs::write(result.join("gate.json"), serde_json::to_vec(&gates[1])?)?;
+    std::fs::write(result.join("card.json"), serde_json::to_vec_pretty(&report.card())?)?;
+    if let Some(out) = &request.out {
+        make(out)?;
+        for entry in std::fs::read_dir(&result)? {
+            let entry = entry?;
+            std::fs::copy(entry.path(), out.join(entry.file_name()))
+                .with_context(|| format!("cannot write into {}", out.display()))?;
+        }
+    }
     if request.install {
-        std::fs::write(result.join("gate.json"), serde_json::to_vec(&gates[1])?)?;
-        std::fs::write(result.join("card.json"), serde_json::to_vec_pretty(&report.card())?)?;
         let installed = workspace.install(&name, |folder| move_files(&result, folder))?;
         workspace.set_in_use(Some(&installed.name))?;
         report.installed = Some(installed.name);
@@ -465,6 +495,25 @@ fn alone(workspace: &Workspace) -> Result<std::fs::File> {
 fn make(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder)
         .with_context(|| format!("cannot make {}; free some space", folder.display()))
+}
+
+/// The weights of a model that can be tuned.
+///
+/// # Errors
+/// A family that is not trained here, an adapter.
+fn trainable(model: &ModelSource) -> Result<Weights> {
+    if let ModelSource::Path(path) = model
+        && path.join(peft::CONFIG).exists()
+    {
+        bail!(
+            "{0} is an adapter: merge it with its base first (nestling quantize {0} --out FILE) and name that file by \
+             --model",
+            path.display()
+        );
+    }
+    let weights = model.weights()?;
+    weights.config.trainable()?;
+    Ok(weights)
 }
 
 /// The one repository that is asked for.

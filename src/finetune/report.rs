@@ -84,6 +84,8 @@ pub struct FinetuneReport {
     pub curve: Vec<Point>,
     /// Rests of newer lines that were asked for.
     pub places: usize,
+    /// The model in use, if it is another one and completes as many.
+    pub beaten_by: Option<String>,
     /// Percent that came out exactly, before.
     pub before: Figure,
     /// And after.
@@ -109,7 +111,7 @@ pub struct FinetuneReport {
 impl FinetuneReport {
     /// Whether the gain is certain at 95 %.
     pub fn is_better(&self) -> bool {
-        self.gain.low.is_some_and(|low| low > 0.0)
+        self.beaten_by.is_none() && self.gain.low.is_some_and(|low| low > 0.0)
     }
 
     /// What stands beside the installed model.

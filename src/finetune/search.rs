@@ -487,7 +487,7 @@ pub(super) fn halving(
             for &strength in strengths {
                 let model = bench.model(&trainer, false, strength)?;
                 if !is_last || judge::general(&model)? <= most_general {
-                    exact = judge.lines(&model)?.exact(gate).max(exact);
+                    exact = judge.lines(&model, watch)?.exact(gate).max(exact);
                 }
             }
             state.trials[i].scores.push((steps, exact));

@@ -103,7 +103,7 @@ async fn use_model(shared: &Arc<Shared>, name: Option<&str>) -> Result<Value> {
     let Some(name) = name.map(String::from) else {
         return wrong(format!("{USE_MODEL} needs the name of a model"));
     };
-    if !shared.options.follows_store {
+    if shared.options.model.is_some() {
         return wrong("the server was started with a model of its own (--model)".into());
     }
     let root = shared.state.lock().client.roots.first().cloned();

@@ -24,10 +24,13 @@ pub(super) fn start(shared: &Arc<Shared>, arguments: &[Value]) -> Result<Value> 
         return wrong("a fine-tune needs a workspace, and no folder is open");
     };
     let options = arguments.first().cloned().unwrap_or_default();
-    let start = if options["fresh"] == json!(true) { "--fresh" } else { "--resume" };
+    let mode = if options["fresh"] == json!(true) { "--fresh" } else { "--resume" };
     let program = std::env::current_exe().map_err(|_| Error::internal_error())?;
     let mut command = Command::new(program);
-    command.arg("finetune").arg(&root).args(["--json", start]);
+    command.arg("finetune").arg(&root).args(["--json", mode]);
+    if let Some(model) = &shared.options.model {
+        command.arg("--model").arg(model);
+    }
     if let Some(budget) = options["budget"].as_str() {
         command.args(["--budget", budget]);
     }
@@ -46,8 +49,22 @@ pub(super) fn start(shared: &Arc<Shared>, arguments: &[Value]) -> Result<Value> 
     shared.spawn(async move {
         let (kind, text) = follow(&task, child).await;
         task.is_finetuning.store(false, Ordering::Relaxed);
-        task.client.show_message(kind, text).await;
         task.choices.notify_one();
+        // What was stopped once may fit no longer, and no editor has a command line.
+        if kind == lsp::MessageType::Error && text.contains("--fresh") && options["fresh"] != true {
+            let choice =
+                lsp::MessageActionItem { title: "Start Anew".into(), ..Default::default() };
+            let answer = task.client.show_message_request(kind, text, Some(vec![choice]));
+            if let Ok(Some(_)) = answer.await {
+                let mut fresh = options;
+                fresh["fresh"] = json!(true);
+                if let Err(error) = start(&task, &[fresh]) {
+                    task.client.show_message(kind, format!("nestling: {error}")).await;
+                }
+            }
+            return;
+        }
+        task.client.show_message(kind, text).await;
     });
     Ok(json!({ "started": root }))
 }
@@ -96,7 +113,11 @@ async fn follow(shared: &Shared, mut child: Child) -> (lsp::MessageType, String)
     let said = match code {
         Some(0) => {
             let name = report["installed"].as_str().unwrap_or_default();
-            let text = format!("the model learnt this repository: {points:+.1} points ({name})");
+            let mut text =
+                format!("the model learnt this repository: {points:+.1} points ({name})");
+            if shared.options.model.is_some() {
+                text += "; it is used once the server is started without a model of its own";
+            }
             (lsp::MessageType::Info, text)
         }
         Some(1) => (lsp::MessageType::Info, format!("the model stays as it is: {verdict}")),

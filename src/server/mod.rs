@@ -35,6 +35,7 @@ mod transport;
 mod usage;
 mod watch;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -51,8 +52,8 @@ pub struct ServeOptions {
     pub factory: Arc<Factory>,
     /// Where the workspace's models are, and where it is noted that the user types.
     pub store: Option<Store>,
-    /// Whether the model that the store says is used; otherwise always the one without it.
-    pub follows_store: bool,
+    /// The model of the command line, which is always used; without one, that is used which the store says.
+    pub model: Option<PathBuf>,
     /// A remote model that the command line names, instead of that in the settings.
     pub remote: Option<RemoteModel>,
     /// Gives a cheap answer without the model while there is none. It runs beside the handlers and

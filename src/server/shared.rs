@@ -302,7 +302,7 @@ impl Shared {
             let is_new = config.enable && state.engine.is_none();
             if is_new {
                 let (factory, roots) = (self.options.factory.clone(), state.client.roots.clone());
-                let store = self.options.store.clone().filter(|_| self.options.follows_store);
+                let store = self.options.store.clone().filter(|_| self.options.model.is_none());
                 state.engine = Some(EngineThread::spawn(factory, roots, store, sources));
             } else if state.engine.as_ref().is_some_and(|engine| engine.draw(sources)) {
                 state.flights.forget_landed();

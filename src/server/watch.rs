@@ -136,7 +136,7 @@ pub(super) async fn watch_store(shared: Arc<Shared>) {
         if has_typed {
             let _ = tokio::task::spawn_blocking(move || typed_in.touch_typing()).await;
         }
-        if !shared.options.follows_store {
+        if shared.options.model.is_some() {
             continue;
         }
         let note = workspace.use_text();

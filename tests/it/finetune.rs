@@ -95,7 +95,56 @@ fn too_small_a_budget_says_how_much_is_needed() {
     let mut command = house.command();
     command.args(["finetune", "--budget", "1s", "--no-wait", "--model"]).arg(tiny());
     refused(&Run::of(&mut command), 3, &["budget is too small", "minutes (--budget"]);
+    // A folder of a repository stands for all of it: so does what would be installed.
+    std::fs::create_dir(house.work().join("empty")).expect("a folder");
+    refused(&Run::of(command.arg("empty")), 3, &["budget is too small"]);
     assert_eq!(house.choice(), Choice::Default);
+}
+
+#[test]
+fn what_cannot_be_tuned_or_written_is_said_at_once() {
+    let house = House::with_history();
+    refused(
+        &Run::of(&mut house.finetune(&["--html", "nowhere/page.html"])),
+        2,
+        &["no such folder"],
+    );
+    let adapter = house.folder.path().join("adapter");
+    std::fs::create_dir(&adapter).expect("a folder");
+    std::fs::write(adapter.join("adapter_config.json"), "{}").expect("a file");
+    for arguments in [&["finetune"][..], &["finetune", "--export", "job"]] {
+        let run = Run::of(house.command().args(arguments).arg("--model").arg(&adapter));
+        refused(&run, 3, &["is an adapter", "nestling quantize"]);
+    }
+    assert!(!house.work().join("job").exists(), "nothing is left of it");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn it_goes_last_on_the_machine_and_waits_for_who_types() {
+    let house = House::with_history();
+    Store::at(house.data()).workspace(&house.work()).is_typing(Duration::ZERO);
+    let mut command = house.command();
+    command.args(["finetune", "--steps", "1", "--places", "20", "--threads", "2", "--model"]);
+    command.arg(tiny()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("starts");
+    let lines = std::io::BufReader::new(child.stderr.take().expect("a pipe"));
+    let waits = std::io::BufRead::lines(lines).any(|line| {
+        Store::at(house.data()).workspace(&house.work()).touch_typing();
+        line.is_ok_and(|line| line.contains("waiting: you are typing"))
+    });
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", child.id())).expect("its threads");
+    let nice = |task: std::fs::DirEntry| -> String {
+        let stat = std::fs::read_to_string(task.path().join("stat")).expect("a line");
+        // The name may hold spaces; priority and niceness are the 18th and 19th field.
+        let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+        fields.skip(16).next().unwrap_or_default().to_string()
+    };
+    let all: Vec<String> = tasks.map(|task| nice(task.expect("a thread"))).collect();
+    child.kill().expect("it can be killed");
+    child.wait().expect("it ends");
+    assert!(waits);
+    assert!(all.len() > 2 && all.iter().filter(|nice| *nice == "19").count() >= 3, "{all:?}");
 }
 
 /// The report without what differs from run to run.
@@ -111,8 +160,12 @@ fn result(run: &Run) -> Value {
 #[test]
 fn a_killed_run_comes_to_the_same_end() {
     let house = House::with_history();
-    let unbroken = Run::of(&mut house.finetune(&["--dry-run"]));
+    let page = house.folder.path().join("page.html");
+    let unbroken = Run::of(house.finetune(&["--dry-run", "--html"]).arg(&page));
     let report = result(&unbroken);
+    let page = std::fs::read_to_string(page).expect("a page");
+    let verdict = report["verdict"].as_str().expect("a verdict");
+    assert!(page.contains(verdict) && page.matches("<svg").count() >= 4, "{page}");
     assert_eq!(report["split"], "commits", "{report}");
     assert_eq!(report["trials"].as_array().map(Vec::len), Some(9));
     assert_eq!((&report["installed"], house.choice()), (&Value::Null, Choice::Default));

@@ -100,7 +100,7 @@ pub(super) fn options(
         factory: Arc::new(factory),
         fallback,
         store: None,
-        follows_store: false,
+        model: Some("scripted".into()),
         remote: None,
     }
 }

@@ -73,7 +73,7 @@ impl House {
         };
         let store = Some(Store::at(self.folder.path().join("data")));
         let others = options(|| anyhow::bail!("not used"));
-        ServeOptions { factory: Arc::new(factory), store, follows_store: true, ..others }
+        ServeOptions { factory: Arc::new(factory), store, model: None, ..others }
     }
 
     async fn client(&self) -> Client {
@@ -242,7 +242,7 @@ async fn a_server_with_a_given_model_follows_nobody_but_tells_that_the_user_type
     let house = House::new();
     house.workspace.set_in_use(Some("one")).expect("a choice");
     let mut client = {
-        let options = ServeOptions { follows_store: false, ..house.options() };
+        let options = ServeOptions { model: Some("given".into()), ..house.options() };
         let root = format!("file://{}", house.folder.path().join("work").display());
         let params = json!({"capabilities": {}, "rootUri": root});
         Client::start_with(options, params).await.0
