@@ -12,10 +12,11 @@ use serde_json::json;
 use super::project::{Project, diff, files, root_of, write};
 use super::train::parse_duration;
 use super::{ModelArgs, print, print_json, wrong_use};
-use crate::check::{Checker, Program};
+use crate::check::{Checker, Diagnostic, Program};
 use crate::generation::CancelToken;
 use crate::memory::walk;
-use crate::suggest::repair::{Check, Fixing, Outcome, fix};
+use crate::statistics::table;
+use crate::suggest::repair::{Check, Evidence, Fixing, Outcome, fix};
 use crate::suggest::{Completer, ModelCompleter};
 use crate::workspace::{Document, read_file};
 
@@ -56,7 +57,12 @@ pub(super) fn run(args: FixArgs, model: &ModelArgs) -> Result<ExitCode> {
         true => None,
         false => Some(model.load_for(&args.paths[0])?.completer()),
     };
-    let results = repaired(&args, &files, completer.as_mut())?;
+    let cancel = cancelled_by_ctrl_c();
+    let results = repaired(&args, &files, completer.as_mut(), &cancel)?;
+    if cancel.is_cancelled() {
+        eprintln!("nestling: stopped; nothing was written");
+        return Ok(ExitCode::from(130));
+    }
     report(&args, &results)
 }
 
@@ -81,6 +87,7 @@ pub(super) fn repaired(
     args: &FixArgs,
     files: &[(PathBuf, bool)],
     mut completer: Option<&mut ModelCompleter>,
+    cancel: &CancelToken,
 ) -> Result<Vec<(PathBuf, Outcome)>> {
     let mut projects: BTreeMap<PathBuf, Repaired> = BTreeMap::new();
     let (mut results, mut unread) = (Vec::new(), Vec::new());
@@ -110,7 +117,8 @@ pub(super) fn repaired(
             }
         }
         let project = &projects[&key];
-        results.push((path.clone(), project.fix(&document, completer.as_deref_mut(), args)?));
+        let outcome = project.fix(&document, completer.as_deref_mut(), args, cancel)?;
+        results.push((path.clone(), outcome));
     }
     for message in unread {
         eprintln!("nestling: {message}");
@@ -127,30 +135,38 @@ pub(super) fn remember(completer: &mut ModelCompleter, root: &Path) {
     }
 }
 
+/// The files that a checker finds errors in, or why it cannot say.
+type Broken = Result<BTreeSet<String>, String>;
+
 /// A project whose files are repaired.
 struct Repaired {
     project: Project,
     check: Option<Program>,
     test: Option<Program>,
     /// Files with errors, by the checker of the project; asked once, because it looks at all of them.
-    broken: RefCell<BTreeMap<&'static str, BTreeSet<String>>>,
+    broken: RefCell<BTreeMap<&'static str, Broken>>,
 }
 
 impl Repaired {
     /// Whether the checker of a project has anything against a file.
-    fn is_broken(&self, checker: &Checker, name: &str, args: &FixArgs) -> bool {
+    fn is_broken(
+        &self,
+        checker: &Checker,
+        name: &str,
+        args: &FixArgs,
+        cancel: &CancelToken,
+    ) -> Result<bool, String> {
         let mut broken = self.broken.borrow_mut();
         let files = broken.entry(checker.name).or_insert_with(|| {
             let limit = Duration::from_secs_f64(args.time);
-            match self.project.overlay.check(checker, name, limit, &|| true) {
-                Ok(found) => found.into_iter().filter(|d| d.is_error).map(|d| d.path).collect(),
-                Err(error) => {
-                    eprintln!("nestling: {error:#}");
-                    BTreeSet::new()
-                }
-            }
+            let found =
+                self.project.overlay.check(checker, name, limit, &|| !cancel.is_cancelled());
+            let broken = |d: Diagnostic| d.is_error.then_some(d.path);
+            found
+                .map(|found| found.into_iter().filter_map(broken).collect())
+                .map_err(|error| format!("{error:#}"))
         });
-        files.contains(name)
+        files.as_ref().map(|files| files.contains(name)).map_err(String::clone)
     }
 
     fn fix(
@@ -158,6 +174,7 @@ impl Repaired {
         document: &Document,
         completer: Option<&mut ModelCompleter>,
         args: &FixArgs,
+        cancel: &CancelToken,
     ) -> Result<Outcome> {
         let file = document.path.as_deref().unwrap_or(Path::new(""));
         let Some(name) = walk::name_below(&self.project.root, file) else {
@@ -171,7 +188,12 @@ impl Repaired {
                 withheld = refused;
                 // What the project's checker has nothing against needs no look of its own.
                 known.retain(|checker| {
-                    checker.project.is_none() || self.is_broken(checker, &name, args)
+                    let is_broken = || self.is_broken(checker, &name, args, cancel);
+                    checker.project.is_none()
+                        || is_broken().unwrap_or_else(|trouble| {
+                            withheld.push(trouble);
+                            false
+                        })
                 });
                 known.into_iter().map(Check::Known).collect()
             }
@@ -189,7 +211,6 @@ impl Repaired {
                 .find(|scope| scope.kind == crate::syntax::ScopeKind::Function);
             function.map_or(lines, |scope| scope.range)
         });
-        let cancel = CancelToken::new();
         let fixing = Fixing {
             overlay: &self.project.overlay,
             name: &name,
@@ -197,7 +218,7 @@ impl Repaired {
             test: self.test.as_ref(),
             within,
             limit: Duration::from_secs_f64(args.time),
-            cancel: &cancel,
+            cancel,
         };
         let mut told = Instant::now();
         let mut say = |what: &str| {
@@ -207,18 +228,45 @@ impl Repaired {
             }
         };
         let mut outcome = fix(completer, document, &fixing, &mut say);
+        outcome.is_unchecked |= !withheld.is_empty();
         outcome.notes.extend(withheld);
         Ok(outcome)
     }
 }
 
+/// Set when Ctrl-C is pressed; at the second time the program ends at once.
+fn cancelled_by_ctrl_c() -> CancelToken {
+    let cancel = CancelToken::new();
+    let pressed = cancel.clone();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let Ok(runtime) = runtime else { return };
+        while runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
+            if pressed.is_cancelled() {
+                std::process::exit(130);
+            }
+            pressed.cancel();
+        }
+    });
+    cancel
+}
+
 /// Says what became of files, and writes them if that is wanted.
 pub(super) fn report(args: &FixArgs, results: &[(PathBuf, Outcome)]) -> Result<ExitCode> {
-    let mut applied = Vec::new();
-    if args.apply {
-        for (path, outcome) in results.iter().filter(|(_, o)| o.before != o.after) {
-            write(path, &outcome.before, &outcome.after)?;
-            applied.push(path);
+    let (mut applied, mut unwritten) = (Vec::new(), Vec::new());
+    for (path, outcome) in results.iter().filter(|(_, o)| args.apply && o.before != o.after) {
+        // What was asked for is the least that must be proven.
+        let is_asked = args.check.is_some() || args.test.is_some();
+        let reason = match outcome.tests {
+            Some(false) => Err(anyhow::anyhow!("the tests fail")),
+            _ if is_asked && outcome.is_unchecked => {
+                Err(anyhow::anyhow!("what should prove it could not be run"))
+            }
+            _ => write(path, &outcome.before, &outcome.after),
+        };
+        match reason {
+            Ok(()) => applied.push(path),
+            Err(error) => unwritten.push(format!("{}: not written: {error:#}", path.display())),
         }
     }
     let left: usize = results.iter().map(|(_, outcome)| outcome.left.len()).sum();
@@ -233,6 +281,7 @@ pub(super) fn report(args: &FixArgs, results: &[(PathBuf, Outcome)]) -> Result<E
                     "left": outcome.left,
                     "tests": outcome.tests,
                     "notes": outcome.notes,
+                    "unchecked": outcome.is_unchecked,
                     "applied": applied.contains(&path),
                     "diff": diff(path, &outcome.before, &outcome.after),
                 })
@@ -266,9 +315,49 @@ pub(super) fn report(args: &FixArgs, results: &[(PathBuf, Outcome)]) -> Result<E
                 eprintln!("{}: not repaired: the tests fail", path.display());
             }
         }
+        if results.len() > 1 {
+            eprint!("{}", summary(results, &applied));
+        }
         let changes: usize = results.iter().map(|(_, outcome)| outcome.fixed.len()).sum();
-        let written = if args.apply { ", written" } else { "" };
+        let written = match (args.apply, unwritten.is_empty()) {
+            (false, _) => "",
+            (true, true) => ", written",
+            (true, false) => ", not all written",
+        };
         eprintln!("{changes} repaired{written}, {left} left, in {} file(s)", results.len());
     }
-    Ok(if left > 0 || failing { ExitCode::from(1) } else { ExitCode::SUCCESS })
+    unwritten.iter().for_each(|message| eprintln!("nestling: {message}"));
+    let is_unchecked = results.iter().any(|(_, outcome)| outcome.is_unchecked);
+    Ok(match (unwritten.is_empty(), left > 0 || failing || is_unchecked) {
+        (false, _) => ExitCode::from(3),
+        (true, true) => ExitCode::from(1),
+        (true, false) => ExitCode::SUCCESS,
+    })
+}
+
+/// A row for each file of which there is something to say.
+fn summary(results: &[(PathBuf, Outcome)], applied: &[&PathBuf]) -> String {
+    let mut rows =
+        vec![["file", "repaired", "proven", "left", "written"].map(String::from).to_vec()];
+    for (path, outcome) in results {
+        if outcome.fixed.is_empty() && outcome.left.is_empty() && !outcome.is_unchecked {
+            continue;
+        }
+        let least = outcome.fixed.iter().map(|fixed| &fixed.evidence).min();
+        let proven = match least {
+            None => "",
+            Some(Evidence::None) => "nothing",
+            Some(Evidence::Parses) => "parses",
+            Some(Evidence::Checks(_)) => "checks",
+            Some(Evidence::Tests) => "tests pass",
+        };
+        rows.push(vec![
+            path.display().to_string(),
+            outcome.fixed.len().to_string(),
+            proven.to_string(),
+            outcome.left.len().to_string(),
+            if applied.contains(&path) { "yes" } else { "no" }.to_string(),
+        ]);
+    }
+    if rows.len() > 1 { table(&rows) } else { String::new() }
 }

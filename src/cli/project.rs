@@ -6,10 +6,9 @@ use anyhow::{Context, Result, bail};
 use similar::TextDiff;
 
 use super::complete::repository;
-use super::store;
 use crate::check::{Checker, Overlay, Program};
 use crate::memory::walk;
-use crate::store::Store;
+use crate::store::{Store, checks_folder};
 use crate::syntax::Language;
 
 /// The files that paths stand for, and whether each was found in a folder; a message if one is not there, or if a `line`
@@ -38,7 +37,9 @@ pub(super) fn files(paths: &[PathBuf], line: Option<u64>) -> Result<Vec<(PathBuf
 /// own.
 pub(super) fn root_of(file: &Path, language: Option<&Language>, commands: bool) -> Option<PathBuf> {
     if commands {
-        return repository(file);
+        let here = || std::env::current_dir().and_then(|here| here.canonicalize()).ok();
+        // Commands name files from here.
+        return repository(file).or_else(|| here().filter(|here| file.starts_with(here)));
     }
     let wanted = crate::check::CHECKERS.iter().filter(|checker| {
         language.is_some_and(|language| checker.languages.contains(&language.name))
@@ -66,11 +67,7 @@ impl Project {
         let trust = Store::of_user().map(|store| store.workspace(root.unwrap_or(file)));
         let is_trusted = trust.is_some_and(|workspace| workspace.is_trusted());
         // What compilers make is kept, so that the second time is quick.
-        let kept = store().map(|store| store.join("checks")).zip(root);
-        let kept = kept.map(|(store, root)| {
-            let name = root.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            store.join(format!("{name}-{:016x}", crate::store::path_hash(root)))
-        });
+        let kept = root.and_then(checks_folder);
         let overlay = match root {
             Some(root) => Overlay::of_project(root, kept.as_deref())?,
             None => Overlay::of_file(file, None)?,

@@ -16,6 +16,7 @@ use super::shared::Shared;
 use super::{document, from_proto, optimize, repair, to_proto};
 use crate::check::{Checker, Overlay, Program};
 use crate::memory::walk;
+use crate::store::checks_folder;
 use crate::text::{Text, TextEdit};
 use crate::workspace::{Document, Snapshot};
 
@@ -192,6 +193,8 @@ pub(super) struct Trial {
     pub(super) overlay: Option<anyhow::Result<Overlay>>,
     pub(super) name: String,
     pub(super) checkers: Vec<&'static Checker>,
+    /// A checker that is not run, because nobody said that the workspace is to be trusted.
+    pub(super) withheld: Option<&'static str>,
     pub(super) check: Option<Program>,
     pub(super) test: Option<Program>,
     pub(super) is_trusted: bool,
@@ -226,10 +229,12 @@ impl Trial {
                 Some(_) => Vec::new(),
                 None => folder.map(|root| Checker::of(&root, language)).unwrap_or_default(),
             };
+            let withheld = checkers.iter().find(|checker| checker.runs_code && !is_trusted);
+            let withheld = withheld.map(|checker| checker.name);
             checkers.retain(|checker| is_trusted || !checker.runs_code);
             let overlay = match (&root, &document.path) {
                 _ if checkers.is_empty() && check.is_none() && test.is_none() => None,
-                (Some(root), _) => Some(Overlay::of_project(root, None)),
+                (Some(root), _) => Some(Overlay::of_project(root, checks_folder(root).as_deref())),
                 (None, Some(path)) => Some(Overlay::of_file(path, None)),
                 _ => None,
             };
@@ -245,7 +250,7 @@ impl Trial {
                     }
                 }
             }
-            Trial { overlay, name, checkers, check, test, is_trusted }
+            Trial { overlay, name, checkers, withheld, check, test, is_trusted }
         }
     }
 }

@@ -29,6 +29,7 @@ const REPORTED: Duration = Duration::from_millis(1500);
 const VALIDATION: Duration = Duration::from_secs(20);
 const QUICK_CHECK: Duration = Duration::from_secs(5);
 const MOST_OFFERS: usize = 3;
+const INTERRUPTED: &str = "what is being typed came first; choose it again";
 /// Repairs one after the other of one file.
 const MOST_REPAIRS: usize = 30;
 
@@ -152,7 +153,7 @@ pub(super) async fn entries(
             )),
         }
     }
-    if params.wants(QUICK_FIX) && faults.is_empty() {
+    if params.wants(QUICK_FIX) {
         let others = params.context.diagnostics.iter().filter(|d| d["source"] != "nestling");
         for diagnostic in others.take(MOST_OFFERS) {
             let Ok(range) = serde_json::from_value::<lsp::Range>(diagnostic["range"].clone())
@@ -161,6 +162,11 @@ pub(super) async fn entries(
             };
             let range = from_proto::range(range);
             let range = text.offset(range.start, encoding)..text.offset(range.end, encoding);
+            // Where the syntax is broken, its repair is offered above.
+            let lines = whole_lines(text, &range);
+            if faults.iter().any(|f| f.range.start <= lines.end && f.range.end >= lines.start) {
+                continue;
+            }
             let message = diagnostic["message"].as_str().unwrap_or_default();
             let title = format!("nestling: seek a repair of “{}”", short(message, 60));
             let mut remembered = remembered(&document, range, Some(message), false);
@@ -334,7 +340,7 @@ async fn syntax(
             break;
         }
         let place = if all { 0..document.text.len() } else { within.clone() };
-        let found = propose(shared, now.clone(), place, None, SYNTAX).await.unwrap_or_default();
+        let found = propose(shared, now.clone(), place, None, SYNTAX).await.ok_or(INTERRUPTED)?;
         let Some(best) = found.into_iter().find(|proposal| proposal.errors < errors) else { break };
         let mut next = (*document).clone();
         next.text = Text::new(apply(document.text.as_str(), &best.edits));
@@ -347,6 +353,10 @@ async fn syntax(
         return Err("no single change repairs the syntax here".into());
     }
     let left = now.document.tree.as_ref().map_or(0, |t| t.error_count(0..now.document.text.len()));
+    if all && left > 0 {
+        // Whoever repairs all on saving does not look at each.
+        return Err(format!("{left} syntax errors are left that no single change repairs"));
+    }
     let proof = if left == 0 { "parses".into() } else { format!("{left} syntax errors left") };
     Ok((now.document.text.as_str().into(), proof))
 }
@@ -378,21 +388,31 @@ async fn reported(
     let lines = whole_lines(&document.text, &within);
     let prepare = Trial::prepare(shared, &snapshot);
     let found = propose(shared, snapshot, lines, Some(diagnostic.clone()), REPORTED).await;
-    let found = found.unwrap_or_default();
+    let found = found.ok_or(INTERRUPTED)?;
+    let wanted = Wanted(CancelToken::new());
+    let cancel = wanted.0.clone();
     let validate = move || {
-        let Trial { overlay, checkers, check, test, .. } = prepare();
-        let Some(overlay) = overlay else {
-            // Nobody can say more than the parser.
+        let Trial { overlay, checkers, check, test, withheld, .. } = prepare();
+        // Where nobody can say more than the parser.
+        let text = document.text.clone();
+        let guess = |found: Vec<Proposal>, why: &str| {
             let best = found.into_iter().find(|proposal| !proposal.only_deletes());
             let best = best.ok_or("nothing was found that parses")?;
-            let text = apply(document.text.as_str(), &best.edits);
-            return Ok((text, format!("{} — parses; nothing here can check more", best.title)));
+            let text = apply(text.as_str(), &best.edits);
+            Ok((text, format!("{} — parses; {why}", best.title)))
+        };
+        let Some(overlay) = overlay else {
+            let why = withheld.map_or("nothing here can check more".into(), |checker| {
+                format!(
+                    "{checker} could check more in a workspace that is trusted (nestling trust)"
+                )
+            });
+            return guess(found, &why);
         };
         let overlay = overlay.map_err(|error| format!("{error:#}"))?;
         let own = check.as_ref().map(Check::Own);
         let checks: Vec<Check<'_>> =
             own.into_iter().chain(checkers.into_iter().map(Check::Known)).collect();
-        let cancel = CancelToken::new();
         let fixing = Fixing {
             overlay: &overlay,
             name: &name,
@@ -402,25 +422,41 @@ async fn reported(
             limit: VALIDATION,
             cancel: &cancel,
         };
-        match validated(&document, &fixing, &diagnostic, found) {
+        match validated(&document, &fixing, &diagnostic, found.clone()) {
             Ok(Some((proposal, evidence))) => {
                 let text = apply(document.text.as_str(), &proposal.edits);
                 let tested = match &test {
-                    Some(test) => tested(&overlay, &name, &text, test),
+                    Some(test) => tested(&overlay, &name, &text, test, &cancel),
                     None => String::new(),
                 };
                 Ok((text, format!("{} — {evidence}{tested}", proposal.title)))
             }
             Ok(None) => Err("no repair was found that the checks accept".to_string()),
-            Err(error) => Err(format!("{error:#}")),
+            Err(error) => guess(found, &format!("{error:#}")),
         }
     };
     tokio::task::spawn_blocking(validate).await.map_err(|error| error.to_string())?
 }
 
+/// Ends what is being checked when the request is withdrawn.
+struct Wanted(CancelToken);
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
 /// What the tests say of a text, in words to add.
-fn tested(overlay: &Overlay, name: &str, text: &str, test: &Program) -> String {
-    let done = overlay.write(name, text).and_then(|()| overlay.run(test, VALIDATION, &|| true));
+fn tested(
+    overlay: &Overlay,
+    name: &str,
+    text: &str,
+    test: &Program,
+    cancel: &CancelToken,
+) -> String {
+    let is_wanted = || !cancel.is_cancelled();
+    let done = overlay.write(name, text).and_then(|()| overlay.run(test, VALIDATION, &is_wanted));
     match done.map(|done| done.end) {
         Ok(Ended::Itself(true)) => ", tests pass".into(),
         Ok(Ended::Itself(false)) => ", but the tests fail".into(),

@@ -364,6 +364,13 @@ fn workspace_root(path: &Path) -> PathBuf {
     path.ancestors().find(is_root).map(Path::to_path_buf).unwrap_or(path)
 }
 
+/// Where compilers keep what they make in copies of a project, so that the next check of it is quick.
+pub fn checks_folder(root: &Path) -> Option<PathBuf> {
+    let name = root.file_name().unwrap_or_default().to_string_lossy();
+    let name = format!("{name}-{:016x}", path_hash(root));
+    Some(dirs::cache_dir()?.join("nestling/checks").join(name))
+}
+
 /// Models are found by it for years, so it must not change with a library (FNV-1a).
 fn stable_hash(bytes: &[u8]) -> u64 {
     let step = |hash: u64, &byte: &u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);

@@ -102,6 +102,76 @@ fn failing_tests_lead_to_the_change_that_makes_them_pass() {
 }
 
 #[test]
+fn what_makes_the_tests_pass_may_not_break_the_check() {
+    let source = "def larger(a, b):\n    return a if a < b else b\n";
+    let (folder, path) = file("larger.py", source);
+    let test = "import larger\nassert larger.larger(1, 2) == 2 and larger.larger(3, 2) == 3\n";
+    std::fs::write(folder.path().join("test_larger.py"), test).expect("a file");
+    let command = "python3 -B test_larger.py";
+    // The check takes the file as it is and nothing else.
+    let check = "test $(cat larger.py | cksum | cut -d' ' -f1) = $(cat original)";
+    let sum = std::process::Command::new("cksum").arg(&path).output().expect("a sum").stdout;
+    let sum = String::from_utf8_lossy(&sum).split(' ').next().map(String::from);
+    let check = check.replace("$(cat original)", &sum.expect("a number"));
+    let both = ["--test", command, "--check", &check, "--time", "10s", "--apply"];
+    let done = fix(&path, &both);
+    assert_eq!(done.code, Some(1), "{done:?}");
+    assert!(done.stderr.contains("the tests fail"), "{done:?}");
+    assert_eq!(std::fs::read_to_string(&path).expect("a file"), source);
+}
+
+#[test]
+fn what_was_asked_to_prove_a_repair_must_prove_it_before_it_is_written() {
+    let (folder, path) = file("area.py", BROKEN);
+    std::fs::create_dir(folder.path().join("tests")).expect("a folder");
+    std::fs::write(folder.path().join("tests/fails.py"), "exit(1)\n").expect("a file");
+    let run = |arguments: &[&str]| {
+        let mut command = crate::program::nestling();
+        command.current_dir(folder.path()).args(["fix", "area.py"]).args(arguments);
+        Run::of(&mut command)
+    };
+    // Where there is no repository, commands find what lies here.
+    for unproven in [["--test", "python3 -B tests/fails.py"], ["--check", "sleep 60"]] {
+        let done = run(&[&unproven[..], &["--time", "4s", "--apply"]].concat());
+        assert_eq!(done.code, Some(3), "{done:?}");
+        assert!(done.stderr.contains("area.py: not written: "), "{done:?}");
+        assert_eq!(std::fs::read_to_string(&path).expect("a file"), BROKEN);
+    }
+    std::fs::write(folder.path().join("tests/fails.py"), "import area\n").expect("a file");
+    let passes = "PYTHONPATH=. python3 -B tests/fails.py";
+    let done = run(&["--test", passes, "--apply"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(done.stderr.contains("(tests pass)"), "{done:?}");
+}
+
+#[test]
+fn several_files_end_in_a_table_and_one_that_cannot_be_written_stops_no_other() {
+    let folder = tempdir().expect("a folder");
+    for name in ["a.py", "b.py", "fine.py"] {
+        let text = if name == "fine.py" { "x = 1\n" } else { BROKEN };
+        std::fs::write(folder.path().join(name), text).expect("a file");
+    }
+    let closed = folder.path().join("a.py");
+    let mut permissions = std::fs::metadata(&closed).expect("a file").permissions();
+    permissions.set_readonly(true);
+    std::fs::set_permissions(&closed, permissions).expect("a file");
+    let done = fix(folder.path(), &["--apply", "--no-model"]);
+    assert_eq!(done.code, Some(3), "{done:?}");
+    let row = |name: &str| done.stderr.lines().filter(|line| line.ends_with(name)).count();
+    assert_eq!((row("no"), row("yes")), (1, 1), "{done:?}");
+    assert!(done.stderr.contains("a.py: not written: ") && !done.stderr.contains("fine.py"));
+    let written = std::fs::read_to_string(folder.path().join("b.py")).expect("a file");
+    assert!(written.starts_with("def area(width, height):"));
+}
+
+#[test]
+fn a_file_that_is_too_large_to_be_parsed_is_said_to_be() {
+    let (_folder, path) = file("large.py", &"x = 1\n".repeat(900_000));
+    let done = fix(&path, &["--no-model"]);
+    assert!(done.stderr.contains("too large to be parsed"), "{done:?}");
+}
+
+#[test]
 fn checkers_that_hang_crash_or_print_rubbish_cost_a_line_and_nothing_else() {
     let source = "def f():\n    return 1\n";
     let (_folder, path) = file("f.py", source);
@@ -109,10 +179,11 @@ fn checkers_that_hang_crash_or_print_rubbish_cost_a_line_and_nothing_else() {
         ("sleep 60", "took more than"),
         ("kill -SEGV $$", "the check fails"),
         ("head -c 4000 /dev/urandom; exit 1", "the check fails"),
-        ("no-such-checker", "the check fails"),
+        ("no-such-checker", "no-such-checker: "),
     ] {
         let done = fix(&path, &["--check", check, "--time", "3s", "--apply", "--no-model"]);
         assert!(done.stderr.contains(said), "{check}: {done:?}");
+        assert_eq!(done.code, Some(1), "nothing is known to be right: {check}: {done:?}");
         assert_eq!(std::fs::read_to_string(&path).expect("a file"), source);
     }
 }

@@ -139,7 +139,8 @@ fn fixed(session: &mut Session, path: &str) -> Result<Next> {
     let path = meant(session, path)?;
     let found = files(std::slice::from_ref(&path), None).map_err(anyhow::Error::msg)?;
     let args = fix::FixArgs::of(path);
-    let results = fix::repaired(&args, &found, Some(&mut session.completer))?;
+    let cancel = CancelToken::new();
+    let results = fix::repaired(&args, &found, Some(&mut session.completer), &cancel)?;
     fix::report(&args, &results)?;
     for (path, outcome) in results.iter().filter(|(_, outcome)| outcome.before != outcome.after) {
         if session.is_confirmed(&format!("Write {}?", path.display())) {

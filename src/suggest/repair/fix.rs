@@ -80,6 +80,8 @@ pub struct Outcome {
     pub tests: Option<bool>,
     /// What went wrong with checkers and tests themselves.
     pub notes: Vec<String>,
+    /// Whether a check or the tests could not be run to their end.
+    pub is_unchecked: bool,
 }
 
 /// How a file is repaired.
@@ -128,11 +130,20 @@ pub fn fix(
         outcome: Outcome { before: document.text.as_str().into(), ..Outcome::default() },
         deadline: Instant::now() + fixing.limit,
     };
+    if document.language.is_some() && document.tree.is_none() {
+        run.outcome.notes.push(
+            "it is too large to be parsed, so that only what checkers propose is tried".into(),
+        );
+    }
     run.repair_syntax(completer.as_deref_mut(), say);
     let broken = run.syntax_errors();
     if broken == 0 {
-        for check in fixing.checks {
+        for (at, check) in fixing.checks.iter().enumerate() {
+            let before = run.outcome.fixed.len();
             run.repair_checked(completer.as_deref_mut(), check, say);
+            if run.outcome.fixed.len() > before {
+                run.check_again(&fixing.checks[..at]);
+            }
         }
         run.repair_tested(completer, say);
     } else {
@@ -167,7 +178,7 @@ pub fn validated(
         outcome: Outcome::default(),
         deadline: Instant::now() + fixing.limit,
     };
-    let mut trouble = anyhow::anyhow!("no checker finds this problem, so no repair can be checked");
+    let mut trouble = anyhow::anyhow!("no checker here finds this problem");
     for check in fixing.checks {
         let now = match run.check(check, document.text.as_str()) {
             Ok(now) => now,
@@ -289,7 +300,7 @@ impl Run<'_> {
                     Ended::Itself(false) if found.is_empty() => Ok(vec![Diagnostic {
                         path: (*name).into(),
                         is_error: true,
-                        message: "the check fails".into(),
+                        message: format!("the check fails and says: {}", finished.last_line()),
                         ..Diagnostic::default()
                     }]),
                     Ended::Itself(false) => Ok(found),
@@ -317,6 +328,7 @@ impl Run<'_> {
             Ok(found) => found,
             Err(error) => {
                 self.outcome.notes.push(format!("{error:#}"));
+                self.outcome.is_unchecked = true;
                 return;
             }
         };
@@ -355,6 +367,23 @@ impl Run<'_> {
         let left = now.iter().filter(|d| own(d));
         let left = left.map(|d| format!("line {}: {}", d.span.start.0 + 1, d.message));
         self.outcome.left.extend(left);
+    }
+
+    /// Looks whether what was repaired since has brought back what these checks find.
+    fn check_again(&mut self, checks: &[Check<'_>]) {
+        for check in checks {
+            let known = &self.outcome.left;
+            let found = self.errors(check, self.document.text.as_str()).unwrap_or_default();
+            let new: Vec<String> = found.into_iter().filter(|e| !known.contains(e)).collect();
+            self.outcome.left.extend(new);
+        }
+    }
+
+    /// The errors that a check finds in a text, in words.
+    fn errors(&self, check: &Check<'_>, text: &str) -> Result<Vec<String>> {
+        let found = self.check(check, text)?.into_iter();
+        let own = found.filter(|d| d.is_error && d.path == self.fixing.name);
+        Ok(own.map(|d| format!("line {}: {}", d.span.start.0 + 1, d.message)).collect())
     }
 
     /// The first proposal that a check calls better, with what the check then says.
@@ -397,7 +426,8 @@ impl Run<'_> {
         say("tests");
         let (overlay, name) = (self.fixing.overlay, self.fixing.name);
         let clock = Instant::now();
-        match passes(overlay, name, self.document.text.as_str(), test, self.left()) {
+        let cancel = self.fixing.cancel;
+        match passes(overlay, name, self.document.text.as_str(), test, self.left(), cancel) {
             Ok(true) => {
                 self.outcome.tests = Some(true);
                 self.outcome.fixed.iter_mut().for_each(|fixed| fixed.evidence = Evidence::Tests);
@@ -406,38 +436,55 @@ impl Run<'_> {
             Ok(false) => self.outcome.tests = Some(false),
             Err(error) => {
                 self.outcome.notes.push(format!("{error:#}"));
+                self.outcome.is_unchecked = true;
                 return;
             }
         }
         let usual = clock.elapsed().mul_f64(PATIENCE).max(Duration::from_secs(1));
         let within = self.fixing.within.clone().unwrap_or(0..self.document.text.len());
         say("what could make the tests pass");
-        let found = self.ask(completer, within, None, self.left().mul_f64(SEARCHING));
+        let mut found = self.ask(completer, within, None, self.left().mul_f64(SEARCHING));
         say(&format!("{} changes, until the tests pass", found.len()));
-        if let Some(at) = self.first_that_passes(&found, test, usual) {
-            self.take(&found[at], "the tests fail".into(), Evidence::Tests);
-            self.outcome.tests = Some(true);
+        let mut from = 0;
+        while let Some(at) = self.first_that_passes(&found, from, test, usual) {
+            if self.breaks_no_check(&found[at]) {
+                self.take(&found.swap_remove(at), "the tests fail".into(), Evidence::Tests);
+                self.outcome.tests = Some(true);
+                return;
+            }
+            from = at + 1;
         }
     }
 
-    /// The first proposal with which the tests pass, tried two at a time.
+    /// Whether the checks find no more with a change than without.
+    fn breaks_no_check(&self, proposal: &Proposal) -> bool {
+        let text = self.with(proposal);
+        self.fixing.checks.iter().all(|check| {
+            let now = self.errors(check, self.document.text.as_str());
+            let after = self.errors(check, &text);
+            // A check that says nothing now is no judge.
+            now.map_or(true, |now| after.is_ok_and(|after| after.len() <= now.len()))
+        })
+    }
+
+    /// The first proposal, of those from number `from` on, with which the tests pass; tried two at a time.
     fn first_that_passes(
         &self,
         found: &[Proposal],
+        from: usize,
         test: &Program,
         usual: Duration,
     ) -> Option<usize> {
-        let (next, best) = (AtomicUsize::new(0), AtomicUsize::new(usize::MAX));
+        let (next, best) = (AtomicUsize::new(from), AtomicUsize::new(usize::MAX));
         let work = |overlay: &Overlay| {
             loop {
                 let at = next.fetch_add(1, Ordering::Relaxed);
                 if at >= found.len() || at > best.load(Ordering::Relaxed) || self.is_over() {
                     return;
                 }
-                let text = self.with(&found[at]);
-                if passes(overlay, self.fixing.name, &text, test, usual.min(self.left()))
-                    .unwrap_or(false)
-                {
+                let (text, limit) = (self.with(&found[at]), usual.min(self.left()));
+                let Fixing { name, cancel, .. } = self.fixing;
+                if passes(overlay, name, &text, test, limit, cancel).unwrap_or(false) {
                     best.fetch_min(at, Ordering::Relaxed);
                 }
             }
@@ -459,8 +506,9 @@ fn passes(
     text: &str,
     test: &Program,
     limit: Duration,
+    cancel: &CancelToken,
 ) -> Result<bool> {
     overlay.write(name, text)?;
     let limit = LONGEST_TEST.min(limit.max(Duration::from_millis(100)));
-    Ok(overlay.run(test, limit, &|| true)?.end == Ended::Itself(true))
+    Ok(overlay.run(test, limit, &|| !cancel.is_cancelled())?.end == Ended::Itself(true))
 }

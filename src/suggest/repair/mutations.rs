@@ -101,6 +101,7 @@ const BEHIND: &[(&str, Languages, &[&str])] = &[
     ("off by one", &[], &[" + 1", " - 1"]),
     ("ownership", RUST, &[".clone()", ".to_string()", ".to_owned()", ".into()", ".as_str()"]),
     ("result", RUST, &["?", ".unwrap()", ".is_some()", ".ok()"]),
+    ("await", RUST, &[".await"]),
     ("conversion", RUST, &[" as usize", " as u32", " as i32", " as u64", " as f64", ".len()"]),
     ("iteration", RUST, &[".iter()", ".collect()", ".rev()", ".chars()", ".abs()", "()"]),
     ("slice", PYTHON, &["[::-1]", "[1:]", "[:-1]", "[0]", "[-1]"]),
@@ -143,7 +144,7 @@ const AROUND: &[(&str, Languages, &[Wrap])] = &[
 const STATEMENT: &[(&str, Languages, &[&str])] = &[
     ("return", PYTHON, &["return "]),
     ("return", SCRIPT, &["return "]),
-    ("mutability", RUST, &["return "]),
+    ("return", RUST, &["return "]),
 ];
 
 /// Modules of Python's library that are used by their name.

@@ -107,7 +107,12 @@ pub fn proposals(
     for proposal in &mut all {
         proposal.errors = errors_after(tree, text, &proposal.edits).unwrap_or(usize::MAX);
     }
-    if errors > 0 {
+    // Broken syntax elsewhere is no reason to say nothing of what somebody reported here.
+    let is_about_syntax = match ask.diagnostic {
+        Some(_) => tree.error_count(ask.within.clone()) > 0,
+        None => errors > 0,
+    };
+    if is_about_syntax {
         all.extend(repaired_syntax(completer.as_deref_mut(), ask, tree, cancel));
     } else {
         let rest = ask.limit.saturating_sub(start.elapsed());

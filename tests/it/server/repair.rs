@@ -142,6 +142,33 @@ async fn what_another_server_reports_is_repaired_and_checked_on_a_copy() {
 }
 
 #[tokio::test]
+async fn a_report_far_from_broken_syntax_is_repaired_and_one_that_no_checker_finds_is_guessed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("count.py");
+    let text = "def f(count):\n    return cuont\n\n\n\n\n\ndef g(:\n    pass\n";
+    let uri = format!("file://{}", path.display());
+    let mut client = start().await;
+    for (text, why) in [(text.to_string(), "parses"), (text.replace("g(:", "g():"), "no checker")] {
+        std::fs::write(&path, &text).expect("a file");
+        client.open_as(&uri, "python", &text).await;
+        let start = json!({"line": 1, "character": 11});
+        let range = json!({"start": start, "end": {"line": 1, "character": 16}});
+        let reported = json!([{
+            "range": range, "severity": 1, "source": "mypy", "message": "Name \"cuont\" is not defined",
+        }]);
+        let entries = menu(&mut client, &uri, &start, reported).await;
+        let entries = entries.iter().filter(|entry| entry["title"].to_string().contains("seek a"));
+        let entry = entries.last().expect("an entry").clone();
+        let resolved = client.call("codeAction/resolve", entry).await["result"].clone();
+        let told = client.server_sends("window/showMessage").await;
+        let told = told["params"]["message"].as_str().expect("a message").to_string();
+        assert!(told.contains("parses") && told.contains(why), "{told}");
+        assert!(resolved["edit"].is_object() && resolved["isPreferred"].is_null(), "{resolved}");
+        client.notify("textDocument/didClose", json!({"textDocument": {"uri": uri}})).await;
+    }
+}
+
+#[tokio::test]
 async fn nothing_is_offered_where_nothing_is_wrong_or_where_it_is_switched_off() {
     let mut client = start().await;
     let place = client.open("/// Nothing.\nfn f() {|}\n").await;
