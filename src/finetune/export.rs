@@ -92,7 +92,7 @@ pub fn export(request: &Request, folder: &Path, watch: &mut Watch<'_>) -> Result
     write_tensors(&folder.join("base/model.safetensors"), &trainer.merged(false, 0.0)?)?;
     write_config(&folder.join("base"), &config)?;
     files::write(&folder.join("base/tokenizer.json"), tokenizer.to_json()?.as_bytes())?;
-    let settings = bench.config_of(method, learning_rate, super::search::DECAY);
+    let settings = super::room::config_of(method, learning_rate, super::search::DECAY);
     let base_name = match &request.model {
         ModelSource::Embedded => EMBEDDED_NAME.into(),
         ModelSource::Path(path) => std::path::absolute(path)?.display().to_string(),

@@ -5,8 +5,10 @@ mod accept;
 pub mod data;
 mod exact;
 mod export;
+mod install;
 mod judge;
 mod report;
+mod room;
 mod search;
 mod unexplained;
 
@@ -19,12 +21,11 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 use crate::eval::completion::Answer;
-use crate::generation::{EMBEDDED_NAME, Model, ModelSource};
+use crate::generation::{Model, ModelSource};
 use crate::memory::Gate;
 use crate::model::engine::Precision;
-use crate::model::lora::{Base, Method};
+use crate::model::lora::Base;
 use crate::model::peft;
-use crate::model::quantize::{FileType, write_gguf};
 use crate::model::weights::Weights;
 use crate::statistics::{Figure, paired_bootstrap};
 use crate::store::Workspace;
@@ -34,7 +35,8 @@ use crate::train::trainer::Trainer;
 
 use data::Data;
 use judge::Judge;
-use search::{Bench, METHODS, State};
+use room::free_memory;
+use search::{Bench, State};
 
 pub use accept::{Accepted, accept};
 pub use export::{Exported, export};
@@ -186,7 +188,9 @@ pub fn finetune(
     let weights = trainable(&request.model)?;
     watch.note(format!("reading {}", request.repo.display()));
     let data = Data::read(&source, request.seed)?;
-    let base = Arc::new(Base::load(&weights)?);
+    let is_small = before.as_ref().map(|state| state.is_small);
+    let (methods, is_small) = room::affordable(&weights, free_memory(), is_small, watch)?;
+    let base = Arc::new(if is_small { Base::load_small(&weights) } else { Base::load(&weights) }?);
     let original = Model::of(&weights, Precision::Quantized, "base".into())?;
     let tokenizer = original.tokenizer.clone();
     let gate = Gate::shipped();
@@ -202,7 +206,7 @@ pub fn finetune(
              with --fresh"
         );
     }
-    state.settings = settings;
+    (state.settings, state.is_small) = (settings, is_small);
     watch.note(told(&data));
     let config = weights.config;
     let bench = Bench {
@@ -213,7 +217,6 @@ pub fn finetune(
         folder: folder.clone(),
         seed,
     };
-    let methods = affordable(&bench, watch)?;
     let learn = bench.weighed(&data.search.learn, &original, watch)?;
     let mut judge = Judge::new(&data.search, &tokenizer, seed)?;
     let earlier = state.seconds;
@@ -408,26 +411,9 @@ fn judge_and_install(
         return Ok(());
     };
     (report.strength, report.general.1) = (strength, general);
-    let name = workspace.free_name(&format!("finetuned-{}", short(&report.revision)));
+    let name = format!("finetuned-{}", short(&report.revision));
     let result = bench.folder.join("result");
-    let _ = std::fs::remove_dir_all(&result);
-    std::fs::create_dir_all(&result)?;
-    let tuned = match trainer.adapter(false) {
-        Some(mut adapter) => {
-            adapter.weaken(strength);
-            adapter.base_name = Some(match &request.model {
-                ModelSource::Embedded => EMBEDDED_NAME.into(),
-                ModelSource::Path(path) => std::path::absolute(path)?.display().to_string(),
-            });
-            adapter.write(&result)?;
-            ModelSource::Path(result.clone())
-        }
-        None => {
-            let weights = request.model.weights()?.with_values(trainer.merged(false, strength)?)?;
-            write_gguf(&weights, &name, FileType::Q8_0, &result.join("model.gguf"))?;
-            ModelSource::Path(result.join("model.gguf"))
-        }
-    };
+    let tuned = install::write(&trainer, &request.model, (&name, strength), &result)?;
     let mut judge = Judge::new(&data.last, bench.tokenizer, bench.seed)?;
     judge.limit(report.plan.runs, report.plan.places);
     // A running server fits the gate to its workspace, too: both models get their due.
@@ -443,7 +429,13 @@ fn judge_and_install(
         report.verdict = uncertain(report.gain, report.places);
         return Ok(());
     }
-    if let Some((name, folder)) = &request.rival {
+    report.verdict = "better, and certain at 95 %".into();
+    // Killed just after it was put in place, a run finds itself there.
+    let card = report.card();
+    let there = workspace.models().into_iter().find(|model| model.card() == card);
+    if there.is_none()
+        && let Some((name, folder)) = &request.rival
+    {
         let rival = Model::load(&ModelSource::Path(folder.clone()), Precision::Quantized)?;
         let own = std::fs::read(folder.join("gate.json")).ok();
         let gate = own.and_then(|own| serde_json::from_slice(&own).ok());
@@ -455,21 +447,17 @@ fn judge_and_install(
             return Ok(());
         }
     }
-    report.verdict = "better, and certain at 95 %".into();
-    std::fs::write(result.join("gate.json"), serde_json::to_vec(&gates[1])?)?;
-    std::fs::write(result.join("card.json"), serde_json::to_vec_pretty(&report.card())?)?;
+    install::describe(&result, &gates[1], &card)?;
     if let Some(out) = &request.out {
-        make(out)?;
-        for entry in std::fs::read_dir(&result)? {
-            let entry = entry?;
-            std::fs::copy(entry.path(), out.join(entry.file_name()))
-                .with_context(|| format!("cannot write into {}", out.display()))?;
-        }
+        install::copy(&result, out)?;
     }
     if request.install {
-        let installed = workspace.install(&name, |folder| move_files(&result, folder))?;
-        workspace.set_in_use(Some(&installed.name))?;
-        report.installed = Some(installed.name);
+        let name = match there {
+            Some(installed) => installed.name,
+            None => install::put_in_place(workspace, &name, &result)?,
+        };
+        workspace.set_in_use(Some(&name))?;
+        report.installed = Some(name);
     }
     Ok(())
 }
@@ -552,57 +540,8 @@ fn uncertain(gain: Figure, places: usize) -> String {
     format!("the gain of {:+.1} points over {places} lines is not certain at 95 %", gain.value)
 }
 
-fn move_files(from: &Path, to: &Path) -> Result<()> {
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
-        std::fs::rename(entry.path(), to.join(entry.file_name()))?;
-    }
-    Ok(())
-}
-
 fn short(revision: &Option<String>) -> &str {
     revision.as_deref().map_or("files", |hash| &hash[..hash.len().min(8)])
-}
-
-impl Long {
-    /// The strength at which most rests should come out, among those that forget little; the weakest of equals.
-    fn best(&self, base_general: f64) -> Option<(f32, f64, f64)> {
-        let kept = self.strengths.iter().filter(|(_, _, g)| *g <= GENERAL * base_general);
-        kept.rev().max_by(|a, b| a.1.total_cmp(&b.1)).copied()
-    }
-}
-
-/// The methods that the free memory has room for.
-fn affordable(bench: &Bench<'_>, watch: &mut Watch<'_>) -> Result<Vec<Method>> {
-    let free = search::free_memory();
-    let (mut methods, mut least) = (Vec::new(), usize::MAX);
-    for method in METHODS {
-        let (fits, need) = bench.fits(method, free);
-        least = least.min(need);
-        match fits {
-            Some(recompute) => {
-                methods.push(method);
-                let twice = if recompute { ", layers computed twice" } else { "" };
-                let megabytes = need / 1_000_000;
-                watch.note(format!("{}: {megabytes} MB{twice}", search::name_of(method)));
-            }
-            None => watch.note(format!(
-                "{} is left out: it needs {} MB and {} MB are free",
-                search::name_of(method),
-                need / 1_000_000,
-                free / 1_000_000
-            )),
-        }
-    }
-    if methods.is_empty() {
-        bail!(
-            "this model needs {} MB to be fine-tuned and {} MB are free: close something, or fine-tune a smaller model \
-             or one in a smaller type (nestling quantize MODEL --type q4_k)",
-            least / 1_000_000,
-            free / 1_000_000
-        );
-    }
-    Ok(methods)
 }
 
 fn told(data: &Data) -> String {

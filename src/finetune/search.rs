@@ -10,20 +10,18 @@ use serde::{Deserialize, Serialize};
 
 use super::Watch;
 use super::judge::{self, Judge, PLACES, RUNS};
+use super::room::{config_of, fits, free_memory, shape_of, workers};
 use crate::generation::Model;
 use crate::memory::Gate;
 use crate::model::config::ModelConfig;
 use crate::model::engine::Precision;
-use crate::model::estimate;
 use crate::model::lora::{Base, Method};
 use crate::model::weights::Weights;
 use crate::tokenizer::Tokenizer;
 use crate::train::checkpoint::Progress;
 use crate::train::dataset::{Dataset, ExampleConfig};
 use crate::train::documents::Documents;
-use crate::train::footprint::Memory;
-use crate::train::optimizer::OptimizerConfig;
-use crate::train::trainer::{Lost, News as TrainNews, Start, TrainConfig, Trainer};
+use crate::train::trainer::{Lost, News as TrainNews, Start, Trainer};
 
 /// What can be trained, cheapest first.
 pub(super) const METHODS: [Method; 3] =
@@ -34,8 +32,6 @@ const FACTORS: [f64; 3] = [1.0 / 3.0, 1.0, 3.0];
 const RANGE_STEPS: u64 = 24;
 /// Sequences of a step.
 pub(super) const BATCH: usize = 4;
-/// Tokens of a sequence at most.
-const SEQUENCE: usize = 1024;
 /// Share of a long run in which the rate falls.
 pub(super) const DECAY: f64 = 0.3;
 /// The long run has so many times the steps of a first trial.
@@ -134,20 +130,14 @@ pub(super) struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Its shape with the sequences of training.
-    fn shape(&self) -> ModelConfig {
-        let sequence = self.config.max_position_embeddings.min(SEQUENCE);
-        ModelConfig { max_position_embeddings: sequence, ..self.config.clone() }
-    }
-
     /// Tokens of a step.
     fn tokens_per_step(&self) -> f64 {
-        (BATCH * self.shape().max_position_embeddings) as f64
+        (BATCH * shape_of(self.config).max_position_embeddings) as f64
     }
 
     /// The documents as examples in the layouts that the model is served with.
     pub(super) fn dataset(&self, documents: &Documents) -> Result<Dataset> {
-        let sequence = self.shape().max_position_embeddings;
+        let sequence = shape_of(self.config).max_position_embeddings;
         let config = ExampleConfig { sequence, seed: self.seed, edits: 0.0, ..Default::default() };
         Dataset::new(documents.clone(), self.tokenizer, config)
     }
@@ -163,52 +153,17 @@ impl Bench<'_> {
         self.dataset(&super::unexplained::weighed(documents, original, &gate, self.seed, watch)?)
     }
 
-    pub(super) fn config_of(&self, method: Method, rate: f64, decay: f64) -> TrainConfig {
-        let optimizer = OptimizerConfig {
-            learning_rate: rate,
-            weight_decay: 0.01,
-            average: 20,
-            ..OptimizerConfig::default()
-        };
-        let (batch, warmup, save_seconds) = (BATCH, 8, 20);
-        let evaluate_every = u64::MAX;
-        TrainConfig {
-            method,
-            batch,
-            warmup,
-            decay,
-            evaluate_every,
-            save_seconds,
-            optimizer,
-            ..TrainConfig::default()
-        }
-    }
-
-    /// Whether layers must be computed twice to train by this method in the memory that is free; `None` if even that
-    /// does not help. With what it takes.
-    pub(super) fn fits(&self, method: Method, free: usize) -> (Option<bool>, usize) {
-        let config = self.config_of(method, 1e-3, 0.0);
-        let need = |recompute| {
-            let cores = (self.workers(), recompute);
-            Memory::of(&self.shape(), &config, cores, self.base.bytes()).total()
-        };
-        let found = [false, true].into_iter().find(|&recompute| need(recompute) <= free);
-        (found, need(found.unwrap_or(true)))
-    }
-
-    fn workers(&self) -> usize {
-        rayon::current_num_threads().min(BATCH)
-    }
-
     pub(super) fn trainer(&self, method: Method, rate: f64, decay: f64) -> Result<Trainer> {
-        let config = self.config_of(method, rate, decay);
+        let config = config_of(method, rate, decay);
         let settings = serde_json::json!({ "train": config, "seed": self.seed });
-        let recompute = self.fits(method, free_memory()).0.unwrap_or(true);
+        // The base is there already.
+        let free = free_memory().saturating_add(self.base.bytes());
+        let recompute = fits(self.config, self.base.bytes(), method, free).0.unwrap_or(true);
         Trainer::new(
-            &self.shape(),
+            &shape_of(self.config),
             config,
             settings,
-            (self.workers(), recompute),
+            (workers(), recompute),
             Start::Base(self.base.clone()),
         )
     }
@@ -382,6 +337,9 @@ pub(super) struct State {
     /// What decides the result: a search goes on only under the same.
     pub(super) settings: serde_json::Value,
     pub(super) plan: Option<Plan>,
+    /// Whether the frozen weights are kept in blocks of 8 bits, because there was no room for floats.
+    #[serde(default)]
+    pub(super) is_small: bool,
     /// Bits per byte of general code of the untouched model.
     pub(super) general: Option<f64>,
     /// The rate of each method, with the curve of its range test.
@@ -402,6 +360,14 @@ pub struct Long {
     pub strengths: Vec<(f32, f64, f64)>,
     /// How the memory is weighed with the untouched model and at the best strength, fitted to those lines.
     pub gates: [Gate; 2],
+}
+
+impl Long {
+    /// The strength at which most rests should come out, among those that forget little; the weakest of equals.
+    pub(super) fn best(&self, base_general: f64) -> Option<(f32, f64, f64)> {
+        let kept = self.strengths.iter().filter(|(_, _, g)| *g <= super::GENERAL * base_general);
+        kept.rev().max_by(|a, b| a.1.total_cmp(&b.1)).copied()
+    }
 }
 
 impl State {
@@ -497,11 +463,6 @@ pub(super) fn halving(
     Ok(())
 }
 
-/// Bytes that can be had without swapping, less a reserve for the editor and its servers.
-pub(super) fn free_memory() -> usize {
-    estimate::free_memory().map_or(usize::MAX, |free| free as usize) / 10 * 8
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -519,6 +480,42 @@ mod tests {
         assert_eq!(State::load(&folder.path().join("none.json")).unwrap(), None);
         std::fs::write(&file, "{").unwrap();
         assert!(format!("{:#}", State::load(&file).unwrap_err()).contains("--fresh"));
+    }
+
+    #[test]
+    fn the_best_strength_is_the_weakest_of_equals_that_forgets_little() {
+        let gates = [Gate::default(), Gate::default()];
+        let long = |strengths: &[(f32, f64, f64)]| Long {
+            steps: 1,
+            strengths: strengths.to_vec(),
+            gates: gates.clone(),
+        };
+        let best = |strengths| long(strengths).best(1.0).map(|best| best.0);
+        assert_eq!(best(&[(0.25, 0.3, 1.0), (0.5, 0.4, 1.01), (1.0, 0.4, 1.02)]), Some(0.5));
+        assert_eq!(best(&[(0.25, 0.3, 1.0), (1.0, 0.9, 1.03)]), Some(0.25), "it forgets too much");
+        assert_eq!(best(&[(0.25, 0.3, f64::MAX)]), None);
+    }
+
+    #[test]
+    fn who_was_given_up_is_not_the_best_and_the_best_was_tried_longest() {
+        let trial = |rate: f64, scores: &[f64], is_lost| Trial {
+            method: METHODS[0],
+            rate,
+            scores: scores.iter().map(|&exact| (1, exact)).collect(),
+            is_lost,
+        };
+        let best = |trials: &[Trial]| {
+            let state = State { trials: trials.to_vec(), ..State::default() };
+            state.best().map(|trial| trial.rate)
+        };
+        let trials = [
+            trial(1.0, &[0.9], false),
+            trial(2.0, &[0.1, 0.2], false),
+            trial(3.0, &[0.1, 0.3], true),
+        ];
+        assert_eq!(best(&trials), Some(2.0));
+        assert_eq!(best(&trials[..1]), Some(1.0));
+        assert_eq!(best(&trials[2..]), None);
     }
 
     #[test]

@@ -182,7 +182,7 @@ pub(super) async fn entries(
     }
     if params.wants(FIX_ALL) && !faults.is_empty() {
         entries.push(later(
-            "nestling: repair all syntax errors of the file that can be",
+            "nestling: repair all syntax errors of the file",
             FIX_ALL,
             &remembered(&document, 0..text.len(), None, true),
         ));

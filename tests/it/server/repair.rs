@@ -1,5 +1,7 @@
 //! Quick fixes: what is offered where, what it says was proven, and that nothing is misapplied.
 
+use nestling::server::ServeOptions;
+use nestling::store::Store;
 use serde_json::{Value, json};
 
 use super::client::{Client, URI};
@@ -7,12 +9,16 @@ use super::script::Script;
 
 /// A client that takes versions and annotations, with hints.
 async fn start() -> Client {
+    let (options, folders) = (Script::inserts(&["x"]).options(), json!(null));
+    start_in(options, folders).await
+}
+
+async fn start_in(options: ServeOptions, folders: Value) -> Client {
     let edits = json!({ "documentChanges": true, "changeAnnotationSupport": {} });
     let resolves = json!({ "codeAction": { "resolveSupport": { "properties": ["edit"] } } });
     let capabilities = json!({ "workspace": { "workspaceEdit": edits }, "textDocument": resolves });
-    let options = Script::inserts(&["x"]).options();
-    let (mut client, reply) =
-        Client::start_with(options, json!({ "capabilities": capabilities })).await;
+    let params = json!({ "capabilities": capabilities, "workspaceFolders": folders });
+    let (mut client, reply) = Client::start_with(options, params).await;
     assert_eq!(reply["capabilities"]["codeActionProvider"]["resolveProvider"], true);
     client.wait_for_model("ready").await;
     client
@@ -94,6 +100,70 @@ async fn a_repair_is_preferred_once_a_checker_is_content_with_it() {
         }
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
+}
+
+#[tokio::test]
+async fn what_merely_deletes_is_not_preferred_even_if_a_checker_is_content_with_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a.py");
+    let uri = format!("file://{}", path.display());
+    let mut client = start().await;
+    let place = json!({"line": 0, "character": 0});
+    let mut deletions = 0;
+    for text in ["x = 1 ?\n", "$x = 1\n", "x = 1 1\n", "import import os\n", "x = = 1\n"] {
+        std::fs::write(&path, text).expect("a file");
+        client.open_as(&uri, "python", text).await;
+        loop {
+            let entries = menu(&mut client, &uri, &place, json!([])).await;
+            let title = entries[0]["title"].as_str().unwrap_or_default();
+            if title.ends_with("python is content") {
+                let deletes = title.contains("remove ");
+                assert_eq!(entries[0].get("isPreferred").is_none(), deletes, "{entries:?}");
+                deletions += usize::from(deletes);
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        client.notify("textDocument/didClose", json!({"textDocument": {"uri": uri}})).await;
+    }
+    assert!(deletions > 0);
+}
+
+#[tokio::test]
+async fn commands_run_only_in_a_trusted_workspace_and_it_is_said_how_to_trust_it() {
+    let (folder, data) = (tempfile::tempdir().expect("one"), tempfile::tempdir().expect("two"));
+    let root = std::fs::canonicalize(folder.path()).expect("a path");
+    std::fs::create_dir(root.join("src")).expect("a folder");
+    std::fs::write(root.join("Cargo.toml"), "[package]\nname = \"a\"\nversion = \"0.1.0\"\n")
+        .expect("a file");
+    let text = "pub fn f(count: u8) -> u8 { cuont }\n";
+    std::fs::write(root.join("src/lib.rs"), text).expect("a file");
+    let uri = format!("file://{}/src/lib.rs", root.display());
+    let store = Store::at(data.path());
+    let options = ServeOptions { store: Some(store.clone()), ..Script::inserts(&["x"]).options() };
+    let folders = json!([{ "uri": format!("file://{}", root.display()), "name": "a" }]);
+    let mut client = start_in(options, folders).await;
+    let check = "! grep -q cuont src/lib.rs || exit 1";
+    let settings = json!({ "settings": { "nestling": { "check": check } } });
+    client.notify("workspace/didChangeConfiguration", settings).await;
+    client.open_as(&uri, "rust", text).await;
+    let start = json!({"line": 0, "character": 28});
+    let range = json!({"start": start, "end": {"line": 0, "character": 33}});
+    let reported = json!([{
+        "range": range, "severity": 1, "source": "rust-analyzer", "code": "E0425",
+        "message": "cannot find value `cuont` in this scope",
+    }]);
+    for is_trusted in [false, true] {
+        store.workspace(&root).set_trusted(is_trusted).expect("it is noted");
+        let entries = menu(&mut client, &uri, &start, reported.clone()).await;
+        let resolved = client.call("codeAction/resolve", entries[0].clone()).await;
+        let told = client.server_sends("window/showMessage").await;
+        let told = told["params"]["message"].as_str().expect("a message").to_string();
+        let proof = if is_trusted { " gone" } else { "(nestling trust)" };
+        assert!(told.contains(proof), "{told}");
+        assert!(resolved["result"]["edit"].is_object(), "{resolved}");
+    }
+    assert_eq!(std::fs::read_to_string(root.join("src/lib.rs")).expect("a file"), text);
 }
 
 #[tokio::test]
