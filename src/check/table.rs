@@ -186,6 +186,16 @@ impl Checker {
         self.languages.contains(&language) && project && installed(self.command[0]).is_some()
     }
 
+    /// Of the folders around a file, from `within` down, the outermost that is a project which a checker of `language`
+    /// looks at as a whole: members of a workspace are checked with it.
+    pub fn project_root(file: &Path, within: &Path, language: &str) -> Option<PathBuf> {
+        let wanted = CHECKERS.iter().filter(|checker| checker.languages.contains(&language));
+        let marks: Vec<&str> = wanted.filter_map(|checker| checker.project).collect();
+        let folders = file.ancestors().skip(1).take_while(|folder| folder.starts_with(within));
+        let projects = folders.filter(|f| marks.iter().any(|mark| f.join(mark).exists()));
+        projects.last().map(Path::to_path_buf)
+    }
+
     /// Those that can check a file of `language` below `root`: installed, and with their project. Where one of a
     /// project is there, those of single files have nothing to add.
     pub fn of(root: &Path, language: &str) -> Vec<&'static Checker> {

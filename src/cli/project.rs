@@ -41,14 +41,7 @@ pub(super) fn root_of(file: &Path, language: Option<&Language>, commands: bool) 
         // Commands name files from here.
         return repository(file).or_else(|| here().filter(|here| file.starts_with(here)));
     }
-    let wanted = crate::check::CHECKERS.iter().filter(|checker| {
-        language.is_some_and(|language| checker.languages.contains(&language.name))
-    });
-    let marks: Vec<&str> = wanted.filter_map(|checker| checker.project).collect();
-    let within = repository(file)?;
-    // The outermost: members of a workspace are checked with it.
-    let folders = file.ancestors().skip(1).take_while(|folder| folder.starts_with(&within));
-    folders.filter(|f| marks.iter().any(|mark| f.join(mark).exists())).last().map(Path::to_path_buf)
+    Checker::project_root(file, &repository(file)?, language?.name)
 }
 
 /// A copy of a project, and what may be run in it.

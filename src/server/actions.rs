@@ -208,9 +208,9 @@ impl Trial {
         snapshot: &Snapshot,
     ) -> impl FnOnce() -> Trial + Send + use<> {
         let document = snapshot.document.clone();
-        let root = root_of(shared, &document);
+        let workspace = shared.options.store.clone().zip(root_of(shared, &document));
+        let root = project_of(shared, &document);
         let name = name_of(root.as_deref(), &document);
-        let workspace = shared.options.store.clone().zip(root.clone());
         let is_trusted = shared.state.lock().config.trusted
             && workspace.is_some_and(|(store, root)| store.workspace(&root).is_trusted());
         let (check, test) = {
@@ -261,6 +261,20 @@ pub(super) fn root_of(shared: &Shared, document: &Document) -> Option<PathBuf> {
     let state = shared.state.lock();
     let roots = state.client.roots.iter().filter(|root| path.starts_with(root));
     roots.max_by_key(|root| root.as_os_str().len()).cloned()
+}
+
+/// The project in it with which a document is checked: the folder of the workspace for the user's own commands.
+pub(super) fn project_of(shared: &Shared, document: &Document) -> Option<PathBuf> {
+    let root = root_of(shared, document)?;
+    let has_commands = {
+        let config = &shared.state.lock().config;
+        !config.check.is_empty() || !config.test.is_empty()
+    };
+    let nested = document.path.as_deref().zip(document.language);
+    let nested = nested
+        .filter(|_| !has_commands)
+        .and_then(|(path, language)| Checker::project_root(path, &root, language.name));
+    Some(nested.unwrap_or(root))
 }
 
 pub(super) fn name_of(root: Option<&Path>, document: &Document) -> String {

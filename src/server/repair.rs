@@ -12,7 +12,8 @@ use tower_lsp_server::gen_lsp_types as lsp;
 use tower_lsp_server::jsonrpc::Result;
 
 use super::actions::{
-    FIX_ALL, Place, QUICK_FIX, Trial, changed, edit, later, name_of, root_of, whole_lines,
+    FIX_ALL, Place, QUICK_FIX, Trial, changed, edit, later, name_of, project_of, root_of,
+    whole_lines,
 };
 use super::shared::Shared;
 use super::{aside, from_proto, to_proto};
@@ -370,8 +371,8 @@ async fn reported(
     code: Option<String>,
 ) -> std::result::Result<(String, String), String> {
     let document = snapshot.document.clone();
-    let root = root_of(shared, &document);
-    let name = name_of(root.as_deref(), &document);
+    let project = project_of(shared, &document);
+    let name = name_of(project.as_deref(), &document);
     let place = |at: usize| {
         let position = document.text.position(at, PositionEncoding::Utf32);
         (position.line as usize, position.character as usize)

@@ -240,8 +240,8 @@ fn mutated(
     kept.into_iter().enumerate().map(proposal).collect()
 }
 
-/// Lines and ends of lines of the place, written by the model without seeing what stands there; and the place as the
-/// model corrects it, seeing it.
+/// What the model writes without seeing what stands there: the code that a diagnostic is about, the rest of its line,
+/// whole lines, the statement or block around it; and the place as the model corrects it, seeing it.
 fn written(
     completer: &mut ModelCompleter,
     ask: &Ask<'_>,
@@ -249,27 +249,8 @@ fn written(
     late: Instant,
     cancel: &CancelToken,
 ) -> Vec<Proposal> {
-    /// Lines that are written anew at most.
-    const LINES: usize = 6;
     let document = &ask.snapshot.document;
     let (text, source) = (&document.text, document.text.as_str());
-    let mut holes: Vec<Range<usize>> = Vec::new();
-    let first = text.line_of(ask.within.start);
-    let last = text.line_of(ask.within.end.saturating_sub(1).max(ask.within.start));
-    for line in (first..=last).take(LINES) {
-        let range = text.line_range(line);
-        let content = source[range.clone()].trim_end();
-        let start = range.start + content.len() - content.trim_start().len();
-        if content.trim().is_empty() {
-            continue;
-        }
-        let end = range.start + content.len();
-        holes.push(start..end);
-        // From where the mistake was seen.
-        if start < ask.within.start && ask.within.start < end {
-            holes.push(ask.within.start..end);
-        }
-    }
     let mut found = Vec::new();
     let mut push = |edit: TextEdit, kind: &'static str, prior: f32| {
         let errors = tree.errors_after(text, &edit).unwrap_or(usize::MAX);
@@ -279,7 +260,7 @@ fn written(
         let worth = ask.habits().worth(&signals);
         found.push(Proposal { edits, origin: Origin::Model, title, worth, signals, errors });
     };
-    for hole in holes {
+    for hole in holes(text, tree, &ask.within, ask.diagnostic) {
         if cancel.is_cancelled() || Instant::now() >= late {
             break;
         }
@@ -310,6 +291,50 @@ fn written(
         push(TextEdit { range, new_text }, "corrected", 0.0);
     }
     found
+}
+
+/// What is hidden from the model to be written anew, one after the other.
+fn holes(
+    text: &Text,
+    tree: &SyntaxTree,
+    within: &Range<usize>,
+    diagnostic: Option<&Diagnostic>,
+) -> Vec<Range<usize>> {
+    /// Lines that are written anew at most, and bytes of a statement or block.
+    const LINES: usize = 6;
+    const BLOCK: usize = 400;
+    let source = text.as_str();
+    let mut holes: Vec<Range<usize>> = Vec::new();
+    let first = text.line_of(within.start);
+    let last = text.line_of(within.end.saturating_sub(1).max(within.start));
+    for line in (first..=last).take(LINES) {
+        let range = text.line_range(line);
+        let content = source[range.clone()].trim_end();
+        let start = range.start + content.len() - content.trim_start().len();
+        if content.trim().is_empty() {
+            continue;
+        }
+        holes.push(start..range.start + content.len());
+    }
+    if let Some(diagnostic) = diagnostic {
+        let seen = diagnostic.span.bytes(text);
+        let line = text.line_range(text.line_of(seen.start));
+        let rest = seen.start..line.start + source[line.clone()].trim_end().len();
+        // The smallest that spans lines.
+        let around = tree.nodes(1..BLOCK).into_iter().filter(|node| {
+            let is_around = node.start <= seen.start && seen.end <= node.end;
+            is_around && source[node.clone()].contains('\n')
+        });
+        let around = around.min_by_key(|node| node.len());
+        let code = Some(seen).filter(|seen| seen.end <= rest.end);
+        let finer = code.into_iter().chain([rest]).filter(|hole| !hole.is_empty());
+        let finer: Vec<_> = finer.filter(|hole| !holes.contains(hole)).collect();
+        // Behind the first line, mostly that of the mistake: there may be no time for all.
+        let second = holes.len().min(1);
+        holes.splice(second..second, finer);
+        holes.extend(around);
+    }
+    holes
 }
 
 /// The first thing in quotes of a message: mostly the name that it is about.
@@ -345,6 +370,29 @@ fn errors_after(tree: &SyntaxTree, text: &Text, edits: &[TextEdit]) -> Option<us
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::Span;
+
+    #[test]
+    fn the_model_writes_code_the_rest_of_its_line_lines_and_what_is_around() {
+        let source = "fn f(count: u8) -> u8 {\n    let total = count + cuont + 1;\n    total\n}\n";
+        let document = Document::new("file:///a.rs".into(), "rust", 1, Text::new(source));
+        let (text, tree) = (&document.text, document.tree.as_ref().unwrap());
+        let written = |code: &str, is_reported: bool| -> Vec<&str> {
+            let at = source.find(code).unwrap();
+            let place =
+                |at: usize| (text.line_of(at), at - text.line_range(text.line_of(at)).start);
+            let span = Span { start: place(at), end: place(at + code.len()) };
+            let diagnostic = Diagnostic { span, ..Diagnostic::default() };
+            let line = text.line_range(text.line_of(at));
+            let found = holes(text, tree, &line, is_reported.then_some(&diagnostic));
+            found.into_iter().map(|hole| &source[hole]).collect()
+        };
+        let line = "let total = count + cuont + 1;";
+        assert_eq!(written("cuont", false), [line]);
+        let block = &source[source.find('{').unwrap()..source.len() - 1];
+        assert_eq!(written("cuont", true), [line, "cuont", "cuont + 1;", block]);
+        assert_eq!(written(line, true), [line, block], "each is written once");
+    }
 
     #[test]
     fn the_name_in_a_message_is_found_in_all_quotes() {
