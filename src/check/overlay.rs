@@ -46,7 +46,7 @@ impl Overlay {
                     MOST_BYTES / 1_000_000
                 );
             }
-            copy(from, to)
+            copy(from, to, store.is_none())
         };
         for entry in builder.build() {
             let Ok(entry) = entry else { continue };
@@ -87,7 +87,7 @@ impl Overlay {
         let beside = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
         for path in beside.filter(alike).take(MOST_BESIDE).chain([file.to_path_buf()]) {
             if let Some(name) = path.file_name() {
-                copy(&path, &overlay.folder.path().join(name))?;
+                copy(&path, &overlay.folder.path().join(name), store.is_none())?;
             }
         }
         Ok(overlay)
@@ -187,7 +187,8 @@ fn tracked(root: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-fn copy(from: &Path, to: &Path) -> Result<()> {
+/// Copies a file, with its time unless a compiler may still know another text of that time by this name.
+fn copy(from: &Path, to: &Path, keeps_time: bool) -> Result<()> {
     if let Some(folder) = to.parent() {
         fs::create_dir_all(folder)?;
     }
@@ -202,6 +203,9 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         fs::set_permissions(to, permissions)?;
     }
     // Build tools trust times.
+    if !keeps_time && from.extension().is_some_and(|extension| extension == "rs") {
+        return Ok(());
+    }
     let time = fs::metadata(from)?.modified()?;
     let _ = fs::File::options().write(true).open(to).and_then(|file| file.set_modified(time));
     Ok(())

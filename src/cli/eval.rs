@@ -136,7 +136,7 @@ pub(super) struct MemoryArgs {
     #[arg(long, required = true, num_args = 1.., value_name = "DIR[@REV]")]
     repo: Vec<PathBuf>,
     /// Millions of tokens of each workspace
-    #[arg(long, value_delimiter = ',', default_values_t = [0.5, 1.0, 2.0, 5.0])]
+    #[arg(long, value_name = "M[,M...]", value_delimiter = ',', default_values_t = [0.5, 1.0, 2.0, 5.0])]
     sizes: Vec<f64>,
     /// Threads that read
     #[arg(long, default_value_t = 2)]

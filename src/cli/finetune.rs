@@ -13,6 +13,7 @@ use super::train::{parse_duration, stop_on_ctrl_c};
 use super::{ModelArgs, neighbour, print, print_json, wrong_use};
 use crate::finetune::{Exported, News, Request, Stopped, Watch, export, finetune, html};
 use crate::generation::ModelSource;
+use crate::model::peft;
 use crate::store::{Choice, Store, Workspace};
 
 #[derive(clap::Args)]
@@ -97,11 +98,14 @@ pub(super) fn run(args: FinetuneArgs, model: &ModelArgs) -> Result<ExitCode> {
         neighbour::on_battery(Path::new("/sys/class/power_supply")).then_some("on battery")
     };
     let stop = stop_on_ctrl_c();
-    let (model, rival) = base(model, &workspace)?;
+    let is_named = model.model.is_some();
+    let (model, rival) = base(model, &workspace);
+    // What is installed counts for all of a repository.
+    let is_root = std::fs::canonicalize(&args.repo).is_ok_and(|path| path == workspace.root());
     let request = Request {
-        // What is installed counts for all of a repository.
-        repo: workspace.root().to_path_buf(),
+        repo: if is_root { args.repo.clone() } else { workspace.root().to_path_buf() },
         model,
+        is_named,
         rival,
         budget: args.budget,
         steps: args.steps,
@@ -168,20 +172,22 @@ pub(super) fn run(args: FinetuneArgs, model: &ModelArgs) -> Result<ExitCode> {
 }
 
 /// The model to start from, and another one that is in use: a model that was imported is tuned itself; one that was
-/// tuned before is not tuned again, but must be beaten.
-fn base(
-    model: &ModelArgs,
-    workspace: &Workspace,
-) -> Result<(ModelSource, Option<(String, PathBuf)>)> {
+/// tuned before is not tuned again, but what it was tuned from, and it must be beaten.
+fn base(model: &ModelArgs, workspace: &Workspace) -> (ModelSource, Option<(String, PathBuf)>) {
     let given = model.source();
-    let Choice::Installed(installed) = workspace.in_use() else { return Ok((given, None)) };
-    let (name, folder) = (installed.name.clone(), installed.folder.clone());
-    let is_tuned = installed.card()["method"].is_object() || installed.card()["method"].is_string();
-    if model.model.is_some() || is_tuned {
-        return Ok((given, Some((name, folder))));
+    let Choice::Installed(installed) = workspace.in_use() else { return (given, None) };
+    let (name, folder, card) = (&installed.name, &installed.folder, installed.card());
+    let rival = Some((name.clone(), folder.clone()));
+    if model.model.is_some() {
+        return (given, rival);
+    }
+    let is_tuned = card["method"].is_object() || card["method"].is_string();
+    if is_tuned || folder.join(peft::CONFIG).exists() {
+        let before = card["base_path"].as_str().map(PathBuf::from).filter(|path| path.exists());
+        return (before.map_or(given, ModelSource::Path), rival);
     }
     let _ = writeln!(std::io::stderr(), "{name} is in use: it is the one that is tuned");
-    Ok((ModelSource::Path(folder), None))
+    (ModelSource::Path(folder.clone()), None)
 }
 
 /// Says what an export came to and what is next.

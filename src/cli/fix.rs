@@ -16,7 +16,7 @@ use crate::check::{Checker, Diagnostic, Program};
 use crate::generation::CancelToken;
 use crate::memory::walk;
 use crate::statistics::table;
-use crate::suggest::repair::{Check, Evidence, Fixing, Outcome, fix};
+use crate::suggest::repair::{Check, Evidence, Fixed, Fixing, Outcome, fix};
 use crate::suggest::{Completer, ModelCompleter};
 use crate::workspace::{Document, read_file};
 
@@ -92,6 +92,9 @@ pub(super) fn repaired(
     let mut projects: BTreeMap<PathBuf, Repaired> = BTreeMap::new();
     let (mut results, mut unread) = (Vec::new(), Vec::new());
     for (path, from_folder) in files {
+        if cancel.is_cancelled() {
+            break;
+        }
         let mut document = match read_file(path) {
             Ok(document) => document,
             // Of a folder, what cannot be read is passed over.
@@ -189,7 +192,9 @@ impl Repaired {
                 // What the project's checker has nothing against needs no look of its own.
                 known.retain(|checker| {
                     let is_broken = || self.is_broken(checker, &name, args, cancel);
+                    // What the tests show must not break what is fine now.
                     checker.project.is_none()
+                        || self.test.is_some()
                         || is_broken().unwrap_or_else(|trouble| {
                             withheld.push(trouble);
                             false
@@ -255,16 +260,11 @@ fn cancelled_by_ctrl_c() -> CancelToken {
 pub(super) fn report(args: &FixArgs, results: &[(PathBuf, Outcome)]) -> Result<ExitCode> {
     let (mut applied, mut unwritten) = (Vec::new(), Vec::new());
     for (path, outcome) in results.iter().filter(|(_, o)| args.apply && o.before != o.after) {
-        // What was asked for is the least that must be proven.
-        let is_asked = args.check.is_some() || args.test.is_some();
-        let reason = match outcome.tests {
-            Some(false) => Err(anyhow::anyhow!("the tests fail")),
-            _ if is_asked && outcome.is_unchecked => {
-                Err(anyhow::anyhow!("what should prove it could not be run"))
-            }
-            _ => write(path, &outcome.before, &outcome.after),
+        let written = match unproven(args, outcome) {
+            Some(reason) => Err(anyhow::anyhow!(reason)),
+            None => write(path, &outcome.before, &outcome.after),
         };
-        match reason {
+        match written {
             Ok(()) => applied.push(path),
             Err(error) => unwritten.push(format!("{}: not written: {error:#}", path.display())),
         }
@@ -335,12 +335,25 @@ pub(super) fn report(args: &FixArgs, results: &[(PathBuf, Outcome)]) -> Result<E
     })
 }
 
+/// Why a file is not written, although something was repaired: what was asked for is the least that must be proven.
+fn unproven(args: &FixArgs, outcome: &Outcome) -> Option<&'static str> {
+    let is_checked = |fixed: &Fixed| fixed.evidence > Evidence::Parses;
+    match (outcome.tests, outcome.own_check) {
+        (Some(false), _) => Some("the tests fail"),
+        (None, _) if args.test.is_some() => Some("the tests could not be run"),
+        (_, None) if args.check.is_some() => Some("the check could not be run"),
+        (_, Some(false)) if !outcome.fixed.iter().all(is_checked) => Some("the check fails"),
+        _ => None,
+    }
+}
+
 /// A row for each file of which there is something to say.
 fn summary(results: &[(PathBuf, Outcome)], applied: &[&PathBuf]) -> String {
     let mut rows =
         vec![["file", "repaired", "proven", "left", "written"].map(String::from).to_vec()];
     for (path, outcome) in results {
-        if outcome.fixed.is_empty() && outcome.left.is_empty() && !outcome.is_unchecked {
+        let is_fine = outcome.left.is_empty() && outcome.tests != Some(false);
+        if outcome.fixed.is_empty() && is_fine && !outcome.is_unchecked {
             continue;
         }
         let least = outcome.fixed.iter().map(|fixed| &fixed.evidence).min();

@@ -37,9 +37,11 @@ pub(super) fn files(paths: &[PathBuf], line: Option<u64>) -> Result<Vec<(PathBuf
 /// own.
 pub(super) fn root_of(file: &Path, language: Option<&Language>, commands: bool) -> Option<PathBuf> {
     if commands {
-        let here = || std::env::current_dir().and_then(|here| here.canonicalize()).ok();
-        // Commands name files from here.
-        return repository(file).or_else(|| here().filter(|here| file.starts_with(here)));
+        // Commands name files from here; nobody wants all of a home folder copied.
+        let here = std::env::current_dir().and_then(|here| here.canonicalize()).ok();
+        let here =
+            here.filter(|here| file.starts_with(here) && dirs::home_dir().as_ref() != Some(here));
+        return repository(file).or(here);
     }
     Checker::project_root(file, &repository(file)?, language?.name)
 }

@@ -12,7 +12,8 @@ use crate::statistics::Figure;
 
 use super::data::Data;
 use super::judge::{self, Judge, RUNS};
-use super::{Compared, GENERAL, Request, Watch, source_of};
+use super::report::{Compared, uncertain};
+use super::{GENERAL, Request, Watch, source_of};
 
 /// Rests of lines that are asked for: enough to tell two points from none.
 const PLACES: usize = 500;
@@ -70,7 +71,7 @@ pub fn accept(request: &Request, tuned: &Path, watch: &mut Watch<'_>) -> Result<
     let verdict = match (forgets, is_better) {
         (true, _) => "it forgets more than 2 % of general code".to_string(),
         (false, true) => "better, and certain at 95 %".to_string(),
-        (false, false) => super::uncertain(gain, places),
+        (false, false) => uncertain(gain, places),
     };
     Ok(Accepted { places, before, after, gain, general, verdict, is_better, gate })
 }

@@ -294,7 +294,8 @@ mod tests {
         let grown = code(2) + "    another = compute(2)\n";
         let files =
             vec![file("moved.py", &code(1)), file("grown.py", &grown), file("new.py", &code(3))];
-        let added = files.iter().map(|file| (file.path.clone(), vec![0..1])).collect();
+        let added =
+            files.iter().map(|file| (file.path.clone(), std::iter::once(0..1).collect())).collect();
         let since = Some(Since { commit: String::new(), added });
         let mut judge = Repository { name: "r".into(), revision: None, files, since };
         leave_out_copies(&mut judge, &learnt);
@@ -339,5 +340,16 @@ mod tests {
             let share = drawn(false) / (drawn(true) + drawn(false));
             assert!((share - REPLAY).abs() < 0.01, "{share}");
         }
+        // One commit is no history.
+        let git = |arguments: &[&str]| {
+            let mut git = std::process::Command::new("git");
+            git.arg("-C").arg(folder.path()).args(["-c", "user.name=A", "-c", "user.email=a@b"]);
+            assert!(git.args(arguments).status().unwrap().success());
+        };
+        git(&["init", "-q"]);
+        git(&["add", "-A"]);
+        git(&["commit", "-q", "-m", "all"]);
+        let source = Source::find(folder.path()).unwrap().remove(0);
+        assert_eq!(Data::read(&source, 1).unwrap().split, Split::Files);
     }
 }

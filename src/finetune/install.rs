@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::make;
@@ -45,6 +45,14 @@ pub(super) fn describe(result: &Path, gate: &Gate, card: &Value) -> Result<()> {
     std::fs::write(result.join("gate.json"), serde_json::to_vec(gate)?)?;
     std::fs::write(result.join("card.json"), serde_json::to_vec_pretty(card)?)?;
     Ok(())
+}
+
+/// That a folder can take a result: it is empty, or not there yet.
+pub(super) fn check_out(out: &Path) -> Result<()> {
+    if out.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
+        bail!("{} is not empty: name another folder", out.display());
+    }
+    make(out)
 }
 
 /// Copies a result into a folder.

@@ -20,14 +20,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
-use crate::eval::completion::Answer;
 use crate::generation::{Model, ModelSource};
 use crate::memory::Gate;
 use crate::model::engine::Precision;
 use crate::model::lora::Base;
 use crate::model::peft;
 use crate::model::weights::Weights;
-use crate::statistics::{Figure, paired_bootstrap};
+use crate::statistics::Figure;
 use crate::store::Workspace;
 use crate::train::checkpoint::Progress;
 use crate::train::sources::Source;
@@ -41,14 +40,18 @@ use search::{Bench, State};
 pub use accept::{Accepted, accept};
 pub use export::{Exported, export};
 pub use report::{Changed, FinetuneReport, html};
+use report::{Compared, uncertain};
 pub use search::{Long, Plan, RangeTest, Trial};
 
 /// What a person asks for.
+#[derive(Clone)]
 pub struct Request {
     /// The repository or folder.
     pub repo: PathBuf,
-    /// The model to start from.
+    /// The model to start from, and whether it was named: otherwise a run that goes on keeps its own.
     pub model: ModelSource,
+    /// See `model`.
+    pub is_named: bool,
     /// The name and folder of another model that is in use: what is tuned must complete more than it, too.
     pub rival: Option<(String, PathBuf)>,
     /// Seconds that all of it may take.
@@ -76,6 +79,7 @@ impl Request {
         Request {
             repo,
             model,
+            is_named: true,
             rival: None,
             budget: 1200.0,
             steps: None,
@@ -166,6 +170,9 @@ pub fn finetune(
         let _ = std::fs::remove_dir_all(&folder);
     }
     make(&folder)?;
+    if let Some(out) = &request.out {
+        install::check_out(out)?;
+    }
     let before = State::load(&file)?;
     match (&before, request.resume) {
         (Some(_), false) => bail!(
@@ -175,29 +182,36 @@ pub fn finetune(
         (None, true) => watch.note("nothing is to be resumed: this run starts anew"),
         _ => {}
     }
-    let mut source = source_of(request)?;
+    // What is in use may be the result of this very run.
+    let kept = before.as_ref().filter(|_| !request.is_named);
+    let request = &match kept {
+        Some(state) => Request {
+            model: state.model.clone().map_or(ModelSource::Embedded, ModelSource::Path),
+            rival: state.rival.clone(),
+            ..request.clone()
+        },
+        None => request.clone(),
+    };
+    let source = source_of(request)?;
     let begun = before.as_ref().and_then(|state| state.settings["repository"].as_str());
-    if let Some(commit) = begun.filter(|_| source.is_git()) {
+    let source = match begun.filter(|_| source.is_git()) {
         // It goes on with the commit at which it began, whatever was committed since.
-        source = source
-            .at_revision(commit)
-            .context("the earlier fine-tune cannot go on: start anew with --fresh")?;
-        watch.note(format!("going on with commit {}", short(&Some(commit.to_string()))));
-    }
+        Some(commit) => {
+            watch.note(format!("going on with commit {}", short(&Some(commit.to_string()))));
+            source
+                .at_revision(commit)
+                .context("the earlier fine-tune cannot go on: start anew with --fresh")?
+        }
+        None if source.is_git() => source.clone().at_revision("HEAD").unwrap_or(source),
+        None => source,
+    };
     let open = || Ok(request.model.weights()?);
     let weights = trainable(&request.model)?;
     watch.note(format!("reading {}", request.repo.display()));
     let data = Data::read(&source, request.seed)?;
-    let is_small = before.as_ref().map(|state| state.is_small);
-    let (methods, is_small) = room::affordable(&weights, free_memory(), is_small, watch)?;
-    let base = Arc::new(if is_small { Base::load_small(&weights) } else { Base::load(&weights) }?);
-    let original = Model::of(&weights, Precision::Quantized, "base".into())?;
-    let tokenizer = original.tokenizer.clone();
-    let gate = Gate::shipped();
-    let (repository, seed) = (data.last.judge.revision.clone(), request.seed);
     let settings = json!({
-        "repository": repository, "bytes": data.last.bytes, "base": base.fingerprint(),
-        "seed": seed, "steps": request.steps, "places": request.places,
+        "repository": source.revision, "bytes": data.last.bytes, "base": weights.fingerprint(),
+        "seed": request.seed, "steps": request.steps, "places": request.places,
     });
     let mut state = before.unwrap_or_default();
     if !state.settings.is_null() && state.settings != settings {
@@ -206,7 +220,22 @@ pub fn finetune(
              with --fresh"
         );
     }
-    (state.settings, state.is_small) = (settings, is_small);
+    if state.settings.is_null() {
+        let (methods, is_small) = room::affordable(&weights, free_memory(), watch)?;
+        (state.methods, state.is_small) = (methods, is_small);
+        let model = match &request.model {
+            ModelSource::Embedded => None,
+            ModelSource::Path(path) => Some(std::path::absolute(path)?),
+        };
+        (state.model, state.rival) = (model, request.rival.clone());
+    }
+    let (methods, is_small) = (state.methods.clone(), state.is_small);
+    state.settings = settings;
+    let base = Arc::new(if is_small { Base::load_small(&weights) } else { Base::load(&weights) }?);
+    let original = Model::of(&weights, Precision::Quantized, "base".into())?;
+    let tokenizer = original.tokenizer.clone();
+    let gate = Gate::shipped();
+    let seed = request.seed;
     watch.note(told(&data));
     let config = weights.config;
     let bench = Bench {
@@ -318,6 +347,7 @@ pub fn finetune(
         version: env!("CARGO_PKG_VERSION"),
         machine: crate::eval::machine::machine(),
         base: original.name.clone(),
+        base_path: state.model.clone(),
         split: data.split,
         bytes: data.last.bytes,
         plan,
@@ -351,6 +381,11 @@ pub fn finetune(
     }
     report.seconds = spent(watch);
     report.waited = watch.waited;
+    // Killed in between, it is done all the same.
+    let done = folder.with_extension("done");
+    let _ = std::fs::remove_dir_all(&done);
+    let _ = std::fs::rename(&folder, &done);
+    let _ = std::fs::remove_dir_all(&done);
     let _ = std::fs::remove_dir_all(&folder);
     Ok(report)
 }
@@ -421,6 +456,7 @@ fn judge_and_install(
     let before = judge.answers(original, &gates[0], watch)?;
     let tuned = Model::load(&tuned, Precision::Quantized)?;
     let after = judge.answers(tuned, &gates[1], watch)?;
+    let right = after.iter().filter(|answer| answer.exact).count();
     let Compared { places, before, after, gain, p, changed } =
         Compared::of(&before, &after, bench.seed);
     (report.places, report.gain, report.p) = (places, gain, p);
@@ -435,17 +471,11 @@ fn judge_and_install(
     let there = workspace.models().into_iter().find(|model| model.card() == card);
     if there.is_none()
         && let Some((name, folder)) = &request.rival
+        && right <= rights_of(name, folder, (&data.last, &report.plan, bench.seed), gates, watch)?
     {
-        let rival = Model::load(&ModelSource::Path(folder.clone()), Precision::Quantized)?;
-        let own = std::fs::read(folder.join("gate.json")).ok();
-        let gate = own.and_then(|own| serde_json::from_slice(&own).ok());
-        let answers = judge.answers(rival, gate.as_ref().unwrap_or(&gates[0]), watch)?;
-        let exact = answers.iter().filter(|answer| answer.exact).count();
-        if 100.0 * exact as f64 >= report.after.value * answers.len() as f64 {
-            report.verdict = format!("{name}, which is in use, completes as many lines");
-            report.beaten_by = Some(name.clone());
-            return Ok(());
-        }
+        report.verdict = format!("{name}, which is in use, completes as many lines");
+        report.beaten_by = Some(name.clone());
+        return Ok(());
     }
     install::describe(&result, &gates[1], &card)?;
     if let Some(out) = &request.out {
@@ -460,6 +490,30 @@ fn judge_and_install(
         report.installed = Some(name);
     }
     Ok(())
+}
+
+/// How many of the lines a model completes exactly that is in use; none if it cannot be loaded.
+fn rights_of(
+    name: &str,
+    folder: &Path,
+    (part, plan, seed): (&data::Part, &Plan, u64),
+    gates: &[Gate; 2],
+    watch: &mut Watch<'_>,
+) -> Result<usize> {
+    let rival = match Model::load(&ModelSource::Path(folder.into()), Precision::Quantized) {
+        Ok(rival) => rival,
+        Err(error) => {
+            watch.note(format!("{name} cannot be loaded and is no rival: {error}"));
+            return Ok(0);
+        }
+    };
+    // It may read text as other tokens.
+    let mut judge = Judge::new(part, &rival.tokenizer, seed)?;
+    judge.limit(plan.runs, plan.places);
+    let own = std::fs::read(folder.join("gate.json")).ok();
+    let gate = own.and_then(|own| serde_json::from_slice(&own).ok());
+    let answers = judge.answers(rival, gate.as_ref().unwrap_or(&gates[0]), watch)?;
+    Ok(answers.iter().filter(|answer| answer.exact).count())
 }
 
 /// The lock of a workspace's fine-tune: two windows may ask for one of the same repository. Held until it is dropped, and
@@ -510,34 +564,6 @@ fn source_of(request: &Request) -> Result<Source> {
         [source] => Ok(source.clone()),
         _ => bail!("{} is a list: name one repository", request.repo.display()),
     }
-}
-
-/// The answers of two models to the same questions.
-struct Compared {
-    places: usize,
-    before: Figure,
-    after: Figure,
-    gain: Figure,
-    p: f64,
-    changed: Vec<Changed>,
-}
-
-impl Compared {
-    fn of(before: &[Answer], after: &[Answer], seed: u64) -> Compared {
-        let hit = |exact: bool| f64::from(u8::from(exact));
-        let gains: Vec<f64> =
-            before.iter().zip(after).map(|(b, a)| 100.0 * (hit(a.exact) - hit(b.exact))).collect();
-        let (gain, p) = paired_bootstrap(&gains, seed);
-        let share = |answers: &[Answer]| {
-            Figure::share(answers.iter().filter(|a| a.exact).count(), answers.len())
-        };
-        let (places, changed) = (gains.len(), Changed::among(before, after));
-        Compared { places, before: share(before), after: share(after), gain, p, changed }
-    }
-}
-
-fn uncertain(gain: Figure, places: usize) -> String {
-    format!("the gain of {:+.1} points over {places} lines is not certain at 95 %", gain.value)
 }
 
 fn short(revision: &Option<String>) -> &str {

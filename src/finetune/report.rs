@@ -1,6 +1,7 @@
 //! What a fine-tune came to: as a table, as JSON, as a page with curves and examples.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use anyhow::Result;
 use serde::Serialize;
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 use super::data::Split;
 use super::search::{Long, Plan, RangeTest, Trial, name_of};
 use crate::eval::completion::Answer;
-use crate::statistics::Figure;
+use crate::statistics::{Figure, paired_bootstrap};
 use crate::train::checkpoint::Point;
 use crate::train::page::{self, escaped};
 use crate::train::plot::{Axes, Series, svg};
@@ -60,6 +61,8 @@ pub struct FinetuneReport {
     pub machine: String,
     /// The model it started from.
     pub base: String,
+    /// Where that lies; nothing for the one in the program.
+    pub base_path: Option<PathBuf>,
     /// How the texts were divided.
     pub split: Split,
     /// Bytes learnt from.
@@ -120,6 +123,7 @@ impl FinetuneReport {
         json!({
             "what": what,
             "base": self.base,
+            "base_path": self.base_path,
             "revision": self.revision,
             "method": self.winner.method,
             "learning_rate": self.winner.rate,
@@ -165,6 +169,34 @@ impl FinetuneReport {
         ));
         rows
     }
+}
+
+/// The answers of two models to the same questions.
+pub(super) struct Compared {
+    pub(super) places: usize,
+    pub(super) before: Figure,
+    pub(super) after: Figure,
+    pub(super) gain: Figure,
+    pub(super) p: f64,
+    pub(super) changed: Vec<Changed>,
+}
+
+impl Compared {
+    pub(super) fn of(before: &[Answer], after: &[Answer], seed: u64) -> Compared {
+        let hit = |exact: bool| f64::from(u8::from(exact));
+        let gains: Vec<f64> =
+            before.iter().zip(after).map(|(b, a)| 100.0 * (hit(a.exact) - hit(b.exact))).collect();
+        let (gain, p) = paired_bootstrap(&gains, seed);
+        let share = |answers: &[Answer]| {
+            Figure::share(answers.iter().filter(|a| a.exact).count(), answers.len())
+        };
+        let (places, changed) = (gains.len(), Changed::among(before, after));
+        Compared { places, before: share(before), after: share(after), gain, p, changed }
+    }
+}
+
+pub(super) fn uncertain(gain: Figure, places: usize) -> String {
+    format!("the gain of {:+.1} points over {places} lines is not certain at 95 %", gain.value)
 }
 
 impl fmt::Display for FinetuneReport {

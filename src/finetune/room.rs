@@ -73,23 +73,20 @@ pub(super) fn fits(
     (found, need(found.unwrap_or(true)))
 }
 
-/// The methods that so many free bytes have room for, and whether the frozen weights must be small for it, which an
-/// earlier start may have decided.
+/// The methods that so many free bytes have room for, and whether the frozen weights must be small for it.
 ///
 /// # Errors
 /// There is no room for any; the text says what would fit.
 pub(super) fn affordable(
     weights: &Weights,
     free: usize,
-    earlier: Option<bool>,
     watch: &mut Watch<'_>,
 ) -> Result<(Vec<Method>, bool)> {
     let model = &weights.config;
     let small = (model.parameter_count() as f64 * IN_BLOCKS) as usize;
     let mut least = usize::MAX;
     for (is_small, base) in [(false, Base::bytes_of(weights)), (true, small)] {
-        let is_asked = earlier.is_none_or(|earlier| earlier == is_small);
-        if !is_asked || is_small && base >= Base::bytes_of(weights) {
+        if is_small && base >= Base::bytes_of(weights) {
             continue;
         }
         let mut methods = Vec::new();
@@ -137,7 +134,7 @@ mod tests {
         let model = &weights.config;
         let (stop, mut say) = (AtomicBool::new(false), |_| {});
         let mut watch = Watch { stop: &stop, say: &mut say, busy: &|| None, waited: 0.0 };
-        let mut found = |free: usize| affordable(&weights, free, None, &mut watch);
+        let mut found = |free: usize| affordable(&weights, free, &mut watch);
         let need = |base: usize, method: Method| fits(model, base, method, 0).1;
         let dense = Base::bytes_of(&weights);
         assert_eq!(found(usize::MAX).unwrap(), (METHODS.to_vec(), false));

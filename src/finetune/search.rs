@@ -337,6 +337,15 @@ pub(super) struct State {
     /// What decides the result: a search goes on only under the same.
     pub(super) settings: serde_json::Value,
     pub(super) plan: Option<Plan>,
+    /// The model that it starts from, if it is not the one in the program, and the one that it must beat.
+    #[serde(default)]
+    pub(super) model: Option<PathBuf>,
+    /// See `model`.
+    #[serde(default)]
+    pub(super) rival: Option<(String, PathBuf)>,
+    /// What there was room for when it began.
+    #[serde(default)]
+    pub(super) methods: Vec<Method>,
     /// Whether the frozen weights are kept in blocks of 8 bits, because there was no room for floats.
     #[serde(default)]
     pub(super) is_small: bool,

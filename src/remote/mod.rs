@@ -222,6 +222,8 @@ struct Sent<'a> {
     body: serde_json::Value,
     text: &'a [&'a str],
     limits: &'a Limits,
+    /// Whether the model is left alone for a while after a failure.
+    counts: bool,
 }
 
 impl Inner {
@@ -229,10 +231,9 @@ impl Inner {
         let start = Instant::now();
         let Protocol { path, text, .. } = self.protocol;
         let body = self.protocol.body(&self.remote, question);
-        match self.exchange(agent, Sent { path, body, text, limits: &COMPLETION }, heard) {
-            Some(Ok(())) => self.succeeded(start.elapsed()),
-            Some(Err(failure)) => self.failed(failure),
-            None => {}
+        let sent = Sent { path, body, text, limits: &COMPLETION, counts: true };
+        if let Some(Ok(())) = self.exchange(agent, sent, heard) {
+            self.succeeded(start.elapsed());
         }
     }
 
@@ -244,13 +245,20 @@ impl Inner {
         heard: &Heard,
     ) -> Option<Result<(), Failure>> {
         let Remote { url, key_variable, .. } = &self.remote;
-        let Sent { path, body, text, limits } = sent;
+        let Sent { path, body, text, limits, counts } = sent;
+        // Known before whoever waits is woken.
+        let note = |failure: &Failure| {
+            if counts && heard.is_wanted() {
+                self.failed(failure.clone());
+            }
+        };
         // Many write the address of such a server with its version.
         let base =
             if path.starts_with("/v1/") { url.strip_suffix("/v1").unwrap_or(url) } else { url };
         let key = match self.key(&|| heard.is_wanted()) {
             Ok(key) => key,
             Err(failure) => {
+                note(&failure);
                 if heard.end(Stage::Failed) {
                     return Some(Err(failure));
                 }
@@ -271,6 +279,7 @@ impl Inner {
             Err(failure) => (Err(failure), None),
         };
         let stage = if end.is_ok() { Stage::Over } else { Stage::Failed };
+        end.as_ref().err().into_iter().for_each(note);
         let is_wanted = heard.end(stage);
         // What is read to its end keeps the connection for the next question.
         if let Some(mut body) = body.filter(|_| stage == Stage::Over) {

@@ -30,7 +30,7 @@ impl RemoteModel {
         let heard = Arc::new(Heard { keeps_all: true, ..Heard::default() });
         let (theirs, socket) = (heard.clone(), agent.clone());
         let run = move || {
-            let sent = Sent { path, body, text, limits: &TALK };
+            let sent = Sent { path, body, text, limits: &TALK, counts: false };
             let end = inner.exchange(&socket, sent, &theirs);
             end.and_then(Result::err).map(|failure| inner.told(&failure))
         };

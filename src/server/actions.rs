@@ -208,11 +208,9 @@ impl Trial {
         snapshot: &Snapshot,
     ) -> impl FnOnce() -> Trial + Send + use<> {
         let document = snapshot.document.clone();
-        let workspace = shared.options.store.clone().zip(root_of(shared, &document));
+        let is_trusted = root_of(shared, &document).is_some_and(|root| is_trusted(shared, &root));
         let root = project_of(shared, &document);
         let name = name_of(root.as_deref(), &document);
-        let is_trusted = shared.state.lock().config.trusted
-            && workspace.is_some_and(|(store, root)| store.workspace(&root).is_trusted());
         let (check, test) = {
             let config = &shared.state.lock().config;
             let command = |line: &String| {
@@ -263,10 +261,17 @@ pub(super) fn root_of(shared: &Shared, document: &Document) -> Option<PathBuf> {
     roots.max_by_key(|root| root.as_os_str().len()).cloned()
 }
 
+/// Whether commands may run in a workspace.
+fn is_trusted(shared: &Shared, root: &Path) -> bool {
+    let store = shared.options.store.as_ref();
+    shared.state.lock().config.trusted
+        && store.is_some_and(|store| store.workspace(root).is_trusted())
+}
+
 /// The project in it with which a document is checked: the folder of the workspace for the user's own commands.
 pub(super) fn project_of(shared: &Shared, document: &Document) -> Option<PathBuf> {
     let root = root_of(shared, document)?;
-    let has_commands = {
+    let has_commands = is_trusted(shared, &root) && {
         let config = &shared.state.lock().config;
         !config.check.is_empty() || !config.test.is_empty()
     };

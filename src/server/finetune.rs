@@ -56,8 +56,7 @@ pub(super) fn start(shared: &Arc<Shared>, arguments: &[Value]) -> Result<Value> 
                 lsp::MessageActionItem { title: "Start Anew".into(), ..Default::default() };
             let answer = task.client.show_message_request(kind, text, Some(vec![choice]));
             if let Ok(Some(_)) = answer.await {
-                let mut fresh = options;
-                fresh["fresh"] = json!(true);
+                let fresh = json!({ "budget": options["budget"], "fresh": true });
                 if let Err(error) = start(&task, &[fresh]) {
                     task.client.show_message(kind, format!("nestling: {error}")).await;
                 }

@@ -400,7 +400,8 @@ async fn reported(
             let best = found.into_iter().find(|proposal| !proposal.only_deletes());
             let best = best.ok_or("nothing was found that parses")?;
             let text = apply(text.as_str(), &best.edits);
-            Ok((text, format!("{} — parses; {why}", best.title)))
+            let proof = if best.errors == 0 { "parses" } else { "no new syntax error" };
+            Ok((text, format!("{} — {proof}; {why}", best.title)))
         };
         let Some(overlay) = overlay else {
             let why = withheld.map_or("nothing here can check more".into(), |checker| {

@@ -117,6 +117,17 @@ fn what_cannot_be_tuned_or_written_is_said_at_once() {
         refused(&run, 3, &["is an adapter", "nestling quantize"]);
     }
     assert!(!house.work().join("job").exists(), "nothing is left of it");
+    let granite = crate::parity::folder("granite");
+    for arguments in [&["finetune"][..], &["finetune", "--export", "job"]] {
+        let run = Run::of(house.command().args(arguments).arg("--model").arg(&granite));
+        refused(&run, 3, &["a granite model can be used but not trained here"]);
+    }
+    // No room for what is kept: a file stands where the folder should be.
+    let file = house.folder.path().join("file");
+    std::fs::write(&file, "").expect("a file");
+    let run = Run::of(house.finetune(&[]).env("NESTLING_DATA", file.join("data")));
+    refused(&run, 3, &["cannot make"]);
+    assert_eq!(house.choice(), Choice::Default);
 }
 
 #[cfg(target_os = "linux")]
@@ -137,8 +148,8 @@ fn it_goes_last_on_the_machine_and_waits_for_who_types() {
     let nice = |task: std::fs::DirEntry| -> String {
         let stat = std::fs::read_to_string(task.path().join("stat")).expect("a line");
         // The name may hold spaces; priority and niceness are the 18th and 19th field.
-        let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-        fields.skip(16).next().unwrap_or_default().to_string()
+        let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+        fields.nth(16).unwrap_or_default().to_string()
     };
     let all: Vec<String> = tasks.map(|task| nice(task.expect("a thread"))).collect();
     child.kill().expect("it can be killed");
@@ -237,17 +248,20 @@ fn a_candidate_whose_loss_is_lost_is_given_up() {
         let _ = std::fs::remove_dir_all(state.with_file_name(format!("trial-{begun}")));
     }
     std::fs::write(&state, known.to_string()).expect("a file");
-    let run = Run::of(&mut house.finetune(&["--dry-run", "--resume"]));
-    let report = result(&run);
-    let lost: Vec<bool> = report["trials"]
-        .as_array()
-        .expect("trials")
-        .iter()
-        .map(|trial| trial["is_lost"] == true)
-        .collect();
-    assert!(lost[1..].iter().any(|lost| *lost) && !lost[0], "{report}");
-    assert!(run.stderr.contains("is given up: its loss is lost"), "{run:?}");
-    assert_eq!(report["winner"]["is_lost"], false);
+    let mut child = house.finetune(&["--dry-run", "--resume"]);
+    let mut child = child.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("starts");
+    let lines = std::io::BufReader::new(child.stderr.take().expect("a pipe"));
+    let lines = std::io::BufRead::lines(lines).map(|line| line.expect("UTF-8"));
+    let told: Vec<String> = lines.take_while(|line| !line.starts_with("best candidate")).collect();
+    assert_eq!(child.try_wait().expect("a child"), None, "the best of the others goes on");
+    child.kill().expect("it can be killed");
+    child.wait().expect("it ends");
+    assert!(told.iter().any(|line| line.contains("is given up: its loss is lost")), "{told:#?}");
+    let known: Value =
+        serde_json::from_slice(&std::fs::read(&state).expect("a state")).expect("JSON");
+    let lost = |trial: &Value| trial["is_lost"] == true;
+    let trials = known["trials"].as_array().expect("trials");
+    assert!(!lost(&trials[0]) && trials[1..].iter().any(lost), "{known}");
 }
 
 #[test]

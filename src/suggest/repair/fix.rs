@@ -82,6 +82,8 @@ pub struct Outcome {
     pub notes: Vec<String>,
     /// Whether a check or the tests could not be run to their end.
     pub is_unchecked: bool,
+    /// Whether the user's own check succeeds in the end; `None` without one, or where it could not be run.
+    pub own_check: Option<bool>,
 }
 
 /// How a file is repaired.
@@ -128,6 +130,7 @@ pub fn fix(
         fixing,
         document: document.clone(),
         outcome: Outcome { before: document.text.as_str().into(), ..Outcome::default() },
+        found: vec![None; fixing.checks.len()],
         deadline: Instant::now() + fixing.limit,
     };
     if document.language.is_some() && document.tree.is_none() {
@@ -138,14 +141,18 @@ pub fn fix(
     run.repair_syntax(completer.as_deref_mut(), say);
     let broken = run.syntax_errors();
     if broken == 0 {
-        for (at, check) in fixing.checks.iter().enumerate() {
+        for at in 0..fixing.checks.len() {
             let before = run.outcome.fixed.len();
-            run.repair_checked(completer.as_deref_mut(), check, say);
+            run.repair_checked(completer.as_deref_mut(), at, say);
+            // What was repaired may have brought back what an earlier check finds.
             if run.outcome.fixed.len() > before {
-                run.check_again(&fixing.checks[..at]);
+                (0..at).for_each(|earlier| run.check_again(earlier));
             }
         }
         run.repair_tested(completer, say);
+        let own = fixing.checks.iter().position(|check| matches!(check, Check::Own(_)));
+        run.outcome.own_check = own.and_then(|at| Some(run.found[at].as_ref()?.is_empty()));
+        run.outcome.left.extend(run.found.iter().flatten().flatten().cloned());
     } else {
         // Fewer errors prove nothing: only a text that parses does.
         run.set(document.text.as_str());
@@ -176,6 +183,7 @@ pub fn validated(
         fixing,
         document: document.clone(),
         outcome: Outcome::default(),
+        found: Vec::new(),
         deadline: Instant::now() + fixing.limit,
     };
     let mut trouble = anyhow::anyhow!("no checker here finds this problem");
@@ -205,6 +213,8 @@ struct Run<'a> {
     fixing: &'a Fixing<'a>,
     document: Document,
     outcome: Outcome,
+    /// What each check finds now, in words; nothing of those that could not be run.
+    found: Vec<Option<Vec<String>>>,
     deadline: Instant,
 }
 
@@ -316,9 +326,10 @@ impl Run<'_> {
     fn repair_checked(
         &mut self,
         mut completer: Option<&mut ModelCompleter>,
-        check: &Check<'_>,
+        at: usize,
         say: &mut dyn FnMut(&str),
     ) {
+        let check = &self.fixing.checks[at];
         let name = match check {
             Check::Known(checker) => checker.name,
             Check::Own(_) => "the check",
@@ -364,26 +375,31 @@ impl Run<'_> {
                 }
             }
         }
-        let left = now.iter().filter(|d| own(d));
-        let left = left.map(|d| format!("line {}: {}", d.span.start.0 + 1, d.message));
-        self.outcome.left.extend(left);
+        self.found[at] = Some(self.told(check, &now));
     }
 
-    /// Looks whether what was repaired since has brought back what these checks find.
-    fn check_again(&mut self, checks: &[Check<'_>]) {
-        for check in checks {
-            let known = &self.outcome.left;
-            let found = self.errors(check, self.document.text.as_str()).unwrap_or_default();
-            let new: Vec<String> = found.into_iter().filter(|e| !known.contains(e)).collect();
-            self.outcome.left.extend(new);
-        }
+    /// Asks a check anew.
+    fn check_again(&mut self, at: usize) {
+        let check = &self.fixing.checks[at];
+        self.found[at] = match self.check(check, self.document.text.as_str()) {
+            Ok(now) => Some(self.told(check, &now)),
+            Err(error) => {
+                self.outcome.notes.push(format!("{error:#}"));
+                self.outcome.is_unchecked = true;
+                None
+            }
+        };
     }
 
-    /// The errors that a check finds in a text, in words.
-    fn errors(&self, check: &Check<'_>, text: &str) -> Result<Vec<String>> {
-        let found = self.check(check, text)?.into_iter();
-        let own = found.filter(|d| d.is_error && d.path == self.fixing.name);
-        Ok(own.map(|d| format!("line {}: {}", d.span.start.0 + 1, d.message)).collect())
+    /// The errors that concern the file, in words; of the user's own check, all.
+    fn told(&self, check: &Check<'_>, found: &[Diagnostic]) -> Vec<String> {
+        let is_own = matches!(check, Check::Own(_));
+        let own = found.iter().filter(|d| d.is_error && (is_own || d.path == self.fixing.name));
+        let told = |d: &Diagnostic| match d.path == self.fixing.name {
+            true => format!("line {}: {}", d.span.start.0 + 1, d.message),
+            false => format!("{}:{}: {}", d.path, d.span.start.0 + 1, d.message),
+        };
+        own.map(told).collect()
     }
 
     /// The first proposal that a check calls better, with what the check then says.
@@ -459,11 +475,10 @@ impl Run<'_> {
     /// Whether the checks find no more with a change than without.
     fn breaks_no_check(&self, proposal: &Proposal) -> bool {
         let text = self.with(proposal);
-        self.fixing.checks.iter().all(|check| {
-            let now = self.errors(check, self.document.text.as_str());
-            let after = self.errors(check, &text);
-            // A check that says nothing now is no judge.
-            now.map_or(true, |now| after.is_ok_and(|after| after.len() <= now.len()))
+        // A check that could say nothing before is no judge.
+        let judges = self.fixing.checks.iter().zip(&self.found);
+        judges.filter_map(|(check, now)| Some((check, now.as_ref()?))).all(|(check, now)| {
+            self.check(check, &text).is_ok_and(|after| self.told(check, &after).len() <= now.len())
         })
     }
 

@@ -319,7 +319,7 @@ fn holes(
     if let Some(diagnostic) = diagnostic {
         let seen = diagnostic.span.bytes(text);
         let line = text.line_range(text.line_of(seen.start));
-        let rest = seen.start..line.start + source[line.clone()].trim_end().len();
+        let rest = seen.start..line.start + source[line].trim_end().len();
         // The smallest that spans lines.
         let around = tree.nodes(1..BLOCK).into_iter().filter(|node| {
             let is_around = node.start <= seen.start && seen.end <= node.end;
@@ -327,8 +327,9 @@ fn holes(
         });
         let around = around.min_by_key(|node| node.len());
         let code = Some(seen).filter(|seen| seen.end <= rest.end);
-        let finer = code.into_iter().chain([rest]).filter(|hole| !hole.is_empty());
-        let finer: Vec<_> = finer.filter(|hole| !holes.contains(hole)).collect();
+        let mut finer: Vec<_> = code.into_iter().chain([rest]).collect();
+        finer.dedup();
+        finer.retain(|hole| !hole.is_empty() && !holes.contains(hole));
         // Behind the first line, mostly that of the mistake: there may be no time for all.
         let second = holes.len().min(1);
         holes.splice(second..second, finer);
@@ -375,7 +376,7 @@ mod tests {
     #[test]
     fn the_model_writes_code_the_rest_of_its_line_lines_and_what_is_around() {
         let source = "fn f(count: u8) -> u8 {\n    let total = count + cuont + 1;\n    total\n}\n";
-        let document = Document::new("file:///a.rs".into(), "rust", 1, Text::new(source));
+        let document = Document::new("file:///a.rs", "rust", 1, Text::new(source));
         let (text, tree) = (&document.text, document.tree.as_ref().unwrap());
         let written = |code: &str, is_reported: bool| -> Vec<&str> {
             let at = source.find(code).unwrap();

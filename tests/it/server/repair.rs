@@ -113,7 +113,8 @@ async fn what_merely_deletes_is_not_preferred_even_if_a_checker_is_content_with_
     for text in ["x = 1 ?\n", "$x = 1\n", "x = 1 1\n", "import import os\n", "x = = 1\n"] {
         std::fs::write(&path, text).expect("a file");
         client.open_as(&uri, "python", text).await;
-        loop {
+        // A checker that is too slow for one text says nothing of it; that is no matter here.
+        for _ in 0..250 {
             let entries = menu(&mut client, &uri, &place, json!([])).await;
             let title = entries[0]["title"].as_str().unwrap_or_default();
             if title.ends_with("python is content") {
@@ -218,7 +219,10 @@ async fn a_report_far_from_broken_syntax_is_repaired_and_one_that_no_checker_fin
     let text = "def f(count):\n    return cuont\n\n\n\n\n\ndef g(:\n    pass\n";
     let uri = format!("file://{}", path.display());
     let mut client = start().await;
-    for (text, why) in [(text.to_string(), "parses"), (text.replace("g(:", "g():"), "no checker")] {
+    for (text, why) in [
+        (text.to_string(), "no new syntax error"),
+        (text.replace("g(:", "g():"), "parses; no checker"),
+    ] {
         std::fs::write(&path, &text).expect("a file");
         client.open_as(&uri, "python", &text).await;
         let start = json!({"line": 1, "character": 11});
@@ -227,12 +231,13 @@ async fn a_report_far_from_broken_syntax_is_repaired_and_one_that_no_checker_fin
             "range": range, "severity": 1, "source": "mypy", "message": "Name \"cuont\" is not defined",
         }]);
         let entries = menu(&mut client, &uri, &start, reported).await;
-        let entries = entries.iter().filter(|entry| entry["title"].to_string().contains("seek a"));
-        let entry = entries.last().expect("an entry").clone();
+        let mut entries =
+            entries.iter().filter(|entry| entry["title"].to_string().contains("seek a"));
+        let entry = entries.next_back().expect("an entry").clone();
         let resolved = client.call("codeAction/resolve", entry).await["result"].clone();
         let told = client.server_sends("window/showMessage").await;
         let told = told["params"]["message"].as_str().expect("a message").to_string();
-        assert!(told.contains("parses") && told.contains(why), "{told}");
+        assert!(told.contains(why), "{told}");
         assert!(resolved["edit"].is_object() && resolved["isPreferred"].is_null(), "{resolved}");
         client.notify("textDocument/didClose", json!({"textDocument": {"uri": uri}})).await;
     }
