@@ -25,7 +25,7 @@ pub(super) const FIX_ALL: &str = "source.fixAll.nestling";
 pub(super) const REWRITE: &str = "refactor.rewrite";
 
 /// The menu waits no longer for what is being worked out.
-const MENU: Duration = Duration::from_millis(80);
+const MENU: Duration = Duration::from_millis(70);
 const ANNOTATION: &str = "nestling";
 /// Larger files are not looked at.
 const MOST_BYTES: usize = 1 << 20;

@@ -92,7 +92,9 @@ class Client:
     def start(self, options):
         """The handshake of an editor that shows ghost text."""
         params = {"processId": None, "rootUri": None, "capabilities": {}}
-        params["capabilities"]["textDocument"] = {"inlineCompletion": {}}
+        actions = {"resolveSupport": {"properties": ["edit"]}}
+        params["capabilities"]["textDocument"] = {"inlineCompletion": {}, "codeAction": actions}
+        params["capabilities"]["workspace"] = {"workspaceEdit": {"documentChanges": True}}
         params["capabilities"]["general"] = {"positionEncodings": ["utf-16"]}
         if options:
             params["initializationOptions"] = {"nestling": options}
