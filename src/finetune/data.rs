@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
+use rustc_hash::FxHashMap;
 
 use crate::eval::completion::{Mode, Place, draw};
 use crate::eval::compression::Texts;
@@ -221,16 +222,26 @@ impl Part {
     }
 }
 
-/// Takes new files from what is judged that are nearly copies of learnt ones: what was only moved or copied is no news.
+/// Takes new files from what is judged that have nearly all of their lines from a learnt one: what was only moved or
+/// copied is no news. Files that follow the same convention are.
 fn leave_out_copies(judge: &mut Repository, learnt: &[SourceFile]) {
+    /// Share of a file's different lines.
+    const COPIED: f64 = 0.9;
+    fn lines(file: &SourceFile) -> BTreeSet<&str> {
+        file.text.lines().map(str::trim).filter(|line| !line.is_empty()).collect()
+    }
     let Repository { files, since: Some(since), .. } = judge else { return };
     let known: BTreeSet<&str> = learnt.iter().map(|file| file.path.as_str()).collect();
-    let is_new = |path: &str| since.added.contains_key(path) && !known.contains(path);
-    let new: Vec<&SourceFile> = files.iter().filter(|file| is_new(&file.path)).collect();
-    let texts: Vec<&str> = learnt.iter().chain(new.iter().copied()).map(|f| &*f.text).collect();
-    let originals = copies(&texts).split_off(learnt.len());
-    for (file, original) in new.iter().zip(originals) {
-        if original < learnt.len() {
+    let mut places: FxHashMap<&str, Vec<usize>> = FxHashMap::default();
+    for (number, file) in learnt.iter().enumerate() {
+        lines(file).into_iter().for_each(|line| places.entry(line).or_default().push(number));
+    }
+    for file in files.iter().filter(|file| !known.contains(file.path.as_str())) {
+        let own = lines(file);
+        let mut shared = vec![0usize; learnt.len()];
+        own.iter().filter_map(|line| places.get(line)).flatten().for_each(|&at| shared[at] += 1);
+        let most = shared.into_iter().max().unwrap_or(0);
+        if most as f64 >= COPIED * own.len() as f64 {
             since.added.remove(&file.path);
         }
     }
@@ -287,7 +298,8 @@ mod tests {
     #[test]
     fn what_was_moved_or_copied_is_no_news() {
         let code = |number: usize| -> String {
-            let line = |i: usize| format!("    value_{number}_{i} = compute_{number}({i})\n");
+            let line =
+                |i: usize| format!("    value_{i} = compute_{number}(value_{i}, kept_{i})\n");
             (0..40).map(line).collect()
         };
         let learnt = [file("old.py", &code(1)), file("grown.py", &code(2))];
