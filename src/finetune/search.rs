@@ -8,9 +8,9 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use super::Watch;
 use super::judge::{self, Judge, PLACES, RUNS};
 use super::room::{config_of, fits, free_memory, shape_of, workers};
+use super::{STRENGTHS, Watch};
 use crate::generation::Model;
 use crate::memory::Gate;
 use crate::model::config::ModelConfig;
@@ -73,9 +73,13 @@ impl Plan {
         Plan { candidates, steps, long: steps * LONG, runs, places }
     }
 
-    /// Steps at which the long run is judged, the rate having fallen: a small repository is learnt sooner.
-    pub(super) fn lengths(&self) -> [u64; 2] {
-        [self.long / 2, self.long]
+    /// Steps at which the long run is judged, the rate having fallen: a small repository is learnt sooner. With time for
+    /// one candidate alone there is time for one length.
+    pub(super) fn lengths(&self) -> Vec<u64> {
+        match self.candidates {
+            1 => vec![self.long],
+            _ => vec![self.long / 2, self.long],
+        }
     }
 }
 
@@ -276,11 +280,13 @@ impl Bench<'_> {
                 false => keep,
             };
             // The untouched model is judged, and the winner at each strength and length.
-            let judged = rounds.iter().enumerate().map(models).sum::<usize>() + 9;
+            let lengths = if candidates == 1 { 1 } else { 2 };
+            let long = STRENGTHS.len() * lengths;
+            let judged = rounds.iter().enumerate().map(models).sum::<usize>() + 1 + long;
             // General code is looked at with the untouched model and at each strength of the long runs and the last one;
             // in a search with the last candidates, too.
             let (least_steps, generals) = match candidates {
-                1 => (LEAST_ALONE, 14.0),
+                1 => (LEAST_ALONE, 10.0),
                 _ => (LEAST_STEPS, 19.0),
             };
             let runs = fitting(0.15, judged as f64 * run, RUNS);
@@ -316,7 +322,8 @@ fn cost(candidates: usize) -> u64 {
         let further = factor - std::mem::replace(&mut before, factor);
         keep as u64 * further
     });
-    steps.sum::<u64>() + 2 * LONG + (DECAY * LONG as f64 / 2.0).ceil() as u64
+    let half = if candidates == 1 { 0.0 } else { DECAY * LONG as f64 / 2.0 };
+    steps.sum::<u64>() + 2 * LONG + half.ceil() as u64
 }
 
 /// Candidates of each round, and how many times the steps of a first trial they have had after it. One alone has
@@ -533,6 +540,6 @@ mod tests {
         assert_eq!(rounds(3), [(3, 1), (2, 2), (1, 4)]);
         assert!(rounds(1).is_empty());
         // Each goes on from where it was: 9 + 5 + 2·3 first trials, two long runs and the end of half of one.
-        assert_eq!((cost(9), cost(1)), (20 + 2 * LONG + 3, 2 * LONG + 3));
+        assert_eq!((cost(9), cost(1)), (20 + 2 * LONG + 3, 2 * LONG));
     }
 }
