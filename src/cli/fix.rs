@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use serde_json::json;
 
 use super::project::{Project, diff, files, root_of, write};
-use super::train::parse_duration;
+use super::train::{on_ctrl_c, parse_duration};
 use super::{ModelArgs, print, print_json, wrong_use};
 use crate::check::{Checker, Diagnostic, Program};
 use crate::generation::CancelToken;
@@ -57,7 +57,9 @@ pub(super) fn run(args: FixArgs, model: &ModelArgs) -> Result<ExitCode> {
         true => None,
         false => Some(model.load_for(&args.paths[0])?.completer()),
     };
-    let cancel = cancelled_by_ctrl_c();
+    let cancel = CancelToken::new();
+    let pressed = cancel.clone();
+    on_ctrl_c(move || pressed.cancel());
     let results = repaired(&args, &files, completer.as_mut(), &cancel)?;
     if cancel.is_cancelled() {
         eprintln!("nestling: stopped; nothing was written");
@@ -237,23 +239,6 @@ impl Repaired {
         outcome.notes.extend(withheld);
         Ok(outcome)
     }
-}
-
-/// Set when Ctrl-C is pressed; at the second time the program ends at once.
-fn cancelled_by_ctrl_c() -> CancelToken {
-    let cancel = CancelToken::new();
-    let pressed = cancel.clone();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let Ok(runtime) = runtime else { return };
-        while runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
-            if pressed.is_cancelled() {
-                std::process::exit(130);
-            }
-            pressed.cancel();
-        }
-    });
-    cancel
 }
 
 /// Says what became of files, and writes them if that is wanted.

@@ -202,20 +202,27 @@ impl Display {
 pub(super) fn stop_on_ctrl_c() -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
+    on_ctrl_c(move || {
+        flag.store(true, Ordering::Relaxed);
+        // Whoever reads it may be gone.
+        let _ =
+            writeln!(std::io::stderr(), "stopping after this step; --resume goes on from there");
+    });
+    stop
+}
+
+/// Does something when Ctrl-C is pressed; at the second time the program ends at once.
+pub(super) fn on_ctrl_c(pressed: impl FnOnce() + Send + 'static) {
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let Ok(runtime) = runtime else { return };
-        while runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
-            if flag.swap(true, Ordering::Relaxed) {
-                std::process::exit(130);
-            }
-            let _ = writeln!(
-                std::io::stderr(),
-                "stopping after this step; --resume goes on from there"
-            );
+        if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
+            pressed();
+        }
+        if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
+            std::process::exit(130);
         }
     });
-    stop
 }
 
 /// Seconds of "90s", "20m", "2h" or a bare number of seconds.
