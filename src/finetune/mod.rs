@@ -308,17 +308,18 @@ pub fn finetune(
     let saved = (&mut state, file.as_path());
     search::halving(&bench, (&learn, &judge, &gate, GENERAL * base_general), saved, &plan, watch)?;
     let winner = loop {
-        let Some(winner) = state.best().cloned() else {
+        let Some(tried) = state.best().cloned() else {
             bail!("every candidate lost its loss, at whatever learning rate: nothing was changed");
         };
-        if let Some(exact) = winner.exact() {
+        if let Some(exact) = tried.exact() {
             watch.note(format!(
                 "best candidate: {}, {:.1} % of the rests of newer lines should come out exactly, {:.1} % untouched",
-                winner.name(),
+                tried.name(),
                 100.0 * exact,
                 100.0 * base_exact
             ));
         }
+        let winner = Trial { rate: plan.long_rate(tried.rate), ..tried.clone() };
         let lengths = plan.lengths();
         while let Some(&steps) = lengths.get(state.longs.len()) {
             let trained = bench.train(&winner, &learn, ("long", steps, true), watch)?;
@@ -333,7 +334,7 @@ pub fn finetune(
         }
         // The next best begins in an empty folder.
         let _ = std::fs::remove_dir_all(folder.join("long"));
-        state.give_up(&winner, &file)?;
+        state.give_up(&tried, &file)?;
     };
     drop(judge);
     // Of equals the shorter one.

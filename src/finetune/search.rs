@@ -81,6 +81,13 @@ impl Plan {
             _ => vec![self.long / 2, self.long],
         }
     }
+
+    /// The peak rate of the long runs, of a candidate that was tried with another: the best one falls with the 0.32th power
+    /// of the tokens (Bjorck et al. 2025, Scaling Optimal LR Across Token Horizons).
+    pub(super) fn long_rate(&self, tried: f64) -> f64 {
+        let steps = rounds(self.candidates).last().map_or(self.long, |last| last.1 * self.steps);
+        tried * (steps as f64 / self.long.max(steps) as f64).powf(0.32)
+    }
 }
 
 /// Seconds that things take here.
@@ -532,6 +539,16 @@ mod tests {
         assert_eq!(best(&trials), Some(2.0));
         assert_eq!(best(&trials[..1]), Some(1.0));
         assert_eq!(best(&trials[2..]), None);
+    }
+
+    #[test]
+    fn a_run_that_is_longer_than_the_trials_has_a_lower_rate() {
+        let plan = Plan { candidates: 9, ..Plan::of_steps(6, None, 3) };
+        // Four times the steps of the last round.
+        assert!((plan.long_rate(1e-2) - 0.642e-2).abs() < 1e-5);
+        // Nothing was tried.
+        assert_eq!(Plan { candidates: 1, ..plan.clone() }.long_rate(1e-2), 1e-2);
+        assert_eq!(Plan { long: 10, ..plan }.long_rate(1e-2), 1e-2);
     }
 
     #[test]
