@@ -62,6 +62,7 @@ impl Format {
         };
         for diagnostic in &mut found {
             diagnostic.path = below(root, &diagnostic.path);
+            diagnostic.message = relative(root, &diagnostic.message);
             for (path, ..) in diagnostic.suggestions.iter_mut().flat_map(|s| &mut s.edits) {
                 *path = below(root, path);
             }
@@ -83,6 +84,15 @@ fn below(root: &Path, path: &str) -> String {
     let path = path.strip_prefix(root).or_else(|_| path.strip_prefix(real)).unwrap_or(path);
     let parts: Vec<_> = path.components().filter(|c| *c != std::path::Component::CurDir).collect();
     parts.iter().map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
+}
+
+/// A text without the root before the paths in it: what a checker says must not differ from copy to copy.
+pub(super) fn relative(root: &Path, text: &str) -> String {
+    let real = root.canonicalize().unwrap_or_else(|_| root.to_path_buf());
+    // The longer one may end with the other.
+    [real.as_path(), root].iter().fold(text.to_string(), |text, root| {
+        text.replace(&format!("{}{}", root.display(), std::path::MAIN_SEPARATOR), "")
+    })
 }
 
 fn json(text: &str) -> Value {

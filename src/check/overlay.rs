@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
@@ -24,6 +24,10 @@ pub struct Overlay {
     root: PathBuf,
     /// Where compilers put what they make; kept from one copy to the next if there is a place.
     target: PathBuf,
+    /// What was copied: paths below the root.
+    copied: Vec<PathBuf>,
+    /// How long that took.
+    cost: Duration,
 }
 
 impl Overlay {
@@ -32,12 +36,15 @@ impl Overlay {
     /// # Errors
     /// Too much to copy, no room, files that cannot be read.
     pub fn of_project(root: &Path, store: Option<&Path>) -> Result<Overlay> {
-        let overlay = Overlay::empty(root, store)?;
+        let start = Instant::now();
+        let mut overlay = Overlay::empty(root, store)?;
         let mut builder = ignore::WalkBuilder::new(root);
         builder.hidden(false).require_git(false).follow_links(false);
         builder.filter_entry(|entry| entry.file_name() != ".git");
         let (mut files, mut bytes) = (0, 0);
-        let mut take = |from: &Path, to: &Path| {
+        let (path, mut copied) = (overlay.path().to_path_buf(), Vec::new());
+        let mut take = |name: &Path| {
+            let from = root.join(name);
             (files, bytes) = (files + 1, bytes + from.metadata().map_or(0, |m| m.len()));
             if files > MOST_FILES || bytes > MOST_BYTES {
                 bail!(
@@ -46,34 +53,57 @@ impl Overlay {
                     MOST_BYTES / 1_000_000
                 );
             }
-            copy(from, to, store.is_none())
+            copied.push(name.to_path_buf());
+            copy(&from, &path.join(name), store.is_none())
         };
         for entry in builder.build() {
             let Ok(entry) = entry else { continue };
             let Some(kind) = entry.file_type() else { continue };
             let Ok(below) = entry.path().strip_prefix(root) else { continue };
-            let to = overlay.folder.path().join(below);
             if kind.is_dir() {
-                fs::create_dir_all(&to)?;
+                fs::create_dir_all(path.join(below))?;
             } else if kind.is_file() {
-                take(entry.path(), &to)?;
+                take(below)?;
             }
         }
         // What is tracked counts, whatever an ignore rule says.
         for name in tracked(root) {
-            let (from, to) = (root.join(&name), overlay.folder.path().join(&name));
-            if !to.exists() && from.symlink_metadata().is_ok_and(|m| m.is_file()) {
-                fs::create_dir_all(to.parent().unwrap_or(overlay.path()))?;
-                take(&from, &to)?;
+            let is_file = root.join(&name).symlink_metadata().is_ok_and(|m| m.is_file());
+            if is_file && !path.join(&name).exists() {
+                take(&name)?;
             }
         }
-        for name in LINKED {
-            let (from, to) = (root.join(name), overlay.folder.path().join(name));
-            if from.is_dir() && !to.exists() {
-                link(&from, &to);
-            }
-        }
+        link_all(root, &path);
+        (overlay.copied, overlay.cost) = (copied, start.elapsed());
         Ok(overlay)
+    }
+
+    /// A second copy, for what is tried beside: of the same files as they stand in this one now, without what was made there.
+    ///
+    /// # Errors
+    /// A full disk.
+    pub fn again(&self) -> Result<Overlay> {
+        let second = Overlay::empty(&self.root, None)?;
+        for name in &self.copied {
+            let from = self.path().join(name);
+            // A command may have removed it.
+            if from.is_file() {
+                copy(&from, &second.path().join(name), true)?;
+            }
+        }
+        link_all(&self.root, second.path());
+        Ok(second)
+    }
+
+    /// Whether a second copy is worth its while for something that takes so long: not where a compiler has kept what it
+    /// made, all of which it would make anew.
+    pub fn is_worth_another(&self, seconds: Duration) -> bool {
+        !self.target.exists() && seconds > 2 * self.cost
+    }
+
+    /// A text in which paths are those of the project, not of this copy.
+    pub fn relative(&self, text: &str) -> String {
+        super::output::relative(self.path(), text)
     }
 
     /// Copies a file and those of its kind beside it.
@@ -81,15 +111,18 @@ impl Overlay {
     /// # Errors
     /// See [`Overlay::of_project`].
     pub fn of_file(file: &Path, store: Option<&Path>) -> Result<Overlay> {
+        let start = Instant::now();
         let folder = file.parent().unwrap_or(Path::new("."));
-        let overlay = Overlay::empty(folder, store)?;
+        let mut overlay = Overlay::empty(folder, store)?;
         let alike = |path: &PathBuf| path.is_file() && path.extension() == file.extension();
         let beside = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
         for path in beside.filter(alike).take(MOST_BESIDE).chain([file.to_path_buf()]) {
             if let Some(name) = path.file_name() {
                 copy(&path, &overlay.folder.path().join(name), store.is_none())?;
+                overlay.copied.push(name.into());
             }
         }
+        overlay.cost = start.elapsed();
         Ok(overlay)
     }
 
@@ -100,7 +133,8 @@ impl Overlay {
             Some(store) => store.to_path_buf(),
             None => folder.path().join(".nestling-target"),
         };
-        Ok(Overlay { folder, root: root.to_path_buf(), target })
+        let (copied, cost) = (Vec::new(), Duration::ZERO);
+        Ok(Overlay { folder, root: root.to_path_buf(), target, copied, cost })
     }
 
     /// The folder that was copied.
@@ -119,6 +153,7 @@ impl Overlay {
     /// A full disk.
     pub fn write(&self, name: &str, text: &str) -> Result<()> {
         let path = self.folder.path().join(name);
+        forget_bytecode(&path);
         fs::write(&path, text)
             .with_context(|| format!("cannot write {}; free some space", path.display()))
     }
@@ -211,6 +246,27 @@ fn copy(from: &Path, to: &Path, keeps_time: bool) -> Result<()> {
     Ok(())
 }
 
+/// Removes what Python compiled a file to: it trusts that for any text of the same length and second.
+fn forget_bytecode(file: &Path) {
+    let stem = file.extension().filter(|e| *e == "py").and(file.file_stem());
+    let (Some(folder), Some(stem)) = (file.parent(), stem) else { return };
+    let start = format!("{}.", stem.to_string_lossy());
+    for entry in fs::read_dir(folder.join("__pycache__")).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&start) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+fn link_all(root: &Path, copy: &Path) {
+    for name in LINKED {
+        let (from, to) = (root.join(name), copy.join(name));
+        if from.is_dir() && !to.exists() {
+            link(&from, &to);
+        }
+    }
+}
+
 fn link(from: &Path, to: &Path) {
     #[cfg(unix)]
     let linked = std::os::unix::fs::symlink(from, to);
@@ -253,8 +309,22 @@ mod tests {
         assert_eq!(read("src/deep/a.py").as_deref(), Some("x = 1\n"));
         assert_eq!(read("target/b.py"), None);
         assert_eq!(read("node_modules/x/i.js").as_deref(), Some("1"));
+        let compiled = "src/deep/__pycache__/a.cpython-311.pyc";
+        let other = "src/deep/__pycache__/ab.cpython-311.pyc";
+        fs::create_dir_all(overlay.path().join("src/deep/__pycache__")).unwrap();
+        for name in [compiled, other] {
+            fs::write(overlay.path().join(name), "").unwrap();
+        }
         overlay.write("src/deep/a.py", "x = 2\n").unwrap();
+        assert_eq!((read(compiled), read(other).as_deref()), (None, Some("")));
         assert_eq!(fs::read_to_string(root.join("src/deep/a.py")).unwrap(), "x = 1\n");
+        // Another one has what was copied, as it stands, and nothing that was made.
+        let second = overlay.again().unwrap();
+        let read = |name: &str| fs::read_to_string(second.path().join(name)).ok();
+        assert_eq!(read("target/kept.py").as_deref(), Some("z"));
+        assert_eq!(read("src/deep/a.py").as_deref(), Some("x = 2\n"));
+        assert_eq!(read("node_modules/x/i.js").as_deref(), Some("1"));
+        assert_eq!(read(other), None);
         let path = overlay.path().to_path_buf();
         drop(overlay);
         assert!(!path.exists() && root.join("node_modules/x/i.js").exists());

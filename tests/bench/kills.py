@@ -1,10 +1,12 @@
 """A fine-tune that is killed at random moments: does it come to the same end, and is what is installed ever half-written?
 
-    python3 tests/bench/kills.py NESTLING REPO [--kills 20] [--model models/tiny] [--steps 1] [--places 60] [--seed 1]
+    python3 tests/bench/kills.py NESTLING [REPO] [--kills 20] [--model models/tiny] [--steps 1] [--places 60] [--seed 1]
                                    [--last SECONDS]
 
 Runs it once to its end. Then, as often as asked, anew: killed (SIGKILL) after a random part of that time, looked at,
-and gone on with by --resume. With --last, each begins where one that was killed so many seconds before its end stood, so that
+and gone on with by --resume. Without REPO, a repository is made in which what a function is called decides what stands at the end
+of its lines: a rule that a model learns and a memory of texts does not, so that there is something to install; it wants --steps 4
+and --places 300, and is given the model inside the program. With --last, each begins where one that was killed so many seconds before its end stood, so that
 they are killed while it is decided what to install, and while that happens. The number of steps is given, so that the speed of the
 machine decides nothing. The same end is the same report, without what differs from run to run, and the same bytes of what is
 installed. Exit code 1: it was not.
@@ -27,6 +29,35 @@ ROOT = Path(__file__).resolve().parents[2]
 CHANGING = ("seconds", "waited", "curve")
 
 
+WORDS = "amber bark cliff dune ember fjord grove heath inlet jetty knoll ledge marsh notch oasis plain quay ridge shoal tarn".split()
+VERBS = {"load": ("r", "plain"), "store": ("w", "sealed"), "append": ("a", "joined"), "inspect": ("x", "listed"), "revise": ("r+", "merged")}
+
+
+def make(folder):
+    """A repository of twelve commits; names of functions do not repeat."""
+    draw = random.Random(7)
+    names = [(a, b) for a in WORDS for b in WORDS if a != b]
+    draw.shuffle(names)
+
+    def git(*words):
+        own = ["-c", "user.name=somebody", "-c", "user.email=somebody@example.org"]
+        subprocess.run(["git", "-C", folder, *own, *words], check=True, stdout=subprocess.DEVNULL)
+
+    folder.mkdir()
+    git("init", "-q")
+    for number in range(12):
+        for part in range(3):
+            text = "from shelves import finish, open_shelf\n"
+            for _ in range(9):
+                (a, b), verb = names.pop(), draw.choice(sorted(VERBS))
+                mode, kind = VERBS[verb]
+                text += f"\n\ndef {verb}_{a}_{b}({a}, limit=None):\n    {b} = open_shelf({a}, mode=\"{mode}\")\n"
+                text += f"    if {b}.size > limit:\n        return None\n    return finish({b}, kind=\"{kind}\")\n"
+            Path(folder, f"shelf_{number}_{part}.py").write_text(text)
+        git("add", "-A")
+        git("commit", "-q", "-m", f"More shelves {number}")
+
+
 def installed(data):
     """Names and bytes of the models that are installed for the repository."""
     files = sorted(path for path in data.rglob("*") if path.is_file() and ".finetune" not in path.parts)
@@ -37,21 +68,26 @@ def installed(data):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("nestling", type=Path)
-    parser.add_argument("repo", type=Path)
+    parser.add_argument("repo", type=Path, nargs="?")
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--model", type=Path, default=ROOT / "models/tiny")
+    parser.add_argument("--model", type=Path)
     parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--places", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--last", type=float)
     options = parser.parse_args()
-    command = [options.nestling.resolve(), "finetune", "--json", "--no-wait", "--model", options.model.resolve()]
+    command = [options.nestling.resolve(), "finetune", "--json", "--no-wait"]
+    model = options.model or (options.repo and ROOT / "models/tiny")
+    command += ["--model", model.resolve()] if model else []
     command += ["--steps", str(options.steps), "--places", str(options.places)]
     draw = random.Random(options.seed)
 
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder, "work")
-        subprocess.run(["git", "clone", "-q", options.repo, work], check=True)
+        if not options.repo:
+            make(work)
+        else:
+            subprocess.run(["git", "clone", "-q", options.repo, work], check=True)
 
         def start(data, *more):
             environment = os.environ | {"NESTLING_DATA": str(data), "XDG_CACHE_HOME": str(Path(folder, "cache"))}

@@ -87,7 +87,7 @@ fn failing_tests_lead_to_the_change_that_makes_them_pass() {
     let (folder, path) = file("larger.py", "def larger(a, b):\n    return a if a < b else b\n");
     let test = "import larger\nassert larger.larger(1, 2) == 2 and larger.larger(3, 2) == 3\n";
     std::fs::write(folder.path().join("test_larger.py"), test).expect("a file");
-    let command = "python3 -B test_larger.py";
+    let command = "python3 test_larger.py";
     let done = fix(&path, &["--test", command, "--json"]);
     let json = done.json();
     assert_eq!(json["files"][0]["tests"], true, "{json}");
@@ -96,7 +96,7 @@ fn failing_tests_lead_to_the_change_that_makes_them_pass() {
     let (folder, path) = file("odd.py", "def odd():\n    pass\n");
     let test = "import odd\nassert odd.odd() == {'a': [1, 'b', 7.25]}\n";
     std::fs::write(folder.path().join("test_odd.py"), test).expect("a file");
-    let done = fix(&path, &["--test", "python3 -B test_odd.py", "--time", "5s"]);
+    let done = fix(&path, &["--test", "python3 test_odd.py", "--time", "5s"]);
     assert_eq!((done.code, &*done.stdout), (Some(1), ""), "{done:?}");
     assert!(done.stderr.contains("the tests fail"), "{done:?}");
 }
@@ -107,7 +107,7 @@ fn what_makes_the_tests_pass_may_not_break_the_check() {
     let (folder, path) = file("larger.py", source);
     let test = "import larger\nassert larger.larger(1, 2) == 2 and larger.larger(3, 2) == 3\n";
     std::fs::write(folder.path().join("test_larger.py"), test).expect("a file");
-    let command = "python3 -B test_larger.py";
+    let command = "python3 test_larger.py";
     // The check takes the file as it is and nothing else.
     let check = "test $(cat larger.py | cksum | cut -d' ' -f1) = $(cat original)";
     let sum = std::process::Command::new("cksum").arg(&path).output().expect("a sum").stdout;
@@ -133,14 +133,14 @@ fn what_was_asked_to_prove_a_repair_must_prove_it_before_it_is_written() {
         Run::of(&mut command)
     };
     // Where there is no repository, commands find what lies here.
-    for unproven in [["--test", "python3 -B tests/fails.py"], ["--check", "sleep 60"]] {
+    for unproven in [["--test", "python3 tests/fails.py"], ["--check", "sleep 60"]] {
         let done = run(&[&unproven[..], &["--time", "4s", "--apply"]].concat());
         assert_eq!(done.code, Some(3), "{done:?}");
         assert!(done.stderr.contains("area.py: not written: "), "{done:?}");
         assert_eq!(std::fs::read_to_string(&path).expect("a file"), BROKEN);
     }
     std::fs::write(folder.path().join("tests/fails.py"), "import area\n").expect("a file");
-    let passes = "PYTHONPATH=. python3 -B tests/fails.py";
+    let passes = "PYTHONPATH=. python3 tests/fails.py";
     let done = run(&["--test", passes, "--apply"]);
     assert_eq!(done.code, Some(0), "{done:?}");
     assert!(done.stderr.contains("(tests pass)"), "{done:?}");

@@ -3,12 +3,14 @@
 
 use std::collections::HashSet;
 use std::ops::Range;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use serde::Serialize;
+use parking_lot::Mutex;
 
+use super::outcome::{Evidence, Fixed, Outcome};
 use super::propose::{Ask, Origin, Proposal, proposals};
 use crate::check::{Checker, Diagnostic, Ended, Overlay, Program, is_better};
 use crate::generation::CancelToken;
@@ -23,67 +25,6 @@ pub enum Check<'a> {
     Known(&'a Checker),
     /// The user's own command: it must succeed, and may print where it does not.
     Own(&'a Program),
-}
-
-/// What was proven of a change; each includes the ones before it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase", tag = "proof", content = "of")]
-pub enum Evidence {
-    /// Nothing.
-    None,
-    /// The file parses.
-    Parses,
-    /// A checker does not find this any more, and nothing new.
-    Checks(String),
-    /// The tests pass.
-    Tests,
-}
-
-impl std::fmt::Display for Evidence {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Evidence::None => f.write_str("nothing proven"),
-            Evidence::Parses => f.write_str("parses"),
-            Evidence::Checks(what) => write!(f, "checks: {what} gone"),
-            Evidence::Tests => f.write_str("tests pass"),
-        }
-    }
-}
-
-/// A change that was made.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Fixed {
-    /// Line, from 1.
-    pub line: usize,
-    /// What was wrong.
-    pub problem: String,
-    /// What it does.
-    pub title: String,
-    /// Where it comes from.
-    pub origin: Origin,
-    /// What was proven.
-    pub evidence: Evidence,
-}
-
-/// What became of a file.
-#[derive(Clone, Debug, Default)]
-pub struct Outcome {
-    /// The text before.
-    pub before: String,
-    /// And after.
-    pub after: String,
-    /// The changes.
-    pub fixed: Vec<Fixed>,
-    /// What is still wrong, in words.
-    pub left: Vec<String>,
-    /// Whether the tests passed in the end; `None` without tests.
-    pub tests: Option<bool>,
-    /// What went wrong with checkers and tests themselves.
-    pub notes: Vec<String>,
-    /// Whether a check or the tests could not be run to their end.
-    pub is_unchecked: bool,
-    /// Whether the user's own check succeeds in the end; `None` without one, or where it could not be run.
-    pub own_check: Option<bool>,
 }
 
 /// How a file is repaired.
@@ -126,13 +67,7 @@ pub fn fix(
     fixing: &Fixing<'_>,
     say: &mut dyn FnMut(&str),
 ) -> Outcome {
-    let mut run = Run {
-        fixing,
-        document: document.clone(),
-        outcome: Outcome { before: document.text.as_str().into(), ..Outcome::default() },
-        found: vec![None; fixing.checks.len()],
-        deadline: Instant::now() + fixing.limit,
-    };
+    let mut run = Run::new(fixing, document);
     if document.language.is_some() && document.tree.is_none() {
         run.outcome.notes.push(
             "it is too large to be parsed, so that only what checkers propose is tried".into(),
@@ -179,13 +114,7 @@ pub fn validated(
     reported: &Diagnostic,
     found: Vec<Proposal>,
 ) -> Result<Option<(Proposal, Evidence)>> {
-    let run = Run {
-        fixing,
-        document: document.clone(),
-        outcome: Outcome::default(),
-        found: Vec::new(),
-        deadline: Instant::now() + fixing.limit,
-    };
+    let run = Run::new(fixing, document);
     let mut trouble = anyhow::anyhow!("no checker here finds this problem");
     for check in fixing.checks {
         let now = match run.check(check, document.text.as_str()) {
@@ -216,9 +145,22 @@ struct Run<'a> {
     /// What each check finds now, in words; nothing of those that could not be run.
     found: Vec<Option<Vec<String>>>,
     deadline: Instant,
+    /// Another copy, for what is tried at the same time; `None` if there cannot be one.
+    second: OnceLock<Option<Overlay>>,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    fn new(fixing: &'a Fixing<'a>, document: &Document) -> Run<'a> {
+        Run {
+            fixing,
+            document: document.clone(),
+            outcome: Outcome { before: document.text.as_str().into(), ..Outcome::default() },
+            found: vec![None; fixing.checks.len()],
+            deadline: Instant::now() + fixing.limit,
+            second: OnceLock::new(),
+        }
+    }
+
     fn is_over(&self) -> bool {
         Instant::now() >= self.deadline || self.fixing.cancel.is_cancelled()
     }
@@ -295,7 +237,16 @@ impl Run<'_> {
 
     /// What a check says of a text; a message if it cannot say anything.
     fn check(&self, check: &Check<'_>, text: &str) -> Result<Vec<Diagnostic>> {
-        let Fixing { overlay, name, cancel, .. } = self.fixing;
+        self.check_in(self.fixing.overlay, check, text)
+    }
+
+    fn check_in(
+        &self,
+        overlay: &Overlay,
+        check: &Check<'_>,
+        text: &str,
+    ) -> Result<Vec<Diagnostic>> {
+        let Fixing { name, cancel, .. } = self.fixing;
         overlay.write(name, text)?;
         let limit = LONGEST_CHECK.min(self.left());
         let is_wanted = || !cancel.is_cancelled();
@@ -310,7 +261,10 @@ impl Run<'_> {
                     Ended::Itself(false) if found.is_empty() => Ok(vec![Diagnostic {
                         path: (*name).into(),
                         is_error: true,
-                        message: format!("the check fails and says: {}", finished.last_line()),
+                        message: format!(
+                            "the check fails and says: {}",
+                            overlay.relative(&finished.last_line())
+                        ),
                         ..Diagnostic::default()
                     }]),
                     Ended::Itself(false) => Ok(found),
@@ -408,24 +362,68 @@ impl Run<'_> {
         check: &Check<'_>,
         now: &[Diagnostic],
         error: &Diagnostic,
-        found: Vec<Proposal>,
+        mut found: Vec<Proposal>,
     ) -> Option<(Proposal, Vec<Diagnostic>)> {
-        let mut better = None;
-        for proposal in found.into_iter().take(MOST_CHECKED) {
+        found.truncate(MOST_CHECKED);
+        // What merely removes something is right too easily: anything else comes first.
+        found.sort_by_key(|proposal| proposal.only_deletes() && proposal.origin != Origin::Checker);
+        let (at, after) = self.first(&found, 0, |overlay, text| {
+            let after = self.check_in(overlay, check, text).ok()?;
+            is_better(now, &after, error).then_some(after)
+        })?;
+        Some((found.swap_remove(at), after))
+    }
+
+    /// The first of the proposals, from number `from` on, with whose text `attempt` comes to something, and to what. Where
+    /// the very first does not and there is enough to do, the others are tried two at a time.
+    fn first<T: Send>(
+        &self,
+        found: &[Proposal],
+        mut from: usize,
+        attempt: impl Fn(&Overlay, &str) -> Option<T> + Sync,
+    ) -> Option<(usize, T)> {
+        let overlay = self.fixing.overlay;
+        loop {
+            let clock = Instant::now();
             if self.is_over() {
-                break;
+                return None;
             }
-            if let Ok(after) = self.check(check, &self.with(&proposal))
-                && is_better(now, &after, error)
-            {
-                // What merely removes something is right too easily: anything else comes first.
-                if !proposal.only_deletes() || proposal.origin == Origin::Checker {
-                    return Some((proposal, after));
+            if let Some(result) = attempt(overlay, &self.with(found.get(from)?)) {
+                return Some((from, result));
+            }
+            let rest = clock.elapsed() * (found.len() - from - 1) as u32;
+            let second = overlay.is_worth_another(rest).then_some(&self.second);
+            let (next, best) = (AtomicUsize::new(from + 1), Mutex::new(None::<(usize, Option<T>)>));
+            let work = |overlay: &Overlay, is_first: bool| {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let is_behind = || best.lock().as_ref().is_some_and(|best| best.0 < at);
+                    if at >= found.len() || is_behind() || self.is_over() {
+                        return;
+                    }
+                    if let Some(result) = attempt(overlay, &self.with(&found[at])) {
+                        let mut best = best.lock();
+                        if best.as_ref().is_none_or(|best| at < best.0) {
+                            *best = Some((at, is_first.then_some(result)));
+                        }
+                    }
                 }
-                better.get_or_insert((proposal, after));
+            };
+            std::thread::scope(|scope| {
+                if let Some(second) = second {
+                    scope.spawn(|| {
+                        let second = second.get_or_init(|| overlay.again().ok());
+                        second.iter().for_each(|second| work(second, false));
+                    });
+                }
+                work(overlay, true);
+            });
+            match best.into_inner()? {
+                (at, Some(result)) => return Some((at, result)),
+                // What holds in the second copy must hold in the first: it is tried there alone.
+                (at, None) => from = at,
             }
         }
-        better
     }
 
     /// The place of an error with its whole lines, a few of them.
@@ -462,7 +460,12 @@ impl Run<'_> {
         let mut found = self.ask(completer, within, None, self.left().mul_f64(SEARCHING));
         say(&format!("{} changes, until the tests pass", found.len()));
         let mut from = 0;
-        while let Some(at) = self.first_that_passes(&found, from, test, usual) {
+        loop {
+            let attempt = |overlay: &Overlay, text: &str| {
+                let limit = usual.min(self.left());
+                passes(overlay, name, text, test, limit, cancel).unwrap_or(false).then_some(())
+            };
+            let Some((at, ())) = self.first(&found, from, attempt) else { return };
             if self.breaks_no_check(&found[at]) {
                 self.take(&found.swap_remove(at), "the tests fail".into(), Evidence::Tests);
                 self.outcome.tests = Some(true);
@@ -481,38 +484,6 @@ impl Run<'_> {
             self.check(check, &text).is_ok_and(|after| self.told(check, &after).len() <= now.len())
         })
     }
-
-    /// The first proposal, of those from number `from` on, with which the tests pass; tried two at a time.
-    fn first_that_passes(
-        &self,
-        found: &[Proposal],
-        from: usize,
-        test: &Program,
-        usual: Duration,
-    ) -> Option<usize> {
-        let (next, best) = (AtomicUsize::new(from), AtomicUsize::new(usize::MAX));
-        let work = |overlay: &Overlay| {
-            loop {
-                let at = next.fetch_add(1, Ordering::Relaxed);
-                if at >= found.len() || at > best.load(Ordering::Relaxed) || self.is_over() {
-                    return;
-                }
-                let (text, limit) = (self.with(&found[at]), usual.min(self.left()));
-                let Fixing { name, cancel, .. } = self.fixing;
-                if passes(overlay, name, &text, test, limit, cancel).unwrap_or(false) {
-                    best.fetch_min(at, Ordering::Relaxed);
-                }
-            }
-        };
-        let second = Overlay::of_project(self.fixing.overlay.path(), None).ok();
-        std::thread::scope(|scope| {
-            if let Some(second) = &second {
-                scope.spawn(move || work(second));
-            }
-            work(self.fixing.overlay);
-        });
-        Some(best.into_inner()).filter(|&at| at < found.len())
-    }
 }
 
 fn passes(
@@ -526,4 +497,48 @@ fn passes(
     overlay.write(name, text)?;
     let limit = LONGEST_TEST.min(limit.max(Duration::from_millis(100)));
     Ok(overlay.run(test, limit, &|| !cancel.is_cancelled())?.end == Ended::Itself(true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_likeliest_change_that_holds_is_taken_not_the_quickest_and_only_if_it_holds_in_the_first_copy()
+     {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.txt"), "").unwrap();
+        let overlay = Overlay::of_project(folder.path(), None).unwrap();
+        let (limit, cancel) = (Duration::from_secs(60), &CancelToken::new());
+        let fixing = Fixing {
+            overlay: &overlay,
+            name: "a.txt",
+            checks: &[],
+            test: None,
+            within: None,
+            limit,
+            cancel,
+        };
+        let document = Document::new("file:///a.txt", "", 1, Text::new(""));
+        let run = Run::new(&fixing, &document);
+        let proposal = |number: usize| Proposal {
+            edits: vec![crate::text::TextEdit { range: 0..0, new_text: number.to_string() }],
+            origin: Origin::Mutation,
+            title: String::new(),
+            worth: 0.0,
+            signals: Default::default(),
+            errors: 0,
+        };
+        let found: Vec<Proposal> = (0..40).map(proposal).collect();
+        for holds_elsewhere in [false, true] {
+            let first = run.first(&found, 0, |copy, text| {
+                let number: u64 = text.parse().unwrap();
+                std::thread::sleep(Duration::from_millis(if number == 17 { 60 } else { 3 }));
+                let holds = number >= 17 || holds_elsewhere && copy.path() != overlay.path();
+                holds.then_some(number)
+            });
+            assert_eq!(first, Some((17, 17)), "{holds_elsewhere}");
+        }
+        assert!(run.second.get().is_some_and(Option::is_some), "two at a time");
+    }
 }

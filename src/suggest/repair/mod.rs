@@ -5,6 +5,7 @@ mod habits;
 pub mod mistakes;
 pub mod mutations;
 mod nearest;
+mod outcome;
 mod propose;
 pub mod syntax;
 mod weigh;
@@ -16,8 +17,9 @@ use crate::generation::CancelToken;
 use crate::syntax::SyntaxTree;
 use crate::text::Text;
 
-pub use fix::{Check, Evidence, Fixed, Fixing, Outcome, fix, validated};
+pub use fix::{Check, Fixing, fix, validated};
 pub use habits::{Choice, Habits, Signals};
+pub use outcome::{Evidence, Fixed, Outcome};
 pub use propose::{Ask, Origin, Proposal, proposals};
 pub use syntax::{Candidate, Change};
 pub use weigh::Weigher;
@@ -107,6 +109,23 @@ mod tests {
         check("go", "package p\n\nfunc f() \n\tg()\n}\n", "package p\n\nfunc f() {\n\tg()\n}\n");
         check("c", "int f(void) {\n  return 1\n}\n", "int f(void) {\n  return 1;\n}\n");
         check("json", "{\"a\": 1 \"b\": 2}\n", "{\"a\": 1, \"b\": 2}\n");
+    }
+
+    #[test]
+    fn all_that_the_end_of_a_line_lacks_is_found() {
+        let broken = "fn f() {\n    a();\n    g(&[h(1, 2\n}\n";
+        check("rust", broken, "fn f() {\n    a();\n    g(&[h(1, 2)]);\n}\n");
+        let broken = "const a = f({b: [1, 2;\nconst c = 1;\n";
+        check("typescript", broken, "const a = f({b: [1, 2]});\nconst c = 1;\n");
+        let broken = "def g():\n    pass\n\n\ndef f(a, b\n    return a\n";
+        check("python", broken, &broken.replace("b\n", "b):\n"));
+        let broken = "package p\n\nfunc f(a int, b func(int {\n\tg()\n}\n";
+        check("go", broken, &broken.replace("int {", "int)) {"));
+        // Before a comment, and before both characters that end a line.
+        let broken = "fn f() {\n    a();\n    g(1, 2 // note\n}\n";
+        check("rust", broken, &broken.replace("2 ", "2) "));
+        let broken = broken.replace(" // note", "").replace('\n', "\r\n");
+        check("rust", &broken, &broken.replace("2\r", "2);\r"));
     }
 
     #[test]

@@ -313,7 +313,7 @@ impl Mutator<'_> {
         near.sort_unstable();
         let mut seen = HashSet::new();
         near.retain(|(_, name)| seen.insert(*name));
-        let alike = |name: &str| super::syntax::is_misspelled(token, name);
+        let alike = |name: &str| is_misspelled(token, name);
         let spelled: Vec<&str> =
             near.iter().map(|(_, n)| *n).filter(|n| alike(n)).take(3).collect();
         // A name that nothing knows, one letter away from one that stands here: hardly anything else can be meant.
@@ -417,6 +417,25 @@ impl Mutator<'_> {
 
 fn is_for(language: &str, languages: Languages) -> bool {
     languages.is_empty() || languages.contains(&language)
+}
+
+/// Whether a word may be a misspelling of another one: a letter too many, too few, wrong, or two swapped.
+pub(super) fn is_misspelled(word: &str, of: &str) -> bool {
+    let (a, b): (Vec<char>, Vec<char>) = (word.chars().collect(), of.chars().collect());
+    if a.len().abs_diff(b.len()) > 1 || b.len() < 2 || a == b {
+        return false;
+    }
+    let same = a.iter().zip(&b).take_while(|(x, y)| x == y).count();
+    let (a, b) = (&a[same..], &b[same..]);
+    let tail = |a: &[char], b: &[char]| a == b;
+    match a.len() as i32 - b.len() as i32 {
+        1 => tail(&a[1..], b),
+        -1 => tail(a, &b[1..]),
+        _ => {
+            tail(&a[1..], &b[1..])
+                || a.len() > 1 && a[0] == b[1] && a[1] == b[0] && tail(&a[2..], &b[2..])
+        }
+    }
 }
 
 #[cfg(test)]

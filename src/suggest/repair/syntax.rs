@@ -1,10 +1,11 @@
-//! Repairs of broken syntax that the parser guides: one token that is taken out, put in, replaced or moved, where
-//! that leaves fewer errors. Which of them is meant, the model says (`weigh`).
+//! Repairs of broken syntax that the parser guides: one token that is taken out, put in, replaced or moved, or all that
+//! the end of a line lacks, where that leaves fewer errors. Which of them is meant, the model says (`weigh`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::mutations::is_misspelled;
 use crate::syntax::{Fault, Lexeme, LexemeKind, SyntaxTree};
 use crate::text::{Text, TextEdit, short};
 
@@ -65,6 +66,10 @@ const MOST_NAMES: usize = 14;
 const MOST_ODD: usize = 8;
 /// Closing brackets and their opening ones.
 const BRACKETS: [(&str, &str); 3] = [(")", "("), ("]", "["), ("}", "{")];
+/// What may stand behind the last of them.
+const ENDS: [&str; 4] = [";", ":", ",", " {"];
+/// Nats against several tokens at once.
+const SEVERAL: f32 = 2.0;
 
 /// A broken text with its tokens.
 struct Broken<'a> {
@@ -75,8 +80,8 @@ struct Broken<'a> {
     habits: BTreeMap<&'a str, (usize, usize, usize)>,
 }
 
-/// All edits of one token that leave the fewest errors, if those are fewer than there are. Only errors that touch
-/// `within` are looked at. Ends with what there is when `go_on` says so.
+/// All edits of one token, or of the end of a line, that leave the fewest errors, if those are fewer than there are.
+/// Only errors that touch `within` are looked at. Ends with what there is when `go_on` says so.
 pub fn candidates(
     tree: &SyntaxTree,
     text: &Text,
@@ -146,8 +151,13 @@ impl<'a> Broken<'a> {
             }
         }
         let unmatched = self.unmatched();
+        let mut lines = BTreeSet::new();
         for &at in &unmatched {
             self.partner(at, &mut trials);
+            let start = self.lexemes.get(at).map_or(self.text.len(), |lexeme| lexeme.range.start);
+            if lines.insert(self.text.line_of(start)) {
+                self.close(at, &mut trials);
+            }
         }
         let sites = self.sites(faults, &unmatched);
         for &at in &sites {
@@ -192,7 +202,7 @@ impl<'a> Broken<'a> {
         let begins = |at: &usize| self.text.as_str()[self.gap(*at)].contains('\n');
         sites.extend((0..=first.min(last)).rev().filter(begins).take(3).map(|at| (2, at)));
         sites.sort_unstable();
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         let mut sites: Vec<usize> = sites.into_iter().map(|(_, at)| at).collect();
         sites.retain(|at| *at <= last && seen.insert(*at));
         sites.truncate(MOST_SITES);
@@ -279,6 +289,30 @@ impl<'a> Broken<'a> {
         }
     }
 
+    /// All that a line with an open bracket lacks, where that is more than one token: the closing ones, and what stands
+    /// behind them elsewhere.
+    fn close(&self, at: usize, trials: &mut Vec<Candidate>) {
+        let breaks = |at: &usize| self.text.as_str()[self.gap(*at)].contains('\n');
+        let first = (0..=at).rev().find(breaks).unwrap_or(0);
+        let end = (at + 1..self.lexemes.len()).find(breaks).unwrap_or(self.lexemes.len());
+        let last = self.text_of(end.saturating_sub(1));
+        let place = if ENDS.iter().any(|end| end.trim() == last) { end - 1 } else { end };
+        let mut missing: Vec<&str> = Vec::new();
+        for token in (first..place).map(|at| self.text_of(at)) {
+            if let Some((closing, _)) = BRACKETS.iter().find(|(_, opening)| *opening == token) {
+                missing.push(closing);
+            } else if missing.last() == Some(&token) {
+                missing.pop();
+            }
+        }
+        let closing: String = missing.iter().rev().copied().collect();
+        let behind = ENDS.iter().filter(|e| place == end && self.habits.contains_key(e.trim()));
+        let all = [""].iter().filter(|_| missing.len() > 1).chain(behind);
+        for behind in all.filter(|_| !missing.is_empty()) {
+            self.insert(place, &format!("{closing}{behind}"), -SEVERAL, trials);
+        }
+    }
+
     /// What may be put in before a token.
     fn insertable(&self, at: usize) -> Vec<String> {
         /// Fixed tokens of the file that are tried everywhere, most frequent first.
@@ -338,7 +372,8 @@ impl<'a> Broken<'a> {
     fn arrange(&self, at: usize, token: &str) -> (Range<usize>, &'static str, &'static str) {
         let gap = self.gap(at);
         let space = &self.text.as_str()[gap.clone()];
-        let closing = [")", "]", "}", ",", ";", ":", ".", "?"].contains(&token);
+        let several = token.len() > 1 && BRACKETS.iter().any(|(c, _)| token.starts_with(c));
+        let closing = several || [")", "]", "}", ",", ";", ":", ".", "?"].contains(&token);
         let (count, before, behind) = self.habits.get(token).copied().unwrap_or_default();
         let word = token.starts_with(|c: char| c.is_alphanumeric() || c == '_');
         // Most of its kind say how it stands.
@@ -363,9 +398,10 @@ impl<'a> Broken<'a> {
                 let right = if right || word { " " } else { "" };
                 return (gap.end..gap.end, "", right);
             }
-            // At the end of the line, over what space was left there.
-            let trailing = gap.start + first;
-            if first > 0 {
+            // At the end of the line, over what space was left there, and before a comment.
+            let left_over = space.len() - space.trim_start_matches([' ', '\t']).len();
+            if left_over > 0 && space[left_over..].starts_with(['\n', '\r']) {
+                let trailing = gap.start + left_over;
                 return (trailing..trailing, "", "");
             }
             let left = if left || word { " " } else { "" };
@@ -502,7 +538,7 @@ impl<'a> Broken<'a> {
             }
         }
         names.sort_unstable();
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         names.retain(|(_, name)| seen.insert(*name));
         let with = |&(_, name): &(usize, &str)| Candidate {
             edit: TextEdit {
@@ -513,25 +549,6 @@ impl<'a> Broken<'a> {
             ..candidate.clone()
         };
         names.iter().take(MOST_NAMES).map(with).collect()
-    }
-}
-
-/// Whether a word may be a misspelling of another one: a letter too many, too few, wrong, or two swapped.
-pub(super) fn is_misspelled(word: &str, of: &str) -> bool {
-    let (a, b): (Vec<char>, Vec<char>) = (word.chars().collect(), of.chars().collect());
-    if a.len().abs_diff(b.len()) > 1 || b.len() < 2 || a == b {
-        return false;
-    }
-    let same = a.iter().zip(&b).take_while(|(x, y)| x == y).count();
-    let (a, b) = (&a[same..], &b[same..]);
-    let tail = |a: &[char], b: &[char]| a == b;
-    match a.len() as i32 - b.len() as i32 {
-        1 => tail(&a[1..], b),
-        -1 => tail(a, &b[1..]),
-        _ => {
-            tail(&a[1..], &b[1..])
-                || a.len() > 1 && a[0] == b[1] && a[1] == b[0] && tail(&a[2..], &b[2..])
-        }
     }
 }
 
