@@ -543,11 +543,11 @@ mod tests {
 
     #[test]
     fn a_run_that_is_longer_than_the_trials_has_a_lower_rate() {
-        let plan = Plan { candidates: 9, ..Plan::of_steps(6, None, 3) };
+        let plan = Plan::of_steps(6, None, 3);
         // Four times the steps of the last round.
         assert!((plan.long_rate(1e-2) - 0.642e-2).abs() < 1e-5);
         // Nothing was tried.
-        assert_eq!(Plan { candidates: 1, ..plan.clone() }.long_rate(1e-2), 1e-2);
+        assert_eq!(Plan { candidates: 1, ..plan }.long_rate(1e-2), 1e-2);
         assert_eq!(Plan { long: 10, ..plan }.long_rate(1e-2), 1e-2);
     }
 

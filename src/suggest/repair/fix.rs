@@ -263,7 +263,7 @@ impl<'a> Run<'a> {
                         is_error: true,
                         message: format!(
                             "the check fails and says: {}",
-                            overlay.relative(&finished.last_line())
+                            overlay.relative(finished.last_line())
                         ),
                         ..Diagnostic::default()
                     }]),
