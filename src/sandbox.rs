@@ -207,14 +207,15 @@ impl Sandbox {
     }
 }
 
-/// A pipe that is read to its end by a thread, so that the program never waits for us.
-struct Output {
+/// A pipe that is read to its end by a thread, so that the program never waits for us; what is too much is forgotten.
+pub struct Output {
     kept: Arc<Mutex<Vec<u8>>>,
     thread: std::thread::JoinHandle<()>,
 }
 
 impl Output {
-    fn read(mut pipe: impl Read + Send + 'static, limit: usize) -> Output {
+    /// Begins to read; `limit` bytes are kept.
+    pub fn read(mut pipe: impl Read + Send + 'static, limit: usize) -> Output {
         let kept = Arc::new(Mutex::new(Vec::new()));
         let thread = std::thread::spawn({
             let kept = kept.clone();
@@ -230,10 +231,13 @@ impl Output {
         Output { kept, thread }
     }
 
-    /// What was kept. A process that escaped a weak sandbox may hold the pipe; it is not waited for.
-    fn finish(self) -> String {
-        let deadline = Instant::now() + Duration::from_millis(500);
-        while !self.thread.is_finished() && Instant::now() < deadline {
+    /// What was kept. A process that left its group or escaped a weak sandbox may hold the pipe; it is not waited for.
+    pub fn finish(self) -> String {
+        // Half a second, counted by looks: after a pause of the whole machine, the reader has its turn before we give up.
+        for _ in 0..2500 {
+            if self.thread.is_finished() {
+                break;
+            }
             std::thread::sleep(Duration::from_micros(200));
         }
         String::from_utf8_lossy(&self.kept.lock()).into_owned()

@@ -1,13 +1,11 @@
 //! Runs a command with a limit on time and output; it and all that it started are gone afterwards.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use crate::sandbox::Output;
 
 /// Bytes of output that are kept.
 const MOST_OUTPUT: usize = 8 << 20;
@@ -105,8 +103,8 @@ impl Program {
             // Who reads nothing says so by how it ends.
             let _ = stdin.write_all(input.as_bytes());
         }
-        let stdout = child.stdout.take().map(reader);
-        let stderr = child.stderr.take().map(reader);
+        let stdout = child.stdout.take().map(|pipe| Output::read(pipe, MOST_OUTPUT));
+        let stderr = child.stderr.take().map(|pipe| Output::read(pipe, MOST_OUTPUT));
         let (start, mut pause) = (Instant::now(), Duration::from_millis(1));
         let end = loop {
             if let Some(status) = child.try_wait()? {
@@ -126,6 +124,7 @@ impl Program {
         };
         // What it left behind in its group would hold the pipes.
         kill(&mut child);
+        let text = |output: Option<Output>| output.map(Output::finish).unwrap_or_default();
         Ok(Finished { end, stdout: text(stdout), stderr: text(stderr) })
     }
 }
@@ -143,33 +142,6 @@ fn kill(child: &mut std::process::Child) {
 fn kill(child: &mut std::process::Child) {
     let _ = child.kill();
     let _ = child.wait();
-}
-
-type Reader = (Arc<Mutex<Vec<u8>>>, JoinHandle<()>);
-
-/// Reads to the end, so that nobody waits for us; what is too much is forgotten.
-fn reader(mut pipe: impl Read + Send + 'static) -> Reader {
-    let kept: Arc<Mutex<Vec<u8>>> = Arc::default();
-    let own = kept.clone();
-    let thread = std::thread::spawn(move || {
-        let mut buffer = [0; 8192];
-        while let Ok(count @ 1..) = pipe.read(&mut buffer) {
-            let mut kept = own.lock();
-            let room = MOST_OUTPUT - kept.len();
-            kept.extend_from_slice(&buffer[..count.min(room)]);
-        }
-    });
-    (kept, thread)
-}
-
-fn text(reader: Option<Reader>) -> String {
-    let Some((kept, thread)) = reader else { return String::new() };
-    // A process that left its group may hold the pipe; it is not waited for.
-    let deadline = Instant::now() + Duration::from_millis(500);
-    while !thread.is_finished() && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_micros(200));
-    }
-    String::from_utf8_lossy(&kept.lock()).into_owned()
 }
 
 #[cfg(all(test, unix))]

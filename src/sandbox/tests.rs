@@ -116,7 +116,9 @@ fn the_network_and_other_processes_are_out_of_sight() {
 fn a_daemon_dies_with_its_program() {
     let folder = TemporaryFolder::new().unwrap();
     let daemon = "while :; do echo x >> beat; sleep 0.02; done";
-    let script = format!("setsid sh -c '{daemon}' >/dev/null 2>&1 </dev/null & sleep 0.3");
+    let script = format!(
+        "setsid sh -c '{daemon}' >/dev/null 2>&1 </dev/null & until [ -s beat ]; do sleep 0.02; done"
+    );
     let outcome = shell(&folder, &script, &limits());
     let beats = || std::fs::read(folder.path().join("beat")).unwrap_or_default().len();
     std::thread::sleep(Duration::from_millis(100));

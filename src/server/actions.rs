@@ -97,15 +97,8 @@ pub(super) async fn actions(shared: &Arc<Shared>, params: ActionParams) -> Resul
         (snapshot, state.client.clone())
     };
     let encoding = client.encoding;
-    let mut snapshot = snapshot;
-    if snapshot.document.is_stale() {
-        // The parser has not caught up with the last keys yet.
-        let mut copy = (*snapshot.document).clone();
-        let parse = tokio::task::spawn_blocking(move || copy.catch_up().then_some(copy));
-        if let Ok(Ok(Some(parsed))) = tokio::time::timeout_at(late, parse).await {
-            snapshot.document = parsed.into();
-        }
-    }
+    let parsed = tokio::time::timeout_at(late, caught_up(snapshot.clone())).await;
+    let snapshot = parsed.unwrap_or(snapshot);
     let text = &snapshot.document.text;
     if text.len() > MOST_BYTES {
         return Ok(json!([]));
@@ -126,6 +119,25 @@ pub(super) async fn actions(shared: &Arc<Shared>, params: ActionParams) -> Resul
         entries.retain(|entry| entry.get("data").is_none() || entry.get("edit").is_some());
     }
     Ok(Value::Array(entries))
+}
+
+/// A snapshot whose parser has caught up with the last keys, if it can.
+async fn caught_up(mut snapshot: Snapshot) -> Snapshot {
+    if snapshot.document.is_stale() {
+        let mut copy = (*snapshot.document).clone();
+        let parse = tokio::task::spawn_blocking(move || copy.catch_up().then_some(copy));
+        if let Ok(Some(parsed)) = parse.await {
+            snapshot.document = parsed.into();
+        }
+    }
+    snapshot
+}
+
+/// The document that an entry remembers, parsed, if its text is still that one.
+pub(super) async fn recalled(shared: &Shared, uri: &str, revision: u64) -> Result<Snapshot> {
+    let snapshot = shared.state.lock().documents.snapshot(uri);
+    let snapshot = snapshot.filter(|snapshot| snapshot.document.revision == revision);
+    Ok(caught_up(snapshot.ok_or_else(changed)?).await)
 }
 
 /// An entry that is worked out when it is chosen.

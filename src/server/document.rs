@@ -7,7 +7,7 @@ use serde_json::Value;
 use tower_lsp_server::gen_lsp_types as lsp;
 use tower_lsp_server::jsonrpc::Result;
 
-use super::actions::{Place, changed, edit, later};
+use super::actions::{Place, changed, edit, later, recalled};
 use super::aside;
 use super::shared::Shared;
 use crate::suggest::document::{Signature, document};
@@ -40,11 +40,7 @@ pub(super) async fn resolve(shared: &Arc<Shared>, mut action: Value) -> Result<V
     let Ok(data) = serde_json::from_value::<Remembered>(action["data"].clone()) else {
         return Ok(action);
     };
-    let current = || {
-        let snapshot = shared.state.lock().documents.snapshot(&data.uri);
-        snapshot.filter(|s| s.document.revision == data.revision).ok_or_else(changed)
-    };
-    let snapshot = current()?;
+    let snapshot = recalled(shared, &data.uri, data.revision).await?;
     let own = snapshot.clone();
     let written = aside::ask(shared, &snapshot.document, move |completer, cancel| {
         let tree = own.document.tree.as_ref().ok_or("the file does not parse")?;
@@ -53,7 +49,7 @@ pub(super) async fn resolve(shared: &Arc<Shared>, mut action: Value) -> Result<V
         document(completer, &own, &signature.ok_or("the function has changed")?, cancel)
     });
     let written = written.await.ok_or_else(changed)?;
-    current()?;
+    recalled(shared, &data.uri, data.revision).await?;
     let text = match written {
         Ok(made) => {
             let client = shared.state.lock().client.clone();

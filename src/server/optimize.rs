@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tower_lsp_server::gen_lsp_types as lsp;
 use tower_lsp_server::jsonrpc::{Error, Result};
 
-use super::actions::{Place, REWRITE, Trial, changed, edit, later};
+use super::actions::{Place, REWRITE, Trial, changed, edit, later, recalled};
 use super::commands::PROVE;
 use super::shared::Shared;
 use super::to_proto;
@@ -93,9 +93,8 @@ fn touches(rewrite: &Rewrite, document: &Document, place: &Place<'_>) -> bool {
 }
 
 /// The rewrite that an entry remembers, if the document is still that one.
-fn recalled(shared: &Shared, data: &Remembered) -> Result<(Snapshot, Rewrite)> {
-    let snapshot = shared.state.lock().documents.snapshot(&data.uri);
-    let snapshot = snapshot.filter(|s| s.document.revision == data.revision).ok_or_else(changed)?;
+async fn remembered(shared: &Shared, data: &Remembered) -> Result<(Snapshot, Rewrite)> {
+    let snapshot = recalled(shared, &data.uri, data.revision).await?;
     let all = found(&snapshot.document, data.start..data.end);
     let same =
         |rewrite: &Rewrite| rewrite.rule == data.rule && rewrite.place == (data.start..data.end);
@@ -142,10 +141,10 @@ pub(super) async fn resolve(shared: &Arc<Shared>, mut action: Value) -> Result<V
     let Ok(data) = serde_json::from_value::<Remembered>(action["data"].clone()) else {
         return Ok(action);
     };
-    let (snapshot, rewrite) = recalled(shared, &data)?;
+    let (snapshot, rewrite) = remembered(shared, &data).await?;
     let evidence = tried(shared, &snapshot, &rewrite, None, CancelToken::new()).await;
     // It may have changed while it was checked.
-    recalled(shared, &data)?;
+    recalled(shared, &data.uri, data.revision).await?;
     if evidence.refused.is_some() {
         shared.client.show_message(lsp::MessageType::Info, format!("nestling: {evidence}")).await;
         return Ok(action);
@@ -162,7 +161,7 @@ pub(super) async fn prove(shared: &Arc<Shared>, arguments: &[Value]) -> Result<V
         arguments.first().and_then(|data| serde_json::from_value(data.clone()).ok()).ok_or_else(
             || Error::invalid_params(format!("{PROVE} needs what its entry in the menu holds")),
         )?;
-    let (snapshot, rewrite) = recalled(shared, &data)?;
+    let (snapshot, rewrite) = remembered(shared, &data).await?;
     // A proof that is begun ends the one before it.
     let cancel = CancelToken::new();
     std::mem::replace(&mut shared.state.lock().proof, cancel.clone()).cancel();
@@ -205,7 +204,7 @@ pub(super) async fn prove(shared: &Arc<Shared>, arguments: &[Value]) -> Result<V
         let asked =
             own.client.show_message_request(lsp::MessageType::Info, text, Some(vec![choice])).await;
         if !matches!(asked, Ok(Some(chosen)) if chosen.title == "Apply")
-            || recalled(&own, &data).is_err()
+            || recalled(&own, &data.uri, data.revision).await.is_err()
         {
             return;
         }

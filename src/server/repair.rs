@@ -12,7 +12,7 @@ use tower_lsp_server::gen_lsp_types as lsp;
 use tower_lsp_server::jsonrpc::Result;
 
 use super::actions::{
-    FIX_ALL, Place, QUICK_FIX, Trial, changed, edit, later, name_of, project_of, root_of,
+    FIX_ALL, Place, QUICK_FIX, Trial, changed, edit, later, name_of, project_of, recalled, root_of,
     whole_lines,
 };
 use super::shared::Shared;
@@ -295,11 +295,7 @@ pub(super) async fn resolve(shared: &Arc<Shared>, mut action: Value) -> Result<V
     let Ok(data) = serde_json::from_value::<Remembered>(action["data"].clone()) else {
         return Ok(action);
     };
-    let (snapshot, client) = {
-        let state = shared.state.lock();
-        (state.documents.snapshot(&data.uri), state.client.clone())
-    };
-    let snapshot = snapshot.filter(|s| s.document.revision == data.revision).ok_or_else(changed)?;
+    let snapshot = recalled(shared, &data.uri, data.revision).await?;
     let document = snapshot.document.clone();
     let within = data.start.min(document.text.len())..data.end.min(document.text.len());
     let repaired = match &data.message {
@@ -313,7 +309,10 @@ pub(super) async fn resolve(shared: &Arc<Shared>, mut action: Value) -> Result<V
             return Ok(action);
         }
     };
-    let now = shared.state.lock().documents.get(&data.uri).map(|document| document.revision);
+    let (now, client) = {
+        let state = shared.state.lock();
+        (state.documents.get(&data.uri).map(|now| now.revision), state.client.clone())
+    };
     if now != Some(data.revision) {
         return Err(changed());
     }

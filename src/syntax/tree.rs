@@ -12,11 +12,10 @@ use crate::text::AppliedEdit;
 
 /// A first parse may take its time: it happens once, when a file is opened.
 const PARSE_LIMIT: Duration = Duration::from_millis(500);
-/// An update stands between two keystrokes.
-const UPDATE_LIMIT: Duration = Duration::from_millis(20);
-/// Limit of a parse that does not look at the clock: checks by the parser, one in about a hundred of its
-/// operations; some seconds.
+/// Limits of parses that do not look at the clock: checks by the parser, one in about a hundred of its
+/// operations. Some seconds, and some 20 ms: many trials stand between two keystrokes.
 const PARSE_CHECKS: u32 = 100_000;
+const TRIAL_CHECKS: u32 = 1_000;
 
 /// The parse tree of one version of a text. A clone is cheap and never changes afterwards.
 ///
@@ -37,7 +36,7 @@ impl SyntaxTree {
     /// Parses a whole text; nothing if it is larger than [`SyntaxTree::MAX_BYTES`] or takes longer than
     /// half a second.
     pub fn parse(language: &'static Language, text: &str) -> Option<SyntaxTree> {
-        let tree = parse_within(PARSE_LIMIT, language, text, None)?;
+        let tree = parse_while(&mut within(PARSE_LIMIT), language, text, None)?;
         Some(SyntaxTree { language, tree, current: true })
     }
 
@@ -49,20 +48,15 @@ impl SyntaxTree {
     /// Parses like [`SyntaxTree::parse`], but the limit is one of work, not of time: the answer depends on
     /// the text alone, however busy the machine.
     pub fn parse_steadily(language: &'static Language, text: &str) -> Option<SyntaxTree> {
-        let mut checks = 0;
-        let mut go_on = || {
-            checks += 1;
-            checks <= PARSE_CHECKS
-        };
-        let tree = parse_while(&mut go_on, language, text, None)?;
+        let tree = parse_while(&mut at_most(PARSE_CHECKS), language, text, None)?;
         Some(SyntaxTree { language, tree, current: true })
     }
 
-    /// Follows an edit that led to `text`, reusing all that it left alone; `false` if 20 ms were not
-    /// enough. For trying something out; see [`SyntaxTree::catch_up`] for keeping a tree.
+    /// Follows an edit that led to `text`, reusing all that it left alone; `false` if that is more work than a trial is
+    /// worth. For trying something out; see [`SyntaxTree::catch_up`] for keeping a tree.
     pub fn update(&mut self, edit: &AppliedEdit, text: &str) -> bool {
         self.edit(edit);
-        self.catch_up_within(UPDATE_LIMIT, text)
+        self.catch_up_while(&mut at_most(TRIAL_CHECKS), text)
     }
 
     /// Parses what changed since the tree was current.
@@ -71,12 +65,12 @@ impl SyntaxTree {
     /// bracket or quote is open. What the tree says of places away from the edits stays right, and a later call
     /// catches up. See [`SyntaxTree::is_current`].
     pub fn catch_up(&mut self, text: &str) -> bool {
-        self.catch_up_within(PARSE_LIMIT, text)
+        self.catch_up_while(&mut within(PARSE_LIMIT), text)
     }
 
-    pub(super) fn catch_up_within(&mut self, limit: Duration, text: &str) -> bool {
+    fn catch_up_while(&mut self, go_on: &mut dyn FnMut() -> bool, text: &str) -> bool {
         if !self.current
-            && let Some(tree) = parse_within(limit, self.language, text, Some(&self.tree))
+            && let Some(tree) = parse_while(go_on, self.language, text, Some(&self.tree))
         {
             self.tree = tree;
             self.current = true;
@@ -92,7 +86,7 @@ impl SyntaxTree {
         text: &str,
     ) -> bool {
         self.edit(edit);
-        self.catch_up_within(limit, text)
+        self.catch_up_while(&mut within(limit), text)
     }
 
     /// Moves the nodes as the edit moved the text, without parsing.
@@ -196,14 +190,17 @@ thread_local! {
     static PARSERS: RefCell<FxHashMap<&'static str, Parser>> = RefCell::default();
 }
 
-fn parse_within(
-    limit: Duration,
-    language: &'static Language,
-    text: &str,
-    old: Option<&Tree>,
-) -> Option<Tree> {
+fn within(limit: Duration) -> impl FnMut() -> bool {
     let started = Instant::now();
-    parse_while(&mut || started.elapsed() <= limit, language, text, old)
+    move || started.elapsed() <= limit
+}
+
+fn at_most(checks: u32) -> impl FnMut() -> bool {
+    let mut done = 0;
+    move || {
+        done += 1;
+        done <= checks
+    }
 }
 
 /// Parses as long as `go_on` says so.

@@ -533,7 +533,7 @@ mod tests {
         for holds_elsewhere in [false, true] {
             let first = run.first(&found, 0, |copy, text| {
                 let number: u64 = text.parse().unwrap();
-                std::thread::sleep(Duration::from_millis(if number == 17 { 60 } else { 3 }));
+                std::thread::sleep(Duration::from_millis(if number == 17 { 200 } else { 20 }));
                 let holds = number >= 17 || holds_elsewhere && copy.path() != overlay.path();
                 holds.then_some(number)
             });

@@ -85,6 +85,8 @@ impl Ask<'_> {
 pub(super) const SHOWN: usize = 40;
 /// Parses and weighings take about so long; more are not begun than fit.
 const WEIGHING: Duration = Duration::from_millis(5);
+/// Edits that are parsed however late it is: a machine that is busy elsewhere is no reason to find nothing.
+pub(super) const LEAST_TRIALS: usize = 16;
 /// Nats for a suggestion of a checker; they only order these.
 const CERTAIN: f32 = 30.0;
 const SUGGESTED: f32 = 25.0;
@@ -202,12 +204,12 @@ fn mutated(
     let prior = |mutation: &mutations::Mutation| habits.prior(&mutation.signals());
     all.sort_by(|a, b| prior(b).total_cmp(&prior(a)));
     let errors = tree.error_count(0..text.len());
-    let fits = |mutation: &mutations::Mutation| {
-        let in_time = start.elapsed() < limit / 2;
+    let fits = |(at, mutation): (usize, mutations::Mutation)| {
+        let in_time = at < LEAST_TRIALS || start.elapsed() < limit / 2;
         let left = in_time.then(|| tree.errors_after(text, &mutation.edit)).flatten();
-        left.filter(|&left| left <= errors).map(|left| (mutation.clone(), left))
+        left.filter(|&left| left <= errors).map(|left| (mutation, left))
     };
-    let mut kept: Vec<_> = all.iter().filter_map(fits).collect();
+    let mut kept: Vec<_> = all.into_iter().enumerate().filter_map(fits).collect();
     let mut gains = Vec::new();
     if let Some(completer) = completer {
         let most = (limit.as_secs_f64() / WEIGHING.as_secs_f64()) as usize;
@@ -393,6 +395,25 @@ mod tests {
         let block = &source[source.find('{').unwrap()..source.len() - 1];
         assert_eq!(written("cuont", true), [line, "cuont", "cuont + 1;", block]);
         assert_eq!(written(line, true), [line, block], "each is written once");
+    }
+
+    #[test]
+    fn the_likeliest_are_proposed_however_late_it_is() {
+        let source = "def f(count):\n    return cuont\n";
+        let document = Document::new("file:///a.py", "python", 1, Text::new(source));
+        let message = "Name \"cuont\" is not defined".to_string();
+        let diagnostic = Diagnostic { message, ..Diagnostic::default() };
+        let ask = Ask {
+            snapshot: &Snapshot::alone(document),
+            name: "a.py",
+            within: 15..source.len(),
+            diagnostic: Some(&diagnostic),
+            limit: Duration::ZERO,
+            writes: false,
+        };
+        let found = proposals(None, &ask, &CancelToken::new());
+        let meant = source.replace("cuont", "count");
+        assert!(found.iter().any(|found| apply(source, &found.edits) == meant), "{found:?}");
     }
 
     #[test]

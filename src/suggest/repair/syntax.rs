@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::mutations::is_misspelled;
+use super::propose::LEAST_TRIALS;
 use crate::syntax::{Fault, Lexeme, LexemeKind, SyntaxTree};
 use crate::text::{Text, TextEdit, short};
 
@@ -566,8 +567,7 @@ fn tried(
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
             let Some(trial) = trials.get(at) else { return found };
-            // Some are tried however late it is.
-            if at > 16 && !go_on() {
+            if at >= LEAST_TRIALS && !go_on() {
                 return found;
             }
             if let Some(left) = tree.errors_after(text, &trial.edit).filter(|&left| left < errors) {
