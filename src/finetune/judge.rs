@@ -2,7 +2,7 @@
 //! lines come out exactly, and what it still knows of general code.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -25,6 +25,8 @@ const RUN: usize = 96;
 /// Runs whose tokens are scored, and lines of which the rest is asked for: at least and at most.
 pub(super) const RUNS: [usize; 2] = [30, 300];
 pub(super) const PLACES: [usize; 2] = [100, MOST_PLACES];
+/// Longer than any answer takes.
+const NO_HURRY: Duration = Duration::from_secs(3600);
 /// Bytes of general code that are scored, in each language.
 const GENERAL_BYTES: usize = 20_000;
 
@@ -155,8 +157,10 @@ impl<'a> Judge<'a> {
         say: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<Vec<Answer>> {
         self.memory.set_gate(gate.clone());
-        let mut completer =
-            ModelCompleter::new(Generator::new(model), CompletionOptions::default());
+        // What else the machine does must not decide what is installed.
+        let (time_limit, invoked_time_limit) = (NO_HURRY, NO_HURRY);
+        let unhurried = CompletionOptions { time_limit, invoked_time_limit, ..Default::default() };
+        let mut completer = ModelCompleter::new(Generator::new(model), unhurried);
         completer.set_memory(Some(self.memory.clone()));
         let options = Options { mode: Mode::Rest, context: Context::Fim, ..Options::default() };
         let mut answers = Vec::new();

@@ -34,6 +34,8 @@ pub struct CompletionOptions {
     pub max_tokens: usize,
     /// Time for an automatic answer. What there is by then is shown if it is whole lines.
     pub time_limit: Duration,
+    /// Time for an answer that the user asked for.
+    pub invoked_time_limit: Duration,
     /// Of all automatic answers that are shown, this share should be right, 0 to 1.
     pub precision: f32,
     /// Whether the memory is mixed in.
@@ -60,6 +62,7 @@ impl Default for CompletionOptions {
         CompletionOptions {
             max_tokens: 64,
             time_limit: Duration::from_millis(400),
+            invoked_time_limit: Duration::from_secs(3),
             precision: 0.5,
             memory: true,
             mixing: Mixing::Gate,
@@ -72,9 +75,6 @@ impl Default for CompletionOptions {
         }
     }
 }
-
-/// Longest answer to an invoked request.
-const INVOKED_TIME_LIMIT: Duration = Duration::from_secs(3);
 
 /// The memory of one folder, and what of it stands in the prompts now.
 struct Remembered {
@@ -422,7 +422,8 @@ impl ModelCompleter {
         });
         let indent = document.language.map_or("    ", |l| l.indent);
         let site = Site { text: &place.text, offset: place.offset, indent };
-        let limit = if automatic { self.options.time_limit } else { INVOKED_TIME_LIMIT };
+        let CompletionOptions { time_limit, invoked_time_limit, .. } = self.options;
+        let limit = if automatic { time_limit } else { invoked_time_limit };
         let precision = request.precision.unwrap_or(self.options.precision);
         self.confidence.habit = request.habit;
         let mut timing = Timing { prompt_tokens: prompt.tokens.len(), ..Timing::default() };

@@ -13,9 +13,9 @@ use crate::text::AppliedEdit;
 /// A first parse may take its time: it happens once, when a file is opened.
 const PARSE_LIMIT: Duration = Duration::from_millis(500);
 /// Limits of parses that do not look at the clock: checks by the parser, one in about a hundred of its
-/// operations. Some seconds, and some 20 ms: many trials stand between two keystrokes.
+/// operations. Some seconds, and 5 to 40 ms: many trials stand between two keystrokes.
 const PARSE_CHECKS: u32 = 100_000;
-const TRIAL_CHECKS: u32 = 1_000;
+const TRIAL_CHECKS: u32 = 400;
 
 /// The parse tree of one version of a text. A clone is cheap and never changes afterwards.
 ///

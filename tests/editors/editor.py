@@ -118,7 +118,7 @@ class Editor:
         until(lambda: self.rpc.api.get_mode()["mode"] == "n", "normal mode")
 
     def status(self):
-        return self.lua(f"return {CLIENT}:request_sync('nestling/status', {{}}, 2000).result")
+        return self.lua(f"return {CLIENT}:request_sync('nestling/status', {{}}, 20000).result")
 
     def accepted(self, count):
         until(lambda: self.status()["counts"]["accepted"] == count, f"{count} acceptance(s) counted by the server")
@@ -130,7 +130,7 @@ class Editor:
         return text
 
 
-def until(condition, what, limit=5.0):
+def until(condition, what, limit=20.0):
     end = time.monotonic() + limit
     while time.monotonic() < end:
         try:

@@ -291,8 +291,8 @@ def plugin_draws_what_will_stand_there():
             editor.type(typed)
             editor.screen.press(*["Left"] * back)
             until(lambda: editor.ghost() == ghost, f"the ghost text {ghost!r}")
-            shown = editor.screen.settled()[1:1 + len(after)]
-            same(shown, [line.expandtabs(4) for line in after])
+            shown = [line.expandtabs(4) for line in after]
+            until(lambda: editor.screen.settled()[1:1 + len(after)] == shown, f"the screen with {shown}")
             editor.accept()
             same(editor.lines()[1:1 + len(after)], after)
             same(editor.screen.settled()[1:1 + len(after)], shown)
@@ -340,7 +340,7 @@ def plugin_draws_only_where_it_fits():
             same(editor.see(), " here")
             editor.screen.press(*keys)
             # Another place may have a suggestion of its own.
-            until(lambda: editor.ghost() != " here", f"it is gone after {keys}", 2)
+            until(lambda: editor.ghost() != " here", f"it is gone after {keys}")
             assert ("two wordsz" if keys == ["z"] else "two words") in editor.lines(), editor.lines()
         # Taken back, it fits again.
         editor.open_line()

@@ -6,7 +6,6 @@ When something goes wrong there is one message or none, the status says why, and
 import os
 import re
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
@@ -137,8 +136,10 @@ def plugin_starts_a_server_again():
     with scripted().attached() as editor:
         status(editor)
         [server] = servers(editor)
-        os.kill(server, signal.SIGKILL)
-        until(lambda: status(editor) == "nestling: stopped (1 of 5), starts again", "the status tells of the stop")
+        # Looked at from within: the pause is short.
+        told = "return require('nestling').status() == 'nestling: stopped (1 of 5), starts again'"
+        is_told = editor.lua(f"vim.uv.kill({server}, 'sigkill') return vim.wait(10000, function() {told} end, 10)")
+        assert is_told, f"the status does not tell of the stop: {status(editor)}"
         editor.attached().open_line()
         editor.type("mean = ")
         assert editor.see(), "no ghost text from the new server"
@@ -164,7 +165,8 @@ def plugin_gives_up_a_server_that_keeps_ending():
         assert "stopped 5 times in a row" in editor.health()
         same(len(said(editor)), 1)
         editor.rpc.command("Nestling enable")
-        until(lambda: len(times()) == 6, "another try")
+        # It ends as the others did, and may be tried again by the time we look.
+        until(lambda: len(times()) > 5, "another try")
 
 
 def plugin_does_not_wait_for_a_server_that_is_silent():

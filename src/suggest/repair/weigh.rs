@@ -35,7 +35,8 @@ pub struct Weigher<'a> {
 }
 
 impl Weigher<'_> {
-    /// Nats that each edit of `text` gains; `None` where the model cannot tell, or `go_on` says that it is late.
+    /// Nats that each edit of `text` gains, of which the likeliest come first; `None` where the model cannot tell, or
+    /// `go_on` says that it is late.
     pub fn gains(
         &mut self,
         text: &Text,
@@ -43,8 +44,14 @@ impl Weigher<'_> {
         go_on: &dyn Fn() -> bool,
     ) -> Result<Vec<Option<f32>>, EngineError> {
         let source = text.as_str();
+        // What one line has in common is computed once; the line of the likeliest edit first.
+        let lines: Vec<usize> = edits.iter().map(|edit| text.line_of(edit.range.start)).collect();
+        let mut turns = HashMap::new();
+        for (at, &line) in lines.iter().enumerate() {
+            turns.entry(line).or_insert(at);
+        }
         let mut order: Vec<usize> = (0..edits.len()).collect();
-        order.sort_by_key(|&at| (edits[at].range.start, edits[at].range.end));
+        order.sort_by_key(|&at| (turns[&lines[at]], edits[at].range.start, edits[at].range.end));
         let (mut gains, mut without) = (vec![None; edits.len()], HashMap::new());
         let mut chunks = Chunks::default();
         for at in order {

@@ -147,7 +147,7 @@ export class Editor {
     });
     const { chromium } = await import(path.join(CACHE, 'playwright/node_modules/playwright-core/index.mjs'));
     const url = `http://127.0.0.1:${port}/`;
-    await until('code-server', () => fetch(`${url}healthz`).then((answer) => answer.ok, () => false), 20_000);
+    await until('code-server', () => fetch(`${url}healthz`).then((answer) => answer.ok, () => false), 60_000);
     this.browser = await chromium.launch({
       executablePath: path.join(CACHE, 'bin/chromium'),
       headless: true,
@@ -239,7 +239,8 @@ export class Editor {
   }
 
   async focus() {
-    await this.command('workbench.action.focusActiveEditorGroup');
+    // Asked of the extension host, whose messages arrive in their order: behind the cursor that was just set.
+    await this.vs((vscode) => vscode.commands.executeCommand('workbench.action.focusActiveEditorGroup'));
     await until('the focus in the editor', () => this.page.evaluate(() => document.activeElement?.closest('.editor-instance') != null));
   }
 
@@ -295,7 +296,7 @@ export class Editor {
   /** Chooses the entry of the open menu or pick that contains a text. */
   async choose(list, text) {
     const row = this.page.locator(`${list} .monaco-list-row`, { hasText: text }).first();
-    await row.waitFor({ timeout: 8000 });
+    await row.waitFor({ timeout: 20_000 });
     await row.click();
   }
 

@@ -90,16 +90,17 @@ export function fold(text, pressed, changes) {
   return { text, accepted };
 }
 
-export async function menu(editor, command, entry) {
+/** Opens a list until an entry is in it: what is not known yet in the first is in the next. */
+export async function menu(editor, command, entry, list = MENU) {
   await until(`a menu with ${entry}`, async () => {
     await editor.command(command);
-    const row = editor.page.locator(`${MENU} .monaco-list-row`, { hasText: entry }).first();
+    const row = editor.page.locator(`${list} .monaco-list-row`, { hasText: entry }).first();
     const isThere = await row.waitFor({ timeout: 1500 }).then(() => true, () => false);
     if (!isThere) {
       await editor.page.keyboard.press('Escape');
     }
     return isThere;
-  }, 12_000);
+  }, 30_000);
 }
 
 export function parses(text) {

@@ -102,7 +102,7 @@ tests['a repair is previewed before it is applied'] = async (editor) => {
   await editor.show('python/previewed.py', 'def mean(amounts:|\n    return sum(amounts) / len(amounts)\n');
   await sleep(1200);
   const { text } = await editor.document();
-  await editor.command('nestling.previewRepairs');
+  await menu(editor, 'nestling.previewRepairs', 'parses', LIST);
   await editor.choose(LIST, 'parses');
   const texts = () => editor.vs((vscode) => Object.fromEntries(vscode.workspace.textDocuments.map((d) => [d.uri.scheme, d.getText()])));
   const after = await until('the difference', async () => (await texts())['nestling-preview']);
@@ -184,8 +184,12 @@ tests['parts that are taken are told to the server'] = async (editor) => {
   await withProgram(editor, path.join(HERE, 'recorder.py'), async () => {
     await editor.ready();
     await editor.show('python/told.py', 'mean = |\n');
-    await editor.command('editor.action.inlineSuggest.trigger');
-    await until('the script', async () => (await editor.ghost()) === 'total / count');
+    await until('the script', async () => {
+      if ((await editor.ghost()) === '') {
+        await editor.command('editor.action.inlineSuggest.trigger');
+      }
+      return (await editor.settled()) === 'total / count';
+    });
     await editor.page.keyboard.press('Control+ArrowRight');
     const sent = (method) => lines(record).filter((message) => message.method === method);
     const parts = await until('the parts', () => {
@@ -290,7 +294,7 @@ tests['a fine-tune shows its progress, and can be cancelled'] = async (editor) =
   await editor.choose(LIST, '10 minutes');
   const cancel = editor.page.locator('.notifications-toasts .monaco-button', { hasText: 'Cancel' });
   await cancel.waitFor({ timeout: 20_000 });
-  await until('progress', async () => (await editor.messages()).some((m) => /nestling: fine-tuning: (?!starting)./.test(m)), 20_000);
+  await until('progress', async () => (await editor.messages()).some((m) => /nestling: fine-tuning: (?!starting)./.test(m)), 120_000);
   console.log(`     ${await editor.messages()}`);
   await cancel.click();
   await until('the end', async () => (await editor.messages()).some((m) => /was stopped and can go on/.test(m)), 30_000);

@@ -89,7 +89,7 @@ troubles['a program that crashes in a loop is given up after five times'] = asyn
   const starts = path.join(editor.folder, 'starts');
   const crashing = script(editor, 'crashing', `[ "$1" = --version ] && { echo nestling 0.1.0; exit; }\ndate +%s%3N >> ${starts}\nexit 3`);
   await withProgram(editor, crashing, async () => {
-    await oneMessage(editor, /stopped 5 times in a row.*exit code 3/, 20_000);
+    await oneMessage(editor, /stopped 5 times in a row.*exit code 3/, 60_000);
     const times = fs.readFileSync(starts, 'utf8').trim().split('\n').map(Number);
     const gaps = times.slice(1).map((time, i) => time - times[i]);
     assert.equal(times.length, 5);
