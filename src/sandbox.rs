@@ -27,6 +27,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use parking_lot::Mutex;
 
+/// For output whose end does not come.
+const PATIENCE: Duration = Duration::from_millis(500);
+
 /// What one program may use.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -233,12 +236,11 @@ impl Output {
 
     /// What was kept. A process that left its group or escaped a weak sandbox may hold the pipe; it is not waited for.
     pub fn finish(self) -> String {
-        // Half a second, counted by looks: after a pause of the whole machine, the reader has its turn before we give up.
-        for _ in 0..2500 {
-            if self.thread.is_finished() {
-                break;
-            }
+        let (start, mut looks) = (Instant::now(), 0);
+        // After a pause of the whole machine, the reader has its turn before we give up.
+        while !self.thread.is_finished() && (looks < 50 || start.elapsed() < PATIENCE) {
             std::thread::sleep(Duration::from_micros(200));
+            looks += 1;
         }
         String::from_utf8_lossy(&self.kept.lock()).into_owned()
     }

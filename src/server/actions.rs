@@ -133,11 +133,15 @@ async fn caught_up(mut snapshot: Snapshot) -> Snapshot {
     snapshot
 }
 
-/// The document that an entry remembers, parsed, if its text is still that one.
-pub(super) async fn recalled(shared: &Shared, uri: &str, revision: u64) -> Result<Snapshot> {
+/// The document that an entry remembers, if its text is still that one.
+pub(super) fn unchanged(shared: &Shared, uri: &str, revision: u64) -> Result<Snapshot> {
     let snapshot = shared.state.lock().documents.snapshot(uri);
-    let snapshot = snapshot.filter(|snapshot| snapshot.document.revision == revision);
-    Ok(caught_up(snapshot.ok_or_else(changed)?).await)
+    snapshot.filter(|snapshot| snapshot.document.revision == revision).ok_or_else(changed)
+}
+
+/// The same with its parse, if there can be one.
+pub(super) async fn recalled(shared: &Shared, uri: &str, revision: u64) -> Result<Snapshot> {
+    Ok(caught_up(unchanged(shared, uri, revision)?).await)
 }
 
 /// An entry that is worked out when it is chosen.

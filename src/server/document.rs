@@ -7,7 +7,7 @@ use serde_json::Value;
 use tower_lsp_server::gen_lsp_types as lsp;
 use tower_lsp_server::jsonrpc::Result;
 
-use super::actions::{Place, changed, edit, later, recalled};
+use super::actions::{Place, changed, edit, later, recalled, unchanged};
 use super::aside;
 use super::shared::Shared;
 use crate::suggest::document::{Signature, document};
@@ -49,7 +49,7 @@ pub(super) async fn resolve(shared: &Arc<Shared>, mut action: Value) -> Result<V
         document(completer, &own, &signature.ok_or("the function has changed")?, cancel)
     });
     let written = written.await.ok_or_else(changed)?;
-    recalled(shared, &data.uri, data.revision).await?;
+    unchanged(shared, &data.uri, data.revision)?;
     let text = match written {
         Ok(made) => {
             let client = shared.state.lock().client.clone();

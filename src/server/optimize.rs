@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tower_lsp_server::gen_lsp_types as lsp;
 use tower_lsp_server::jsonrpc::{Error, Result};
 
-use super::actions::{Place, REWRITE, Trial, changed, edit, later, recalled};
+use super::actions::{Place, REWRITE, Trial, changed, edit, later, recalled, unchanged};
 use super::commands::PROVE;
 use super::shared::Shared;
 use super::to_proto;
@@ -144,7 +144,7 @@ pub(super) async fn resolve(shared: &Arc<Shared>, mut action: Value) -> Result<V
     let (snapshot, rewrite) = remembered(shared, &data).await?;
     let evidence = tried(shared, &snapshot, &rewrite, None, CancelToken::new()).await;
     // It may have changed while it was checked.
-    recalled(shared, &data.uri, data.revision).await?;
+    unchanged(shared, &data.uri, data.revision)?;
     if evidence.refused.is_some() {
         shared.client.show_message(lsp::MessageType::Info, format!("nestling: {evidence}")).await;
         return Ok(action);
@@ -204,7 +204,7 @@ pub(super) async fn prove(shared: &Arc<Shared>, arguments: &[Value]) -> Result<V
         let asked =
             own.client.show_message_request(lsp::MessageType::Info, text, Some(vec![choice])).await;
         if !matches!(asked, Ok(Some(chosen)) if chosen.title == "Apply")
-            || recalled(&own, &data.uri, data.revision).await.is_err()
+            || unchanged(&own, &data.uri, data.revision).is_err()
         {
             return;
         }

@@ -151,7 +151,7 @@ impl SyntaxTree {
         Some((fixed, name))
     }
 
-    /// The number of errors after an edit of `text`, which this tree is of; `None` if parsing it takes too long.
+    /// The number of errors after an edit of `text`, which this tree is of; `None` if parsing it is too much work.
     pub fn errors_after(&self, text: &Text, edit: &TextEdit) -> Option<usize> {
         let mut text = text.clone();
         let applied = text.replace(edit.range.clone(), &edit.new_text);

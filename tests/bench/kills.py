@@ -87,14 +87,19 @@ def main():
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.folder or Path(temporary)).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
         work, known = folder / "work", folder / "unbroken.json"
-        if work.exists():
-            pass
-        elif not options.repo:
-            folder.mkdir(parents=True, exist_ok=True)
-            make(work)
-        else:
-            subprocess.run(["git", "clone", "-q", options.repo, work], check=True)
+        asked = [str(word) for word in [*command, options.repo, options.last]]
+        earlier = json.loads(known.read_text()) if known.exists() else None
+        if earlier and earlier["asked"] != asked:
+            sys.exit(f"{folder} has the work of another run: {earlier['asked']}")
+        if not earlier:
+            for path in [work, folder / "unbroken", folder / "begun"]:
+                shutil.rmtree(path, ignore_errors=True)
+            if options.repo:
+                subprocess.run(["git", "clone", "-q", options.repo, work], check=True)
+            else:
+                make(work)
 
         def start(data, *more):
             environment = os.environ | {"NESTLING_DATA": str(data), "XDG_CACHE_HOME": str(folder / "cache")}
@@ -109,12 +114,14 @@ def main():
             report = json.loads(out)
             return {key: value for key, value in report.items() if key not in CHANGING}, installed(data)
 
-        if not known.exists():
+        if not earlier:
             begin = time.monotonic()
             report, files = end(folder / "unbroken")
-            known.write_text(json.dumps([report, files, time.monotonic() - begin]))
-        *wanted, whole = json.loads(known.read_text())
-        wanted = tuple(wanted)
+            whole = time.monotonic() - begin
+            earlier = {"asked": asked, "report": report, "files": files, "seconds": whole}
+            known.write_text(json.dumps(earlier))
+        # As it is read again.
+        wanted, whole = (earlier["report"], earlier["files"]), earlier["seconds"]
         print(f"unbroken: {whole:.1f} s, {wanted[0]['verdict']}, {len(wanted[1])} file(s) installed", flush=True)
         begun, wrong = folder / "begun", 0
 
@@ -132,7 +139,10 @@ def main():
 
         if options.last:
             if not begun.exists():
-                kill(start(begun), max(whole - options.last, 0))
+                half = folder / "half"
+                shutil.rmtree(half, ignore_errors=True)
+                kill(start(half), max(whole - options.last, 0))
+                half.rename(begun)
             begin = time.monotonic()
             data, more = begin_anew("rest")
             wrong += end(data, *more) != wanted

@@ -11,6 +11,7 @@ use crate::eval::texts::{Repository, file_uri};
 use crate::generation::CancelToken;
 use crate::statistics::edit_similarity;
 use crate::suggest::{Completer, CompletionRequest, Progress, Suggestion, Trigger};
+use crate::syntax::SyntaxTree;
 use crate::text::Text;
 use crate::workspace::{Document, Snapshot};
 
@@ -174,7 +175,12 @@ pub(in crate::eval) fn request(
         Context::Fim => &file.text[place.resume..],
     };
     let uri = file_uri(&Path::new("/").join(&repository.name).join(&file.path));
-    let document = Document::new(uri, file.language, 1, Text::new(format!("{before}{after}")));
+    let text = Text::new(format!("{before}{after}"));
+    let mut document = Document::unparsed(uri, file.language, 1, text);
+    // The answer is one about the text, not about the machine.
+    document.tree = document
+        .language
+        .and_then(|language| SyntaxTree::parse_steadily(language, document.text.as_str()));
     let snapshot = Snapshot::alone(document);
     let (offset, trigger) = (place.cursor, Trigger::Invoked);
     let (selected, precision, habit) = (None, None, 0.0);

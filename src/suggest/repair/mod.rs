@@ -29,6 +29,9 @@ const MOST_WEIGHED: usize = 40;
 /// Share of the time for the parser; the rest is the model's.
 const PARSING: f64 = 0.4;
 
+/// Edits that are parsed however late it is: a machine that is busy elsewhere is no reason to find nothing.
+const LEAST_TRIALS: usize = 16;
+
 /// Repairs of broken syntax, likeliest first. `weigher` weighs them; without it the parser alone decides.
 pub fn syntax_repairs(
     (tree, text): (&SyntaxTree, &Text),
@@ -39,7 +42,8 @@ pub fn syntax_repairs(
 ) -> Vec<Candidate> {
     let start = Instant::now();
     let parsing = limit.mul_f64(PARSING);
-    let go_on = || start.elapsed() < parsing && !cancel.is_cancelled();
+    let is_early = |tried: usize| tried < LEAST_TRIALS || start.elapsed() < parsing;
+    let go_on = |tried: usize| is_early(tried) && !cancel.is_cancelled();
     let mut found = syntax::candidates(tree, text, within, &go_on);
     for candidate in &mut found {
         candidate.worth += habit(candidate.change);

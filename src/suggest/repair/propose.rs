@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::habits::{Habits, Signals, UNWEIGHED};
 use super::mutations::{self, mutations};
-use super::{nearest, syntax_repairs};
+use super::{LEAST_TRIALS, nearest, syntax_repairs};
 use crate::check::Diagnostic;
 use crate::generation::CancelToken;
 use crate::suggest::{Completer, CompletionRequest, ModelCompleter, Progress, Trigger};
@@ -85,8 +85,6 @@ impl Ask<'_> {
 pub(super) const SHOWN: usize = 40;
 /// Parses and weighings take about so long; more are not begun than fit.
 const WEIGHING: Duration = Duration::from_millis(5);
-/// Edits that are parsed however late it is: a machine that is busy elsewhere is no reason to find nothing.
-pub(super) const LEAST_TRIALS: usize = 16;
 /// Nats for a suggestion of a checker; they only order these.
 const CERTAIN: f32 = 30.0;
 const SUGGESTED: f32 = 25.0;
@@ -206,7 +204,8 @@ fn mutated(
     let errors = tree.error_count(0..text.len());
     let fits = |(at, mutation): (usize, mutations::Mutation)| {
         let in_time = at < LEAST_TRIALS || start.elapsed() < limit / 2;
-        let left = in_time.then(|| tree.errors_after(text, &mutation.edit)).flatten();
+        let is_wanted = in_time && !cancel.is_cancelled();
+        let left = is_wanted.then(|| tree.errors_after(text, &mutation.edit)).flatten();
         left.filter(|&left| left <= errors).map(|left| (mutation, left))
     };
     let mut kept: Vec<_> = all.into_iter().enumerate().filter_map(fits).collect();

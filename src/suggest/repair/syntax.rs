@@ -6,7 +6,6 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::mutations::is_misspelled;
-use super::propose::LEAST_TRIALS;
 use crate::syntax::{Fault, Lexeme, LexemeKind, SyntaxTree};
 use crate::text::{Text, TextEdit, short};
 
@@ -82,12 +81,12 @@ struct Broken<'a> {
 }
 
 /// All edits of one token, or of the end of a line, that leave the fewest errors, if those are fewer than there are.
-/// Only errors that touch `within` are looked at. Ends with what there is when `go_on` says so.
+/// Only errors that touch `within` are looked at. Ends with what there is when `go_on`, told how many were tried, says so.
 pub fn candidates(
     tree: &SyntaxTree,
     text: &Text,
     within: Option<Range<usize>>,
-    go_on: &(dyn Fn() -> bool + Sync),
+    go_on: &(dyn Fn(usize) -> bool + Sync),
 ) -> Vec<Candidate> {
     let touches = |fault: &Fault| {
         within.as_ref().is_none_or(|w| fault.range.start <= w.end && fault.range.end >= w.start)
@@ -559,7 +558,7 @@ fn tried(
     text: &Text,
     trials: Vec<Candidate>,
     errors: usize,
-    go_on: &(dyn Fn() -> bool + Sync),
+    go_on: &(dyn Fn(usize) -> bool + Sync),
 ) -> Vec<Candidate> {
     let next = AtomicUsize::new(0);
     let work = || {
@@ -567,7 +566,7 @@ fn tried(
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
             let Some(trial) = trials.get(at) else { return found };
-            if at >= LEAST_TRIALS && !go_on() {
+            if !go_on(at) {
                 return found;
             }
             if let Some(left) = tree.errors_after(text, &trial.edit).filter(|&left| left < errors) {
