@@ -31,6 +31,8 @@ const PARSING: f64 = 0.4;
 
 /// Edits that are parsed however late it is: a machine that is busy elsewhere is no reason to find nothing.
 const LEAST_TRIALS: usize = 16;
+/// Edits that are weighed however late it is: what was not weighed is no rival for what was.
+const LEAST_WEIGHED: usize = 8;
 
 /// Repairs of broken syntax, likeliest first. `weigher` weighs them; without it the parser alone decides.
 pub fn syntax_repairs(
@@ -52,7 +54,8 @@ pub fn syntax_repairs(
     found.truncate(MOST_WEIGHED);
     if let Some(weigher) = weigher {
         let edits: Vec<_> = found.iter().map(|candidate| &candidate.edit).collect();
-        let go_on = || start.elapsed() < limit && !cancel.is_cancelled();
+        let is_early = |weighed: usize| weighed < LEAST_WEIGHED || start.elapsed() < limit;
+        let go_on = |weighed: usize| is_early(weighed) && !cancel.is_cancelled();
         match weigher.gains(text, &edits, &go_on) {
             Ok(gains) => {
                 for (candidate, gain) in found.iter_mut().zip(gains) {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::habits::{Habits, Signals, UNWEIGHED};
 use super::mutations::{self, mutations};
-use super::{LEAST_TRIALS, nearest, syntax_repairs};
+use super::{LEAST_TRIALS, LEAST_WEIGHED, nearest, syntax_repairs};
 use crate::check::Diagnostic;
 use crate::generation::CancelToken;
 use crate::suggest::{Completer, CompletionRequest, ModelCompleter, Progress, Trigger};
@@ -214,7 +214,8 @@ fn mutated(
         let most = (limit.as_secs_f64() / WEIGHING.as_secs_f64()) as usize;
         kept.truncate(most.max(8));
         let edits: Vec<&TextEdit> = kept.iter().map(|(mutation, _)| &mutation.edit).collect();
-        let go_on = || start.elapsed() < limit && !cancel.is_cancelled();
+        let is_early = |weighed: usize| weighed < LEAST_WEIGHED || start.elapsed() < limit;
+        let go_on = |weighed: usize| is_early(weighed) && !cancel.is_cancelled();
         let weighed = completer.with_weigher(&ask.snapshot.document, ask.name, |weigher| {
             weigher.gains(text, &edits, &go_on)
         });

@@ -36,26 +36,26 @@ pub struct Weigher<'a> {
 
 impl Weigher<'_> {
     /// Nats that each edit of `text` gains, of which the likeliest come first; `None` where the model cannot tell, or
-    /// `go_on` says that it is late.
+    /// `go_on`, told how many were weighed, says that it is late.
     pub fn gains(
         &mut self,
         text: &Text,
         edits: &[&TextEdit],
-        go_on: &dyn Fn() -> bool,
+        go_on: &dyn Fn(usize) -> bool,
     ) -> Result<Vec<Option<f32>>, EngineError> {
         let source = text.as_str();
-        // What one line has in common is computed once; the line of the likeliest edit first.
+        // What one line has in common is computed once: the line of the likeliest edit first, and each from its likeliest on.
         let lines: Vec<usize> = edits.iter().map(|edit| text.line_of(edit.range.start)).collect();
         let mut turns = HashMap::new();
         for (at, &line) in lines.iter().enumerate() {
             turns.entry(line).or_insert(at);
         }
         let mut order: Vec<usize> = (0..edits.len()).collect();
-        order.sort_by_key(|&at| (turns[&lines[at]], edits[at].range.start, edits[at].range.end));
+        order.sort_by_key(|&at| turns[&lines[at]]);
         let (mut gains, mut without) = (vec![None; edits.len()], HashMap::new());
         let mut chunks = Chunks::default();
-        for at in order {
-            if !go_on() {
+        for (weighed, at) in order.into_iter().enumerate() {
+            if !go_on(weighed) {
                 break;
             }
             let edit = edits[at];
