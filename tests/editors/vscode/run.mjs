@@ -88,7 +88,7 @@ tests['a rewrite is proven with progress, and applied when that is chosen'] = as
   await editor.show('python/proven.py', slow);
   await sleep(1200);
   await editor.command('nestling.proveRewrite');
-  const said = await until('the evidence', async () => (await editor.messages()).find((m) => /Look it up in a set: /.test(m)), 60_000);
+  const said = await until('the evidence', async () => (await editor.messages()).find((m) => /Look it up in a set: /.test(m)), 180_000);
   assert.match(said, /same results|nothing|not/);
   const apply = editor.page.locator('.notifications-toasts .monaco-button', { hasText: 'Apply' });
   if (await apply.count()) {
