@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::segment::Segment;
+use super::segment::{Found, Segment};
 use crate::tokenizer::TokenId;
 
 /// Lengths of agreement, in tokens, at which counts are taken below the longest.
@@ -154,6 +154,20 @@ impl Scope<'_> {
         each.map(|p| (self.segment.agreement(history, self.segment.position(p)), p))
             .max_by_key(|&(length, _)| length)
     }
+
+    /// Positions that agree longest with `history`, `most` at most, each with its tokens of agreement; longest first.
+    pub fn nearest(&self, history: &[TokenId], most: usize) -> Vec<(usize, u32)> {
+        let Some(Found { bucket, at, .. }) = self.segment.find(history) else { return Vec::new() };
+        let position = |place| self.segment.position(place);
+        let shown = |position: &u32| self.shows(*position);
+        let right = (at..bucket.end).take(MOST_HIDDEN).map(position).filter(shown).take(most);
+        let left = (bucket.start..at).rev().take(MOST_HIDDEN).map(position).filter(shown);
+        let agreement = |p| (self.segment.agreement(history, p), p);
+        let mut nearest: Vec<_> = right.chain(left.take(most)).map(agreement).collect();
+        nearest.sort_by_key(|&(length, _)| std::cmp::Reverse(length));
+        nearest.truncate(most);
+        nearest
+    }
 }
 
 /// The evidence of all scopes together, and of their near parts alone.
@@ -164,15 +178,16 @@ pub fn gather(
 ) -> [Evidence; 2] {
     struct Search {
         scope: usize,
-        bucket: Range<usize>,
+        found: Found,
         longest: usize,
         run: Range<usize>,
     }
     let mut searches: Vec<Search> = Vec::new();
     for (scope, s) in scopes.iter().enumerate() {
-        let Some((bucket, at)) = s.segment.find(history) else { continue };
-        let Some((longest, _)) = s.longest(history, &bucket, at) else { continue };
-        searches.push(Search { scope, bucket, longest, run: at..at });
+        let Some(found) = s.segment.find(history) else { continue };
+        let Some((longest, _)) = s.longest(history, &found.bucket, found.at) else { continue };
+        let run = found.at..found.at;
+        searches.push(Search { scope, found, longest, run });
     }
     let mut evidence = [Evidence::default(), Evidence::default()];
     let longest = searches.iter().map(|s| s.longest).max().unwrap_or(0);
@@ -182,7 +197,7 @@ pub fn gather(
         let mut counted = 0;
         for search in searches.iter_mut().filter(|s| s.longest >= length) {
             let scope = &scopes[search.scope];
-            let run = scope.segment.widen(history, length, &search.bucket, search.run.clone());
+            let run = scope.segment.widen(history, length, &search.found, search.run.clone());
             counted += run.len();
             for new in [run.start..search.run.start, search.run.end..run.end] {
                 let step = new.len().div_ceil(MOST_PLACES).max(1);
@@ -220,24 +235,45 @@ pub fn gather(
     evidence
 }
 
-/// The evidence of plain texts of tokens, searched from end to end: for the file that is being written, which
-/// changes with each key. The first text ends where the history does; the others stand behind the cursor.
-pub fn scan(texts: &[&[TokenId]], history: &[TokenId], counter: &mut Counter) -> Evidence {
-    let Some(&last) = history.last() else { return Evidence::default() };
+/// A place in plain texts where a history stood before.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hit {
+    /// Tokens that agree.
+    pub(super) agreement: usize,
+    /// Tokens between it and the cursor.
+    distance: u32,
+    /// The token that followed.
+    next: TokenId,
+    /// Number of the text.
+    pub(super) text: usize,
+    /// Where that token stands in it.
+    pub(super) position: u32,
+}
+
+/// The places of plain texts of tokens, searched from end to end: longest agreement first, of equals the nearest. The
+/// first text ends where the history does; the others stand behind the cursor.
+pub(super) fn hits(texts: &[&[TokenId]], history: &[TokenId]) -> Vec<Hit> {
+    let Some(&last) = history.last() else { return Vec::new() };
     let cursor = texts.first().map_or(0, |before| before.len());
-    // (agreement, distance, next, text, position)
-    let mut hits: Vec<(usize, u32, TokenId, usize, u32)> = Vec::new();
+    let mut hits: Vec<Hit> = Vec::new();
     for (text, tokens) in texts.iter().enumerate() {
         let followed = tokens.len().saturating_sub(1);
         for at in (0..followed).filter(|&at| tokens[at] == last) {
             let before = tokens[..=at].iter().rev();
-            let length = before.zip(history.iter().rev()).take_while(|(a, b)| a == b).count();
+            let agreement = before.zip(history.iter().rev()).take_while(|(a, b)| a == b).count();
             let distance = if text == 0 { cursor - at } else { at + 1 } as u32;
-            hits.push((length, distance, tokens[at + 1], text, at as u32 + 1));
+            let (next, position) = (tokens[at + 1], at as u32 + 1);
+            hits.push(Hit { agreement, distance, next, text, position });
         }
     }
-    hits.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
-    let Some(&(longest, distance, _, text, position)) = hits.first() else {
+    hits.sort_unstable_by(|a, b| b.agreement.cmp(&a.agreement).then(a.distance.cmp(&b.distance)));
+    hits
+}
+
+/// The evidence of [`hits`]: for the file that is being written, which changes with each key.
+pub fn scan(texts: &[&[TokenId]], history: &[TokenId], counter: &mut Counter) -> Evidence {
+    let hits = hits(texts, history);
+    let Some(&Hit { agreement: longest, distance, text, position, .. }) = hits.first() else {
         return Evidence::default();
     };
     let mut levels: Vec<Level> = Vec::new();
@@ -245,9 +281,9 @@ pub fn scan(texts: &[&[TokenId]], history: &[TokenId], counter: &mut Counter) ->
     let mut rest = hits.iter().peekable();
     for length in std::iter::once(longest).chain(below).take(MOST_LEVELS) {
         let mut is_first = true;
-        while let Some(&(_, _, token, _, _)) = rest.next_if(|hit| hit.0 >= length) {
+        while let Some(hit) = rest.next_if(|hit| hit.agreement >= length) {
             // Of equal agreements the nearest says most.
-            counter.add(token, if is_first { 2.0 } else { 1.0 });
+            counter.add(hit.next, if is_first { 2.0 } else { 1.0 });
             is_first = false;
         }
         let new = counter

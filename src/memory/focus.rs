@@ -1,6 +1,8 @@
 //! The memory as seen from one cursor: which texts are near, which must not be known, and what they all say
 //! about the next token.
 
+mod neighbours;
+
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -10,11 +12,13 @@ use super::chunks::Chunks;
 use super::evidence::{Counter, Evidence, Scope, Source, gather, scan};
 use super::gate::{Event, Features, Mixing, ModelView, TIERS};
 use super::index::{Hidden, Memory, Shelf};
-use super::segment::{Segment, SegmentBuilder};
+use super::segment::{self, Segment, SegmentBuilder};
 use super::walk;
 use crate::text::Text;
 use crate::tokenizer::TokenId;
 use crate::workspace::{Document, Snapshot};
+
+pub use neighbours::Neighbour;
 
 /// Open documents that are looked at, the last touched first.
 const MOST_OPEN: usize = 12;
@@ -279,8 +283,7 @@ impl<'a> Focus<'a> {
                     _ => self.shelf.segments.get(text).map(|(segment, _)| segment),
                 };
                 segment.filter(|segment| segment.tokens().get(at) == Some(&token)).map(|segment| {
-                    let own = |file| segment.file(file).1.start <= position;
-                    let file = partition_by(segment.files(), own).saturating_sub(1);
+                    let file = segment.file_at(position).unwrap_or(0);
                     let (name, range, _) = segment.file(file);
                     let before = segment.tokens()[range.start as usize..at].to_vec();
                     (Some(name.to_string()), before)
@@ -362,15 +365,5 @@ fn within(segment: &Segment, folder: &str) -> Range<u32> {
 }
 
 fn partition(segment: &Segment, before: impl Fn(&str) -> bool) -> usize {
-    partition_by(segment.files(), |file| before(segment.file(file).0))
-}
-
-/// How many of `count` come before: those for which it holds stand first.
-fn partition_by(count: usize, before: impl Fn(usize) -> bool) -> usize {
-    let (mut low, mut high) = (0, count);
-    while low < high {
-        let middle = (low + high) / 2;
-        if before(middle) { low = middle + 1 } else { high = middle }
-    }
-    low
+    segment::partition(0..segment.files(), |file| before(segment.file(file).0))
 }

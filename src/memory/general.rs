@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustc_hash::FxHashSet;
 
 use super::evidence::{Evidence, Level};
-use super::segment::Segment;
+use super::segment::{Found, Segment};
 use crate::tokenizer::TokenId;
 
 const MAGIC: u32 = 0x6e67_7261;
@@ -183,7 +183,7 @@ pub fn distil(
     let sum = all.len().max(1) as f32;
     let below: Vec<f32> = unigrams.iter().map(|&c| (c as f32 + 0.5) / sum).collect();
     for token in 0..vocabulary as TokenId {
-        if let Some((bucket, _)) = corpus.find(&[token]) {
+        if let Some(Found { bucket, .. }) = corpus.find(&[token]) {
             walk.context(bucket, &mut vec![token], &below);
         }
         say(token as usize + 1, vocabulary);

@@ -18,7 +18,7 @@ pub mod walk;
 #[cfg(test)]
 mod tests;
 
-pub use focus::{Focus, FocusCache, Mixed, Recalled};
+pub use focus::{Focus, FocusCache, Mixed, Neighbour, Recalled};
 pub use gate::{Gate, Mixing};
 pub use index::{IndexProgress, Memory, Update, fingerprint};
 pub use keeper::{Keeper, KeeperState};

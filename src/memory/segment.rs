@@ -234,12 +234,7 @@ impl Segment {
     /// The file that holds a position.
     pub fn file_at(&self, position: u32) -> Option<usize> {
         let table = self.part(&self.table);
-        let (mut low, mut high) = (0, self.files());
-        while low < high {
-            let middle = (low + high) / 2;
-            if table[middle * 4] <= position { low = middle + 1 } else { high = middle }
-        }
-        low.checked_sub(1)
+        partition(0..self.files(), |file| table[file * 4] <= position).checked_sub(1)
     }
 
     /// How many places the order has.
@@ -276,8 +271,8 @@ impl Segment {
         (get(&self.positions), get(&self.next))
     }
 
-    /// The places whose last token is that of `history`, and the one in them where `history` would stand.
-    pub fn find(&self, history: &[TokenId]) -> Option<(Range<usize>, usize)> {
+    /// Where `history` would stand among the places whose last token is its own; `None` if there are none.
+    pub fn find(&self, history: &[TokenId]) -> Option<Found> {
         let &last = history.last()?;
         if last as usize >= self.vocabulary {
             return None;
@@ -285,19 +280,20 @@ impl Segment {
         let starts = self.part(&self.starts);
         let end = (starts[last as usize + 1] as usize).min(self.positions.len());
         let bucket = (starts[last as usize] as usize).min(end)..end;
-        let places = self.run(bucket.clone()).0;
-        let (mut low, mut high) = (0, places.len());
+        let mut seen = Vec::with_capacity(32);
+        let (mut low, mut high) = (bucket.start, bucket.end);
         // All places between two agree with the history in what both do (Manber and Myers 1990).
         let (mut below, mut above) = (1, 1);
         while low < high {
             let middle = (low + high) / 2;
-            let (order, agreed) = self.order(history, places[middle], below.min(above));
+            let (order, agreed) = self.order(history, self.position(middle), below.min(above));
+            seen.push((middle, agreed));
             match order {
                 Ordering::Less => (low, below) = (middle + 1, agreed),
                 _ => (high, above) = (middle, agreed),
             }
         }
-        (!places.is_empty()).then_some((bucket.clone(), bucket.start + low))
+        (!bucket.is_empty()).then_some(Found { bucket, at: low, seen })
     }
 
     /// The text before `position` against the end of `history`, last tokens first, of which the last `agreed` are known
@@ -313,37 +309,54 @@ impl Segment {
         (token.cmp(&Some(history[at])).then(Ordering::Less), all)
     }
 
-    /// The places around `inside` that agree with at least `length` tokens of `history`, within `bucket`;
-    /// `inside` must be a run of such places, which may be empty.
+    /// The places that agree with at least `length` tokens of `history`, which was found there; `inside` is a run of such
+    /// places around it, which may be empty.
     pub fn widen(
         &self,
         history: &[TokenId],
         length: usize,
-        bucket: &Range<usize>,
+        found: &Found,
         inside: Range<usize>,
     ) -> Range<usize> {
+        let Found { bucket, at, seen } = found;
         // The bucket is what agrees in one token.
         if length <= 1 {
             return bucket.clone();
         }
+        // Agreement falls to both sides: the search has left marks between which each end lies.
+        let (mut first, mut end) = (bucket.start..inside.start, inside.end..bucket.end);
+        for &(place, agreed) in seen {
+            match (place < *at, agreed >= length) {
+                (true, true) => first.end = first.end.min(place),
+                (true, false) => first.start = first.start.max(place + 1),
+                (false, true) => end.start = end.start.max(place + 1),
+                (false, false) => end.end = end.end.min(place),
+            }
+        }
         let fits = |place: usize| self.agrees(history, length, self.position(place));
-        // Galloping: runs of long agreement are short, and the next one mostly ends near.
-        let reach = |room: usize, fits: &dyn Fn(usize) -> bool| {
-            let mut step = 1;
-            while step <= room && fits(step) {
-                step *= 2;
-            }
-            let (mut low, mut high) = (step / 2, step.min(room + 1));
-            while low + 1 < high {
-                let middle = (low + high) / 2;
-                if fits(middle) { low = middle } else { high = middle }
-            }
-            low
-        };
-        let down = reach(inside.start - bucket.start, &|n| fits(inside.start - n));
-        let up = reach(bucket.end - inside.end, &|n| fits(inside.end + n - 1));
-        inside.start - down..inside.end + up
+        partition(first, |place| !fits(place))..partition(end, fits)
     }
+}
+
+/// Where a history stands in the order of an index.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The places that agree with its last token.
+    pub bucket: Range<usize>,
+    /// The place in them before which it would stand.
+    pub at: usize,
+    /// Places that were compared with it, and how many tokens agree.
+    seen: Vec<(usize, usize)>,
+}
+
+/// The first place of a range for which `holds` does not; it holds for all before and for none behind.
+pub(super) fn partition(range: Range<usize>, holds: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut high) = (range.start, range.end);
+    while low < high {
+        let middle = (low + high) / 2;
+        if holds(middle) { low = middle + 1 } else { high = middle }
+    }
+    low
 }
 
 /// Bytes as aligned words; a rest of less than a word is left out.

@@ -19,23 +19,17 @@ fn build(files: &[Vec<TokenId>]) -> Segment {
     builder.build(7).unwrap()
 }
 
-/// The longest agreement over all places with a token behind them, and the tokens that followed it.
-fn search(files: &[Vec<TokenId>], history: &[TokenId]) -> (usize, Vec<(TokenId, f32)>) {
-    let mut best = (0, vec![0f32; WORDS]);
-    for file in files {
-        for at in 1..file.len() {
-            let before = file[..at].iter().rev();
-            let length = before.zip(history.iter().rev()).take_while(|(a, b)| a == b).count();
-            if length > best.0 {
-                best = (length, vec![0.0; WORDS]);
-            }
-            if length == best.0 {
-                best.1[file[at] as usize] += 1.0;
-            }
-        }
-    }
-    let counts = best.1.iter().enumerate().filter(|(_, c)| **c > 0.0);
-    (best.0, counts.map(|(t, &c)| (t as TokenId, c)).collect())
+/// The agreement at all places that have some, longest first, with the token that followed; nothing at ends of files.
+fn search(files: &[Vec<TokenId>], history: &[TokenId]) -> Vec<(usize, Option<TokenId>)> {
+    let each = files.iter().flat_map(|file| (1..=file.len()).map(move |at| (file, at)));
+    let agreement = |(file, at): (&Vec<TokenId>, usize)| {
+        let before = file[..at].iter().rev();
+        let length = before.zip(history.iter().rev()).take_while(|(a, b)| a == b).count();
+        (length, file.get(at).copied())
+    };
+    let mut all: Vec<_> = each.map(agreement).filter(|(length, _)| *length > 0).collect();
+    all.sort_by_key(|(length, _)| std::cmp::Reverse(*length));
+    all
 }
 
 fn counters() -> [Counter; 2] {
@@ -56,13 +50,22 @@ proptest! {
         let segment = build(&files);
         let whole = Scope { segment: &segment, hidden: &[], near: 0..0 };
         let [found, _] = gather(&[whole], &history, &mut counters());
-        let (length, counts) = search(&files, &history);
-        prop_assert_eq!(found.length(), if counts.is_empty() { 0 } else { length });
-        if length > 0 {
-            let mut level = found.levels[0].counts.clone();
-            level.sort_by_key(|(t, _)| *t);
-            prop_assert_eq!(level, counts);
+        let places = search(&files, &history);
+        let longest = places.iter().find(|(_, next)| next.is_some()).map_or(0, |(length, _)| *length);
+        // Where only ends of files agree longest, the next shorter ones are counted.
+        prop_assert!(found.length() <= longest && (found.length() > 0) == (longest > 0));
+        for level in &found.levels {
+            let mut counts = [0.0; WORDS];
+            let those = places.iter().filter(|(length, _)| *length >= level.length);
+            those.filter_map(|(_, next)| *next).for_each(|token| counts[token as usize] += 1.0);
+            let mut seen = [0.0; WORDS];
+            level.counts.iter().for_each(|&(token, count)| seen[token as usize] = count);
+            prop_assert_eq!(seen, counts);
         }
+        let nearest = Scope { segment: &segment, hidden: &[], near: 0..0 }.nearest(&history, 5);
+        let wanted = places.iter().take(5).map(|(length, _)| *length);
+        let agreed = nearest.iter().map(|(length, _)| *length);
+        prop_assert_eq!(agreed.collect::<Vec<_>>(), wanted.collect::<Vec<_>>());
         // Two indexes of a part each say what one of all says, and a hidden file says nothing.
         let cut = hide.index(files.len());
         let (left, right) = (build(&files[..cut]), build(&files[cut..]));
@@ -104,6 +107,7 @@ proptest! {
             if let Ok(segment) = Segment::open(&path, 7) {
                 for history in [[1, 2, 3], [5, 5, 5]] {
                     let scope = Scope { segment: &segment, hidden: &[], near: 0..9 };
+                    scope.nearest(&history, 4);
                     gather(&[scope], &history, &mut counters());
                 }
                 (0..segment.files()).for_each(|i| drop(segment.file(i).0.to_string()));
