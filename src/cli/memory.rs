@@ -134,7 +134,7 @@ fn fit(own: FitArgs, args: &ModelArgs) -> Result<()> {
         std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
         let gate = fitting::gate(&gathered);
         let mut steps = Steps::new("places");
-        let all = 4 * own.places * repositories.len();
+        let all = fitting::KINDS * own.places * repositories.len();
         let mut say = |done| steps.at(done, all);
         let (places, seed) = (own.places, own.seed);
         let scale =

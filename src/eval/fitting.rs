@@ -13,11 +13,24 @@ use super::texts::Repository;
 use crate::generation::{CancelToken, Generator, Model, fit};
 use crate::memory::gate::Event;
 use crate::memory::{FocusCache, Gate, Memory, Mixing};
+use crate::suggest::choice::Choice;
 use crate::suggest::confidence::{Answered, Beginning, Confidence, Walk, is_half};
 use crate::suggest::{Completer, CompletionOptions, CompletionRequest, ModelCompleter, Progress};
 
 /// Passes over the events of all repositories.
 const ROUNDS: usize = 400;
+/// What the choice between lines is fitted to.
+const CHOSEN: [(Mode, Context); 4] = [
+    (Mode::Rest, Context::Fim),
+    (Mode::Rest, Context::Left),
+    (Mode::Line, Context::Fim),
+    (Mode::Line, Context::Left),
+];
+/// What the scale is fitted to.
+const SCALED: [(Mode, Context); 3] =
+    [(Mode::Rest, Context::Fim), (Mode::Rest, Context::Left), (Mode::Line, Context::Fim)];
+/// Places of each repository, in multiples of what is asked for.
+pub const KINDS: usize = CHOSEN.len() + SCALED.len() + 1;
 
 /// Bits per token in one repository. All tokens of its windows count, in halves with and without the text
 /// behind the window.
@@ -109,8 +122,8 @@ pub fn gate(gathered: &[Gathered]) -> Gate {
     Gate::default().fit(&events, ROUNDS, 1.0)
 }
 
-/// The scale that fits the answers at `places` places of each repository and kind, and the thresholds that fit
-/// as many lines, typed key by key. `say` hears of places done.
+/// The choice between lines and the scale that fit the answers at `places` places of each repository and kind, and the
+/// thresholds that fit as many lines, typed key by key. `say` hears of places done, [`KINDS`] times as many as `places`.
 pub fn confidence(
     model: Model,
     gate: &Gate,
@@ -122,12 +135,33 @@ pub fn confidence(
 ) -> Confidence {
     let mut completer = ModelCompleter::new(Generator::new(model), CompletionOptions::default());
     let (mut samples, mut walks, mut done) = (Vec::new(), Vec::new(), 0);
+    let mut choices = Vec::new();
+    completer.set_survey(true);
     for (repository, Gathered { memory, .. }) in repositories.iter().zip(gathered) {
         memory.set_gate(gate.clone());
         completer.set_memory(Some(memory.clone()));
-        for (mode, context) in
-            [(Mode::Rest, Context::Fim), (Mode::Rest, Context::Left), (Mode::Line, Context::Fim)]
-        {
+        for (mode, context) in CHOSEN {
+            for place in draw(repository, mode, &[], seed, places) {
+                let request = request(repository, &place, context);
+                completer.complete(&request, &Progress::new(), &CancelToken::new());
+                let text = &repository.files[place.file].text;
+                let line = text[place.cursor..].lines().next().unwrap_or("").trim_end();
+                let lines = completer.surveyed().iter();
+                choices.push(lines.map(|(text, x)| (*x, text == line)).collect());
+                completer.forget(&request.snapshot.document.uri);
+                done += 1;
+                say(done);
+            }
+        }
+    }
+    completer.set_survey(false);
+    let choice = Choice::fit(&choices);
+    let mut scale = Confidence::naive();
+    scale.choice = choice;
+    completer.set_confidence(scale);
+    for (repository, Gathered { memory, .. }) in repositories.iter().zip(gathered) {
+        completer.set_memory(Some(memory.clone()));
+        for (mode, context) in SCALED {
             for place in draw(repository, mode, &[], seed, places) {
                 let request = request(repository, &place, context);
                 let text = &repository.files[place.file].text;
@@ -145,7 +179,7 @@ pub fn confidence(
             say(done);
         }
     }
-    Confidence::fit(&samples, &walks)
+    Confidence::fit(&samples, &walks, choice)
 }
 
 /// Types the line at a place and asks before each key.

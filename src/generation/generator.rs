@@ -50,6 +50,8 @@ pub struct GenerateOptions {
     pub explain: bool,
     /// A text to go along, instead of choosing: for what the model thinks of it. It takes one or two steps.
     pub dictated: Option<String>,
+    /// Whether it goes on by itself behind what was dictated.
+    pub goes_on: bool,
 }
 
 impl Default for GenerateOptions {
@@ -64,6 +66,7 @@ impl Default for GenerateOptions {
             one_line: false,
             explain: false,
             dictated: None,
+            goes_on: false,
         }
     }
 }
@@ -140,8 +143,6 @@ pub struct Generation {
     pub generated_tokens: usize,
     /// The tokens one by one.
     pub marks: Vec<Mark>,
-    /// Log-probability of the first token that was chosen freely; 0 if there is none.
-    pub first_free: f32,
     /// Forward passes after the prompt.
     pub steps: usize,
     /// Tokens that were copied from the memory on trial, and those of them that stood the trial.
@@ -297,7 +298,6 @@ struct Decoding<'a, 'f> {
     log_probs: Vec<f32>,
     marks: Vec<Mark>,
     free_tokens: usize,
-    first_free: f32,
     /// Tokens that the next draft may have: trials that fail make it shorter.
     draft_length: usize,
     steps: usize,
@@ -334,7 +334,6 @@ impl<'a, 'f> Decoding<'a, 'f> {
             log_probs: Vec::new(),
             marks: Vec::new(),
             free_tokens: 0,
-            first_free: 0.0,
             draft_length: LONGEST_DRAFT / 2,
             steps: 0,
             drafted: (0, 0),
@@ -361,7 +360,10 @@ impl<'a, 'f> Decoding<'a, 'f> {
         };
         let logits = &*logits;
         let dictated = match &mut self.dictated {
-            Some(tokens) => Some(tokens.next()?),
+            Some(tokens) => match tokens.next() {
+                None if !self.options.goes_on => return None,
+                next => next,
+            },
             None => None,
         };
         if !self.owed.is_empty() {
@@ -386,9 +388,6 @@ impl<'a, 'f> Decoding<'a, 'f> {
             return None;
         }
         let log_prob = logits[token as usize] - log_sum_exp(logits.iter().copied());
-        if self.free_tokens == 1 {
-            self.first_free = log_prob;
-        }
         self.take(token, 0, log_prob, mixed);
         self.explain(token, alone);
         Some(token)
@@ -419,7 +418,8 @@ impl<'a, 'f> Decoding<'a, 'f> {
 
     /// At most `room` tokens that probably come next, to be tried in one step.
     fn draft(&mut self, room: usize) -> Vec<TokenId> {
-        if let Some(tokens) = &self.dictated {
+        let dictated = self.dictated.as_ref();
+        if let Some(tokens) = dictated.filter(|t| t.len() > 0 || !self.options.goes_on) {
             return tokens.as_slice()[..tokens.len().min(room)].to_vec();
         }
         let most = room.min(self.draft_length);
@@ -491,7 +491,6 @@ impl<'a, 'f> Decoding<'a, 'f> {
             cached_tokens,
             generated_tokens: self.marks.len(),
             marks: self.marks,
-            first_free: self.first_free,
             steps: self.steps,
             drafted: self.drafted,
             reasons: self.reasons,

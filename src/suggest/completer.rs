@@ -13,6 +13,7 @@ use crate::text::TextEdit;
 use crate::workspace::{Document, Snapshot};
 
 use super::candidate::{Scale, Stop, probability, suggestion};
+use super::choice::{self, Around, Line, Own, Weighed};
 use super::confidence::{Beginning, Confidence, beginnings};
 use super::consult::{Consult, Cursor, probability_beside};
 use super::explain::{Explained, explain};
@@ -44,9 +45,8 @@ pub struct CompletionOptions {
     pub mixing: Mixing,
     /// Whether long matches are copied on trial; the answers are the same.
     pub drafts: bool,
-    /// Where the first token of an answer is less likely than this, the second choice is tried as well, and
-    /// the likelier whole wins.
-    pub unsure: f32,
+    /// How many lines that stand at other places are weighed against the own one.
+    pub lines: usize,
     /// Whether lines of other files are put into the prompt.
     pub retrieval: bool,
     /// Share of the model's context that they may take, 0 to 1.
@@ -67,7 +67,7 @@ impl Default for CompletionOptions {
             memory: true,
             mixing: Mixing::Gate,
             drafts: true,
-            unsure: 0.5,
+            lines: 2,
             retrieval: true,
             retrieval_share: 0.25,
             explain: false,
@@ -106,6 +106,8 @@ pub struct ModelCompleter {
     memories: Vec<Remembered>,
     focus: FocusCache,
     beginnings: (String, Vec<Beginning>),
+    /// Whether all lines are weighed that could be offered, and what the last ones were.
+    survey: Option<Vec<Weighed>>,
     /// Where the tokens of the last suggestions come from, each with its edit.
     reasons: Vec<(TextEdit, Vec<Reason>)>,
     refit: Refit,
@@ -130,6 +132,7 @@ impl ModelCompleter {
             memories: vec![Remembered::new(outside)],
             focus: FocusCache::default(),
             beginnings: Default::default(),
+            survey: None,
             reasons: Vec::new(),
             refit: Refit::default(),
             weighed: None,
@@ -163,6 +166,16 @@ impl ModelCompleter {
     /// The last answer as it was generated, first choice, with its beginnings: what a scale is fitted to.
     pub fn last_beginnings(&self) -> (&str, &[Beginning]) {
         (&self.beginnings.0, &self.beginnings.1)
+    }
+
+    /// From now on, weighs all lines that could be offered: what a choice is fitted to.
+    pub fn set_survey(&mut self, survey: bool) {
+        self.survey = survey.then(Vec::new);
+    }
+
+    /// The lines of the last survey, the own one first.
+    pub fn surveyed(&self) -> &[Weighed] {
+        self.survey.as_deref().unwrap_or_default()
     }
 
     /// From now on, keeps where each token of an answer comes from.
@@ -420,6 +433,10 @@ impl ModelCompleter {
             let snapshot = &request.snapshot;
             Focus::new(&known.memory, cache, snapshot, &place.text, 0..history, after, mixing)
         });
+        let asks_for_lines = self.options.lines > 0
+            && self.options.mixing != Mixing::ModelAlone
+            && rest_of_line(text, offset).trim().is_empty();
+        let around = Around::new(text, offset);
         let indent = document.language.map_or("    ", |l| l.indent);
         let site = Site { text: &place.text, offset: place.offset, indent };
         let CompletionOptions { time_limit, invoked_time_limit, .. } = self.options;
@@ -433,14 +450,19 @@ impl ModelCompleter {
         let mut suggestions: Vec<(f32, Suggestion)> = Vec::new();
         self.reasons.clear();
         let (mut tries, mut best) = (items, f32::NEG_INFINITY);
+        // Lines that stand at other places, and the one of them that is better than the own one.
+        let (mut lines, mut recalled, mut written) = (Vec::new(), None, 0);
         // The probability that the likeliest of its own is right, and whether a better one may still come.
         let (mut own, mut is_provisional) = (0.0, false);
         for rank in 0.. {
             // The model's own choices first, then what the remote one says.
             let is_own = rank < tries && (rank == 0 || start.elapsed() < limit);
             let beside = probability_beside(own);
+            let line = recalled.take_if(|_| is_own && rank > 0);
+            let is_recalled = line.is_some();
+            written += usize::from(is_own && !is_recalled);
             let dictated = match is_own {
-                true => None,
+                true => line,
                 false => {
                     let Some(consult) = self.consult.take() else { break };
                     let latest = if beside > own { start + limit } else { start };
@@ -455,7 +477,8 @@ impl ModelCompleter {
             };
             let options = GenerateOptions {
                 max_tokens: self.options.max_tokens,
-                first_rank: rank,
+                first_rank: written - 1,
+                goes_on: is_recalled && rules.extent == Extent::Block,
                 deadline: is_own.then_some(start + limit),
                 drafts: self.options.drafts,
                 one_line: rules.extent == Extent::Line,
@@ -480,9 +503,6 @@ impl ModelCompleter {
             };
             if rank == 0 {
                 timing.cached_tokens = generation.cached_tokens;
-                if generation.first_free.exp() < self.options.unsure {
-                    tries = tries.max(2);
-                }
             }
             timing.generated_tokens += generation.generated_tokens;
             timing.steps += generation.steps;
@@ -497,11 +517,35 @@ impl ModelCompleter {
                 break;
             }
             // An alternative that time cut off is a fragment.
-            if rank > 0 && generation.finish == Finish::Limit && start.elapsed() >= limit {
+            let is_late = generation.finish == Finish::Limit && start.elapsed() >= limit;
+            if rank > 0 && is_late && !(is_recalled && text.contains('\n')) {
                 break;
             }
+            let worth = generation.line_log_prob();
+            if let (0, Some(focus)) = (rank, focus.as_mut().filter(|_| asks_for_lines)) {
+                let tokenizer = self.generator.model().tokenizer.clone();
+                let neighbours = focus.neighbours(&prompt.history, choice::NEIGHBOURS);
+                lines = choice::lines(&tokenizer, &neighbours, &prompt.healed, &around);
+                let mut weigh = |line: &Line| {
+                    let dictated = Some(line.whole.clone());
+                    let options = GenerateOptions { dictated, explain: false, ..options.clone() };
+                    let (memory, mut rule) = (Some(&mut *focus), |_: Generated<'_>| Flow::Continue);
+                    let line =
+                        self.generator.generate(key, &prompt, &options, memory, &mut rule, cancel);
+                    line.ok().filter(|l| l.finish == Finish::End).map(|l| l.line_log_prob())
+                };
+                let has_end = generation.text.contains('\n');
+                let own = Own { text: &text, log_prob: worth, has_end };
+                if let Some(survey) = &mut self.survey {
+                    *survey = choice::survey(&own, &lines, &mut weigh);
+                }
+                let better = self.confidence.choice.better(&own, &lines, self.options.lines, weigh);
+                recalled = better.map(|line| line.whole.clone());
+                tries = tries.max(1 + usize::from(recalled.is_some()));
+            }
             let tree = document.tree.as_ref();
-            let beginnings = beginnings(&generation, text.trim_end().len());
+            let support = choice::support(&lines, &text);
+            let beginnings = beginnings(&generation, text.trim_end().len(), &support, is_recalled);
             let scale = Scale {
                 confidence: &self.confidence,
                 beginnings: &beginnings,
@@ -512,20 +556,27 @@ impl ModelCompleter {
             let shaped = suggestion(&scale, &site, &text, &generation, automatic, tree);
             let probability = scale.probability(text.trim_end().len());
             let worth = match is_own {
-                true => generation.line_log_prob(),
+                // Behind what is said elsewhere, if that is better still.
+                true if is_recalled => f32::MAX,
+                true => worth,
                 false if probability > own => f32::INFINITY,
                 false => f32::NEG_INFINITY,
             };
-            if is_own && (worth > best || rank == 0) {
+            let is_better = worth > best && (shaped.is_ok() || !is_recalled);
+            if is_own && (is_better || rank == 0) {
                 own = probability;
                 (self.beginnings, best) = ((text, beginnings), worth);
             }
             match shaped {
                 Ok(mut suggestion) => {
                     suggestion.edit = place.on_document(suggestion.edit);
-                    if !suggestions.iter().any(|(_, s)| s.edit == suggestion.edit) {
-                        self.reasons.push((suggestion.edit.clone(), generation.reasons));
-                        suggestions.push((worth, suggestion));
+                    match suggestions.iter_mut().find(|(_, s)| s.edit == suggestion.edit) {
+                        // Said by both, it is worth what the surer one says.
+                        Some((known, _)) => *known = known.max(worth),
+                        None => {
+                            self.reasons.push((suggestion.edit.clone(), generation.reasons));
+                            suggestions.push((worth, suggestion));
+                        }
                     }
                 }
                 Err(reason) if rank == 0 => silence = reason,

@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 use crate::generation::{Generation, Mark};
 use crate::statistics::descend;
 
+use super::choice::{Choice, Support};
+
 /// What is known of the beginning of an answer up to one of its tokens.
-pub const FEATURES: [&str; 11] = [
+pub const FEATURES: [&str; 15] = [
     "bias",
     "log-probability",
     "its square root",
@@ -19,6 +21,10 @@ pub const FEATURES: [&str; 11] = [
     "log match length at the start",
     "entropy of the model",
     "ends the line",
+    "stands whole at another place",
+    "log agreement before it there",
+    "log agreement behind it there",
+    "likeness of that place",
 ];
 
 /// A beginning of an answer.
@@ -31,8 +37,16 @@ pub struct Beginning {
 }
 
 /// All beginnings of a generation that end with a token within its first `length` bytes, and that of all of
-/// them. Bytes past the last token belong to none.
-pub fn beginnings(generation: &Generation, length: usize) -> Vec<Beginning> {
+/// them. Bytes past the last token belong to none. `support` is what speaks for its first line, `is_recalled` whether
+/// that was not written here but taken from another place.
+pub fn beginnings(
+    generation: &Generation,
+    length: usize,
+    support: &Support,
+    is_recalled: bool,
+) -> Vec<Beginning> {
+    let places = support.features();
+    let places = [f32::from(u8::from(is_recalled)), places[0], places[1], places[2]];
     let mut found: Vec<Beginning> = Vec::new();
     let mut seen: Vec<&Mark> = Vec::new();
     let text = &generation.text;
@@ -44,7 +58,7 @@ pub fn beginnings(generation: &Generation, length: usize) -> Vec<Beginning> {
         }
         let rest = &text[end..length.max(end)];
         let ends_line = rest.is_empty() || rest.starts_with('\n');
-        found.push(Beginning { end, features: features(&seen, ends_line) });
+        found.push(Beginning { end, features: features(&seen, ends_line, places) });
         if mark.end >= length {
             break;
         }
@@ -52,7 +66,7 @@ pub fn beginnings(generation: &Generation, length: usize) -> Vec<Beginning> {
     found
 }
 
-fn features(marks: &[&Mark], ends_line: bool) -> [f32; FEATURES.len()] {
+fn features(marks: &[&Mark], ends_line: bool, places: [f32; 4]) -> [f32; FEATURES.len()] {
     let count = marks.len() as f32;
     let finite = |log_prob: f32| if log_prob.is_finite() { log_prob.max(-30.0) } else { -30.0 };
     let mean = |of: &dyn Fn(&Mark) -> f32| marks.iter().map(|m| of(m)).sum::<f32>() / count;
@@ -71,6 +85,10 @@ fn features(marks: &[&Mark], ends_line: bool) -> [f32; FEATURES.len()] {
         (first.mixed.length as f32).ln_1p(),
         mean(&|m| m.mixed.entropy),
         f32::from(u8::from(ends_line)),
+        places[0],
+        places[1],
+        places[2],
+        places[3],
     ]
 }
 
@@ -80,6 +98,8 @@ pub struct Confidence {
     weights: [f32; FEATURES.len()],
     /// For a wanted share of right ones among the shown, in percent: the probability from which to show.
     thresholds: Vec<(u32, f32)>,
+    /// Which of several lines is the first.
+    pub choice: Choice,
     /// Logits that are added for this user.
     #[serde(skip)]
     pub habit: f32,
@@ -101,6 +121,7 @@ impl Confidence {
         Confidence {
             weights,
             thresholds: (1..20).map(|i| (5 * i, 0.05 * i as f32)).collect(),
+            choice: Choice::default(),
             habit: 0.0,
         }
     }
@@ -118,11 +139,12 @@ impl Confidence {
         found.map_or(1.0, |(_, threshold)| *threshold)
     }
 
-    /// Fits the weights to beginnings that were right or wrong, and the thresholds to lines being typed.
-    pub fn fit(samples: &[(Beginning, bool)], walks: &[Walk]) -> Confidence {
+    /// Fits the weights to beginnings that were right or wrong, and the thresholds to lines being typed; all of them
+    /// answers that this choice made.
+    pub fn fit(samples: &[(Beginning, bool)], walks: &[Walk], choice: Choice) -> Confidence {
         const ROUNDS: usize = 1500;
         const RATE: f32 = 0.02;
-        let mut scale = Confidence::naive();
+        let mut scale = Confidence { choice, ..Confidence::naive() };
         let mut tried = scale.clone();
         descend(&mut scale.weights, ROUNDS, RATE, |weights, gradient| {
             tried.weights.copy_from_slice(weights);
@@ -227,7 +249,7 @@ mod tests {
             vec![Answered { beginnings: vec![(beginning.clone(), *right)], agrees: 0 }]
         };
         let walks: Vec<Walk> = samples.iter().map(walk).collect();
-        let scale = Confidence::fit(&samples, &walks);
+        let scale = Confidence::fit(&samples, &walks, Choice::default());
         assert!((scale.probability(&sample(-0.1)) - 0.9).abs() < 0.03);
         assert!((scale.probability(&sample(-2.0)) - 0.1).abs() < 0.03);
         let shown = |precision| {

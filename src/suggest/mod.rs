@@ -2,6 +2,7 @@
 //! Everything here takes a snapshot and returns edits; nothing here knows the protocol.
 
 mod candidate;
+pub mod choice;
 mod completer;
 mod completion;
 pub mod confidence;

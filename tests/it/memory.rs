@@ -49,6 +49,35 @@ fn what_the_repository_says_is_completed() {
     assert_ne!(text(&without).as_deref(), Some(wanted));
 }
 
+/// One beginning that goes on in two ways.
+#[test]
+fn what_stands_behind_the_cursor_chooses_between_lines() {
+    let (folder, cache) = (tempdir().expect("a folder"), tempdir().expect("a folder"));
+    std::fs::create_dir(folder.path().join("src")).expect("a folder");
+    let write = |name: &str, text: &str| {
+        std::fs::write(folder.path().join(name), text).expect("a file");
+    };
+    let block = |n: usize, line: &str, behind: &str| {
+        format!(
+            "def visit_{n}(wombats):\n    burrow = dig_burrow(wombats)\n    {line}\n    {behind}\n\n\n"
+        )
+    };
+    let often = |n| block(n, "burrow.inspect_ceiling(lamp)", "return burrow.map_of_tunnels()");
+    write("src/often.py", &(0..3).map(often).collect::<String>());
+    let seal = ("burrow.store_for_winter(acorns)", "seal_entrance(burrow)");
+    let seldom = |n| block(n, seal.0, seal.1);
+    write("src/seldom.py", &(3..5).map(seldom).collect::<String>());
+    let complete = |behind: &str| {
+        let here = "def again(wombats):\n    burrow = dig_burrow(wombats)\n    \n";
+        write("src/here.py", &format!("{here}    {behind}\n"));
+        let place = format!("{}/src/here.py:3:5", folder.path().display());
+        let json = run(cache.path(), &["complete", &place, "--json"]).json();
+        json["suggestions"][0]["text"].as_str().unwrap_or_default().to_string()
+    };
+    assert_eq!(complete("return burrow.map_of_tunnels()"), "burrow.inspect_ceiling(lamp)");
+    assert_eq!(complete(seal.1), seal.0);
+}
+
 #[test]
 fn it_is_said_where_each_token_was_read() {
     let ((folder, root), cache) = (repository(), tempdir().expect("a folder"));

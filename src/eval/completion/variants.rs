@@ -25,9 +25,11 @@ pub const VARIANTS: [(&str, &str, Options); 8] = [
         drafts: false,
         ..CompletionOptions::default()
     }),
-    ("single", "as the editor gets it, but without a second try where the first is unsure", || {
-        CompletionOptions { unsure: 0.0, ..CompletionOptions::default() }
-    }),
+    (
+        "written",
+        "as the editor gets it, but without lines that stand whole at other places",
+        || CompletionOptions { lines: 0, ..CompletionOptions::default() },
+    ),
     ("fixed", "memory mixed in with the same weight everywhere", || CompletionOptions {
         mixing: Mixing::Fixed(0.5),
         retrieval: false,
