@@ -21,7 +21,7 @@ pub const FEATURES: [&str; 15] = [
     "log match length at the start",
     "entropy of the model",
     "ends the line",
-    "stands whole at another place",
+    "taken whole from another place",
     "log agreement before it there",
     "log agreement behind it there",
     "likeness of that place",
